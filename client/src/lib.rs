@@ -1,0 +1,1 @@
+//! The client library: assign, upload, read, delete, look up.

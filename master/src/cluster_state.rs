@@ -1,0 +1,373 @@
+//! The replicated state machine: what the masters agree on.
+//!
+//! Pure and deterministic: [`ClusterState::apply`] reads no clock and draws no random number, so
+//! every master that applies the same commands holds the same state. Soft facts (who is alive,
+//! how full a volume is) live in the topology, never here.
+
+use std::collections::BTreeMap;
+
+use dulse_shared::{
+    id::{ClusterId, Collection, ReplicaPlacement, ServerId, Ttl, VolumeId},
+    wire::{
+        DiskType, Epoch, Incarnation, LastWritable, Member, ReadOnlyReason, VolumeConfig,
+        VolumeState,
+    },
+};
+use serde::{Deserialize, Serialize};
+
+/// What the masters agree on.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ClusterState {
+    /// The cluster's name; none until the first command.
+    pub cluster: Option<ClusterId>,
+    /// The lowest needle key that was never granted.
+    pub next_key: u64,
+    /// The lowest volume id that was never used; 0 once all are.
+    pub next_volume_id: u32,
+    /// Every volume and who holds it.
+    pub volumes: BTreeMap<VolumeId, VolumeConfig>,
+}
+
+/// A change of the state. Commands are few, and each either applies whole or is refused.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Command {
+    /// Names the cluster, once.
+    FoundCluster {
+        /// A random id, drawn by the proposer.
+        cluster: ClusterId,
+    },
+    /// Grants `count` needle keys to the proposer, all at least `at_least`.
+    GrantKeys {
+        /// How many.
+        count: u64,
+        /// Above the keys that volume servers reported.
+        at_least: u64,
+    },
+    /// Creates a volume for each entry of `members`.
+    CreateVolumes {
+        /// Their collection.
+        collection: Collection,
+        /// Their replica placement.
+        placement: ReplicaPlacement,
+        /// Their ttl.
+        ttl: Ttl,
+        /// Their disk type.
+        disk: DiskType,
+        /// For each volume, the servers that will hold it.
+        members: Vec<Vec<(ServerId, Incarnation)>>,
+    },
+    /// Takes in a volume that was made elsewhere, closed.
+    AdmitVolume {
+        /// The id in its file name, kept.
+        id: VolumeId,
+        /// From its file name.
+        collection: Collection,
+        /// From its superblock.
+        placement: ReplicaPlacement,
+        /// From its superblock.
+        ttl: Ttl,
+        /// The disk it lies on.
+        disk: DiskType,
+        /// The server that holds it.
+        server: ServerId,
+        /// This run of that server.
+        incarnation: Incarnation,
+    },
+}
+
+/// What applying a command gave.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// The cluster's id: the proposed one, or the one it already had.
+    Founded {
+        /// It.
+        cluster: ClusterId,
+    },
+    /// Keys `first` to `first + count − 1` are the proposer's.
+    Keys {
+        /// The lowest key.
+        first: u64,
+        /// How many.
+        count: u64,
+    },
+    /// The volumes that now exist, in the order of the command.
+    Volumes {
+        /// Their configurations.
+        configs: Vec<VolumeConfig>,
+    },
+    /// The command does not apply; nothing changed.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+/// Why a command does not apply.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "because", rename_all = "snake_case")]
+pub enum Refusal {
+    /// All 64-bit needle keys are granted.
+    #[error("needle keys have run out")]
+    OutOfKeys,
+    /// All 32-bit volume ids are used.
+    #[error("volume ids have run out: the highest is 4294967295")]
+    OutOfVolumeIds,
+    /// A volume needs a member.
+    #[error("a volume needs at least one member")]
+    NoMembers,
+    /// Another volume has the id.
+    #[error("volume id {id} is already used in this cluster")]
+    VolumeIdTaken {
+        /// The id.
+        id: VolumeId,
+    },
+}
+
+impl Default for ClusterState {
+    fn default() -> Self {
+        Self {
+            cluster: None,
+            next_key: 1,
+            next_volume_id: 1,
+            volumes: BTreeMap::new(),
+        }
+    }
+}
+
+impl ClusterState {
+    /// Applies one committed command.
+    pub fn apply(&mut self, command: &Command) -> Outcome {
+        let applied = match command {
+            Command::FoundCluster { cluster } => {
+                let cluster = *self.cluster.get_or_insert(*cluster);
+                Ok(Outcome::Founded { cluster })
+            }
+            Command::GrantKeys { count, at_least } => self.grant_keys(*count, *at_least),
+            Command::CreateVolumes {
+                collection,
+                placement,
+                ttl,
+                disk,
+                members,
+            } => {
+                let template = |id, members: &[(ServerId, Incarnation)]| {
+                    writable_config(id, collection, *placement, *ttl, disk, members)
+                };
+                self.create_volumes(members, template)
+            }
+            Command::AdmitVolume {
+                id,
+                collection,
+                placement,
+                ttl,
+                disk,
+                server,
+                incarnation,
+            } => {
+                let members = [(*server, *incarnation)];
+                let config = writable_config(*id, collection, *placement, *ttl, disk, &members);
+                self.admit_volume(config)
+            }
+        };
+        applied.unwrap_or_else(|refusal| Outcome::Refused { refusal })
+    }
+
+    fn grant_keys(&mut self, count: u64, at_least: u64) -> Result<Outcome, Refusal> {
+        let first = self.next_key.max(at_least);
+        self.next_key = first.checked_add(count).ok_or(Refusal::OutOfKeys)?;
+        Ok(Outcome::Keys { first, count })
+    }
+
+    fn create_volumes(
+        &mut self,
+        members: &[Vec<(ServerId, Incarnation)>],
+        config: impl Fn(VolumeId, &[(ServerId, Incarnation)]) -> VolumeConfig,
+    ) -> Result<Outcome, Refusal> {
+        let mut next = self.next_volume_id;
+        let mut configs = Vec::with_capacity(members.len());
+        for members in members {
+            if members.is_empty() {
+                return Err(Refusal::NoMembers);
+            }
+            let id = VolumeId::new(next).ok_or(Refusal::OutOfVolumeIds)?;
+            configs.push(config(id, members));
+            next = next.checked_add(1).unwrap_or(0);
+        }
+        self.next_volume_id = next;
+        self.volumes
+            .extend(configs.iter().map(|config| (config.id, config.clone())));
+        Ok(Outcome::Volumes { configs })
+    }
+
+    /// An admitted volume is closed, and read-only when its placement asks for more copies than
+    /// the one that was brought.
+    fn admit_volume(&mut self, mut config: VolumeConfig) -> Result<Outcome, Refusal> {
+        if self.volumes.contains_key(&config.id) {
+            return Err(Refusal::VolumeIdTaken { id: config.id });
+        }
+        config.closed = true;
+        if config.placement.copies() > config.members.len() {
+            config.state = VolumeState::ReadOnly {
+                reason: ReadOnlyReason::MissingCopies,
+            };
+            config.last_writable = None;
+        }
+        if self.next_volume_id != 0 && config.id.as_u32() >= self.next_volume_id {
+            self.next_volume_id = config.id.as_u32().checked_add(1).unwrap_or(0);
+        }
+        self.volumes.insert(config.id, config.clone());
+        Ok(Outcome::Volumes {
+            configs: vec![config],
+        })
+    }
+}
+
+fn writable_config(
+    id: VolumeId,
+    collection: &Collection,
+    placement: ReplicaPlacement,
+    ttl: Ttl,
+    disk: &DiskType,
+    members: &[(ServerId, Incarnation)],
+) -> VolumeConfig {
+    let epoch = Epoch(1);
+    // A volume has at most 28 copies (three digits of 9 and one), so the slots never run out.
+    let slots = 0_u8..;
+    VolumeConfig {
+        id,
+        collection: collection.clone(),
+        placement,
+        ttl,
+        disk: disk.clone(),
+        closed: false,
+        epoch,
+        members: members
+            .iter()
+            .zip(slots)
+            .map(|((server, _), slot)| Member {
+                server: *server,
+                slot,
+            })
+            .collect(),
+        state: VolumeState::Writable,
+        last_writable: Some(LastWritable {
+            epoch,
+            members: members.to_vec(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn create(members: Vec<Vec<(ServerId, Incarnation)>>) -> Command {
+        Command::CreateVolumes {
+            collection: Collection::default(),
+            placement: ReplicaPlacement::default(),
+            ttl: Ttl::NONE,
+            disk: DiskType::default(),
+            members,
+        }
+    }
+
+    fn server() -> (ServerId, Incarnation) {
+        (ServerId::from(7), Incarnation(1))
+    }
+
+    fn admit(id: u32, placement: &str) -> Command {
+        Command::AdmitVolume {
+            id: VolumeId::new(id).unwrap(),
+            collection: Collection::default(),
+            placement: placement.parse().unwrap(),
+            ttl: Ttl::NONE,
+            disk: DiskType::default(),
+            server: server().0,
+            incarnation: server().1,
+        }
+    }
+
+    #[test]
+    fn keys_are_granted_once_and_above_what_was_seen() {
+        let mut state = ClusterState::default();
+        let grant = |at_least| Command::GrantKeys {
+            count: 10,
+            at_least,
+        };
+        assert_eq!(
+            state.apply(&grant(0)),
+            Outcome::Keys {
+                first: 1,
+                count: 10
+            }
+        );
+        assert_eq!(
+            state.apply(&grant(0)),
+            Outcome::Keys {
+                first: 11,
+                count: 10
+            }
+        );
+        assert_eq!(
+            state.apply(&grant(100)),
+            Outcome::Keys {
+                first: 100,
+                count: 10
+            }
+        );
+        let before = state.clone();
+        let refused = Outcome::Refused {
+            refusal: Refusal::OutOfKeys,
+        };
+        assert_eq!(state.apply(&grant(u64::MAX)), refused);
+        assert_eq!(state, before, "a refused command changes nothing");
+    }
+
+    #[test]
+    fn volume_ids_run_on_above_admitted_ones_and_end_at_the_largest() {
+        let mut state = ClusterState::default();
+        state.apply(&admit(41, "000"));
+        state.apply(&create(vec![vec![server()], vec![server()]]));
+        let ids: Vec<u32> = state.volumes.keys().map(|id| id.as_u32()).collect();
+        assert_eq!(ids, [41, 42, 43]);
+        state.apply(&admit(u32::MAX, "000"));
+        let refused = Outcome::Refused {
+            refusal: Refusal::OutOfVolumeIds,
+        };
+        assert_eq!(state.apply(&create(vec![vec![server()]])), refused);
+        assert_eq!(state.volumes.len(), 4);
+    }
+
+    #[test]
+    fn an_admitted_volume_is_closed_and_read_only_while_copies_are_missing() {
+        let mut state = ClusterState::default();
+        state.apply(&admit(1, "000"));
+        state.apply(&admit(2, "001"));
+        let config = |id| &state.volumes[&VolumeId::new(id).unwrap()];
+        assert!(config(1).closed && config(1).state == VolumeState::Writable);
+        let reason = ReadOnlyReason::MissingCopies;
+        assert!(config(2).closed && config(2).state == VolumeState::ReadOnly { reason });
+        let id = VolumeId::new(2).unwrap();
+        let refused = Outcome::Refused {
+            refusal: Refusal::VolumeIdTaken { id },
+        };
+        assert_eq!(state.apply(&admit(2, "000")), refused);
+    }
+
+    #[test]
+    fn a_cluster_is_named_once() {
+        let mut state = ClusterState::default();
+        let found = |n| Command::FoundCluster {
+            cluster: ClusterId::from(n),
+        };
+        state.apply(&found(1));
+        assert_eq!(
+            state.apply(&found(2)),
+            Outcome::Founded {
+                cluster: ClusterId::from(1)
+            }
+        );
+    }
+}

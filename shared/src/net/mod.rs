@@ -1,0 +1,8 @@
+//! Listening, calling peers, background tasks, telemetry.
+
+pub mod address;
+pub mod metrics;
+pub mod peer;
+pub mod server;
+pub mod tasks;
+pub mod telemetry;

@@ -1,0 +1,270 @@
+//! A listener: bind, accept within a limit, serve, stop in an orderly way.
+//!
+//! Every response leaves through [`finish`], the one place that gives a request its id, renders
+//! errors, counts, and logs what failed on our side. Handlers return [`Problem`]s and know
+//! nothing of this.
+
+use std::{
+    convert::Infallible, io, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    response::{IntoResponse, Response},
+};
+use futures_util::FutureExt;
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tower::ServiceExt;
+
+use super::{metrics::RequestMetrics, tasks::Tasks};
+use crate::{
+    clock::Clock,
+    wire::{Code, Problem, ProblemBody},
+};
+
+/// Connections of one listener at a time. More wait to be accepted: a connection costs a file
+/// descriptor, of which a process often has 65,536 or fewer.
+const MAX_CONNECTIONS: usize = 20_000;
+/// The head of a request, in bytes. More is answered 431.
+const MAX_HEAD_BYTES: usize = 64 << 10;
+/// A connection that sends no whole request head for this long is closed, idle ones included.
+const HEAD_LIMIT: Duration = Duration::from_secs(75);
+/// After a failed accept (out of file descriptors, mostly) the listener rests this long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const AMZ_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
+const SERVER: HeaderValue = HeaderValue::from_static(concat!("dulse/", env!("CARGO_PKG_VERSION")));
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+
+/// A port that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody else has it.
+    #[error("port {port} is taken: pass {flag}, or stop the program that listens on {address}")]
+    Taken {
+        /// The port.
+        port: u16,
+        /// The whole address.
+        address: String,
+        /// The flag that chooses another.
+        flag: &'static str,
+    },
+    /// Anything else.
+    #[error("cannot listen on {address} ({flag}): {source}")]
+    Other {
+        /// The whole address.
+        address: String,
+        /// The flag that chooses another.
+        flag: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Listens on `host:port`; `flag` is what the user would pass to choose another port.
+pub async fn bind(host: &str, port: u16, flag: &'static str) -> Result<TcpListener, BindError> {
+    let bare_host = host.trim_start_matches('[').trim_end_matches(']');
+    let address = format!("{host}:{port}");
+    TcpListener::bind((bare_host, port))
+        .await
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => BindError::Taken {
+                port,
+                address,
+                flag,
+            },
+            _ => BindError::Other {
+                address,
+                flag,
+                source,
+            },
+        })
+}
+
+/// The id of a request, in its log lines, its error body and its `X-Request-Id`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RequestId(u64);
+
+impl std::fmt::Display for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016X}", self.0)
+    }
+}
+
+/// What all connections of a listener share.
+struct Shared {
+    router: Router,
+    metrics: RequestMetrics,
+    clock: Clock,
+}
+
+/// Serves `router` on `listener` until `tasks` stop, then lets requests under way finish.
+pub fn spawn_server(
+    name: &'static str,
+    listener: TcpListener,
+    router: Router,
+    metrics: RequestMetrics,
+    clock: Clock,
+    tasks: &Tasks,
+) {
+    let shared = Arc::new(Shared {
+        router,
+        metrics,
+        clock,
+    });
+    let inner = tasks.clone();
+    tasks.spawn(
+        name,
+        async move { accept_loop(listener, shared, inner).await },
+    );
+}
+
+async fn accept_loop(listener: TcpListener, shared: Arc<Shared>, tasks: Tasks) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &permits) => accepted,
+            () = tasks.stopped() => return,
+        };
+        match accepted {
+            Ok((stream, permit)) => {
+                let connection = serve_connection(stream, permit, shared.clone(), tasks.clone());
+                tasks.spawn_contained(connection);
+            }
+            Err(error) => {
+                tracing::warn!("cannot accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Takes the permit first: a connection beyond the limit waits in the kernel's queue.
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = permits
+        .clone()
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, permit))
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    permit: OwnedSemaphorePermit,
+    shared: Arc<Shared>,
+    tasks: Tasks,
+) {
+    let peer = stream.peer_addr().ok();
+    let service = service_fn(move |request| answer(request, peer, shared.clone()));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = tasks.stopped() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!("connection ended: {error}");
+    }
+    drop(permit);
+}
+
+async fn answer(
+    request: hyper::Request<Incoming>,
+    peer: Option<SocketAddr>,
+    shared: Arc<Shared>,
+) -> Result<Response, Infallible> {
+    let start = shared.clock.boot();
+    let id = RequestId(rand::random());
+    let verb = request.method().clone();
+    let mut request: Request = request.map(Body::new);
+    if let Some(peer) = peer {
+        request
+            .extensions_mut()
+            .insert(axum::extract::ConnectInfo(peer));
+    }
+    let handled = AssertUnwindSafe(shared.router.clone().oneshot(request))
+        .catch_unwind()
+        .await;
+    let response = match handled {
+        Ok(Ok(response)) => response,
+        Err(_) => Problem::new(
+            Code::Internal,
+            "the server made a mistake; its log says where",
+        )
+        .into_response(),
+    };
+    let response = finish(response, id, &verb);
+    let seconds = shared.clock.since(start).as_secs_f64();
+    shared.metrics.observe(&verb, response.status(), seconds);
+    Ok(response)
+}
+
+/// Renders a [`Problem`] and adds the headers that every response has.
+fn finish(mut response: Response, id: RequestId, verb: &Method) -> Response {
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        if response.status().is_server_error() {
+            tracing::warn!(request_id = %id, %verb, code = ?problem.code, "{}", problem.message);
+        }
+        let body = ProblemBody {
+            error: problem.message,
+            code: problem.code,
+            request_id: Some(id.to_string()),
+        };
+        // The body has only strings: it always serializes.
+        *response.body_mut() = Body::from(serde_json::to_vec(&body).unwrap_or_default());
+    }
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+        headers.insert(AMZ_REQUEST_ID, id.clone());
+        headers.insert(REQUEST_ID, id);
+    }
+    headers.insert(header::SERVER, SERVER);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    response
+}
+
+/// What a client is told to wait before it repeats a request that was refused for now, in seconds.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+impl IntoResponse for Problem {
+    /// A response without a body: [`finish`] writes it, because it knows the request's id.
+    fn into_response(self) -> Response {
+        let status =
+            StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}

@@ -1,0 +1,106 @@
+//! Background tasks: each has a name, all are waited for when the process stops, and one that
+//! must not die takes the process down in an orderly way.
+
+use std::{
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// The tasks of a process. Cheap to clone; all clones are the same set.
+#[derive(Clone, Debug, Default)]
+pub struct Tasks {
+    stopping: CancellationToken,
+    tracker: TaskTracker,
+    failure: Arc<OnceLock<String>>,
+}
+
+impl Tasks {
+    /// An empty set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs `task`. A panic in it is logged, then stops the process through [`Tasks::fail`]:
+    /// every task here is one that the process cannot do without.
+    pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let tasks = self.clone();
+        let guarded = async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                tasks.fail(format!("the task {name} panicked"));
+            }
+        };
+        #[expect(clippy::let_underscore_future, reason = "the tracker waits for it")]
+        let _ = self.tracker.spawn(guarded);
+    }
+
+    /// Runs `task`, whose panic concerns nobody else: a connection, a single request.
+    pub fn spawn_contained(&self, task: impl Future<Output = ()> + Send + 'static) {
+        #[expect(clippy::let_underscore_future, reason = "the tracker waits for it")]
+        let _ = self.tracker.spawn(task);
+    }
+
+    /// Asks everything to stop because the process cannot go on; the first reason is kept.
+    pub fn fail(&self, reason: String) {
+        tracing::error!("{reason}");
+        // A later reason is a consequence of the first.
+        let _ = self.failure.set(reason);
+        self.stopping.cancel();
+    }
+
+    /// Why the process had to stop, if it did not stop because it was asked to.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
+    /// Asks everything to stop.
+    pub fn stop(&self) {
+        self.stopping.cancel();
+    }
+
+    /// Resolves once [`Tasks::stop`] or [`Tasks::fail`] was called.
+    pub async fn stopped(&self) {
+        self.stopping.cancelled().await;
+    }
+
+    /// Whether [`Tasks::stop`] or [`Tasks::fail`] was called.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_cancelled()
+    }
+
+    /// Waits for all tasks to end; `false` if some did not within `limit`.
+    pub async fn drain(&self, limit: Duration) -> bool {
+        self.tracker.close();
+        tokio::time::timeout(limit, self.tracker.wait())
+            .await
+            .is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_in_a_task_stops_the_process_with_its_name() {
+        let tasks = Tasks::new();
+        tasks.spawn("careless", async { panic!("boom") });
+        tasks.stopped().await;
+        assert_eq!(tasks.failure(), Some("the task careless panicked"));
+        assert!(tasks.drain(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn stopping_reaches_every_task_and_is_no_failure() {
+        let tasks = Tasks::new();
+        let inner = tasks.clone();
+        tasks.spawn("patient", async move { inner.stopped().await });
+        tasks.stop();
+        assert!(tasks.drain(Duration::from_secs(5)).await);
+        assert_eq!(tasks.failure(), None);
+    }
+}

@@ -1,0 +1,94 @@
+//! What the masters agree on about a volume.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Collection, ReplicaPlacement, ServerId, Ttl, VolumeId};
+
+/// The number of a volume's configuration; each change raises it by one.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+/// A number that differs with every start of a server and grows with its clock.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Incarnation(pub u64);
+
+/// The kind of disk a volume is kept on, lower case; `hdd` unless told otherwise.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DiskType(pub String);
+
+impl Default for DiskType {
+    fn default() -> Self {
+        Self("hdd".to_owned())
+    }
+}
+
+/// The only authority on who holds a volume and whether it takes writes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct VolumeConfig {
+    /// The volume.
+    pub id: VolumeId,
+    /// Its collection.
+    pub collection: Collection,
+    /// How many copies, how far apart.
+    pub placement: ReplicaPlacement,
+    /// The ttl its needles take unless they bring their own.
+    pub ttl: Ttl,
+    /// The kind of disk.
+    pub disk: DiskType,
+    /// Whether assign passes it over; reads, overwrites and deletes work.
+    pub closed: bool,
+    /// The number of this configuration, from 1.
+    pub epoch: Epoch,
+    /// Who holds it; never empty.
+    pub members: Vec<Member>,
+    /// Whether it takes writes.
+    pub state: VolumeState,
+    /// The last epoch in which it took writes.
+    pub last_writable: Option<LastWritable>,
+}
+
+/// A server that holds a volume.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Member {
+    /// The server, whatever its address.
+    pub server: ServerId,
+    /// Distinguishes the stamps of members' writes.
+    pub slot: u8,
+}
+
+/// Whether a volume takes writes, as the masters agreed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum VolumeState {
+    /// It does.
+    Writable,
+    /// It does not.
+    ReadOnly {
+        /// Why.
+        reason: ReadOnlyReason,
+    },
+}
+
+/// Why the masters made a volume read-only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadOnlyReason {
+    /// Fewer copies exist than its placement asks for.
+    MissingCopies,
+}
+
+/// The last epoch of a volume that was writable.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LastWritable {
+    /// Its number.
+    pub epoch: Epoch,
+    /// Its members, each with the incarnation it had when the epoch began.
+    pub members: Vec<(ServerId, Incarnation)>,
+}

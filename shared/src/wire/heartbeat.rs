@@ -1,0 +1,159 @@
+//! What a volume server tells every master twice a second, and the answer.
+
+use serde::{Deserialize, Serialize};
+
+use super::{DiskType, Epoch, Incarnation, VolumeConfig};
+use crate::id::{ClusterId, Collection, ReplicaPlacement, ServerId, Ttl, VolumeId};
+
+/// `POST /heartbeat` on a master's cluster port.
+///
+/// Reports are numbered. A full one (`since` = 0) lists every volume; the others what changed
+/// since the report `since`, which the master acknowledged.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The server.
+    pub server: ServerId,
+    /// This run of it.
+    pub incarnation: Incarnation,
+    /// The cluster its directories belong to; none on the first start.
+    pub cluster: Option<ClusterId>,
+    /// The program's version.
+    pub version: String,
+    /// `host:port` of its public listener, for the cluster.
+    pub url: String,
+    /// The same for clients outside.
+    pub public_url: String,
+    /// `host:port` of its cluster listener.
+    pub cluster_url: String,
+    /// Its data center.
+    pub data_center: String,
+    /// Its rack.
+    pub rack: String,
+    /// The number of this report, from 1.
+    pub seq: u64,
+    /// The report this one builds on; 0 when it is full.
+    pub since: u64,
+    /// The data directories.
+    pub dirs: Vec<DirReport>,
+    /// Volumes that changed (in a full report: all).
+    pub volumes: Vec<VolumeReport>,
+    /// Volumes that are there no more.
+    pub gone: Vec<VolumeId>,
+    /// Volume files of no cluster, to be admitted; always all of them.
+    pub foreign: Vec<ForeignVolume>,
+    /// The highest needle key on its disks, so that assign stays above it.
+    pub max_key: u64,
+    /// The server is about to stop: nothing new is to be sent there.
+    pub stopping: bool,
+}
+
+/// A data directory and the room it has.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DirReport {
+    /// Its path on the server.
+    pub dir: String,
+    /// The kind of disk.
+    pub disk: DiskType,
+    /// Volumes it may hold.
+    pub max_volumes: u32,
+    /// Volumes it holds, foreign ones included.
+    pub volumes: u32,
+    /// Size of its file system.
+    pub total_bytes: u64,
+    /// Free bytes of its file system.
+    pub free_bytes: u64,
+    /// Free bytes are below the mark under which no volume is created and none is assigned.
+    pub is_low: bool,
+}
+
+/// One volume of a server.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct VolumeReport {
+    /// The volume.
+    pub id: VolumeId,
+    /// Its collection.
+    pub collection: Collection,
+    /// Its replica placement.
+    pub placement: ReplicaPlacement,
+    /// Its ttl.
+    pub ttl: Ttl,
+    /// The kind of disk it lies on.
+    pub disk: DiskType,
+    /// The configuration that the server serves.
+    pub epoch: Epoch,
+    /// Length of the volume file in bytes.
+    pub size_bytes: u64,
+    /// Needles that can be read.
+    pub live_needles: u64,
+    /// Bytes of their records.
+    pub live_bytes: u64,
+    /// Needles that were overwritten or deleted since the last compaction.
+    pub garbage_needles: u64,
+    /// Bytes of records that nobody can read any more, tombstones included.
+    pub garbage_bytes: u64,
+    /// Compactions so far.
+    pub compaction_revision: u16,
+    /// Last write, in seconds since 1970; 0 if there was none.
+    pub modified_at_secs: u64,
+    /// What the server itself says about writing to it.
+    pub local: LocalState,
+}
+
+/// What a volume server knows by itself about writing to a volume.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LocalState {
+    /// It takes writes if its configuration says so.
+    Ready,
+    /// The size limit is reached: deletes only.
+    Full,
+    /// Its disk is short of room: nothing new is assigned to it.
+    LowSpace,
+    /// A part of its file does not verify: reads only.
+    Damaged,
+    /// A write or a sync failed: reads only, until the server is started again.
+    Failed,
+}
+
+/// A volume file that no cluster has claimed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ForeignVolume {
+    /// The id in its file name.
+    pub id: VolumeId,
+    /// The collection in its file name.
+    pub collection: Collection,
+    /// From its superblock.
+    pub placement: ReplicaPlacement,
+    /// From its superblock.
+    pub ttl: Ttl,
+    /// The kind of disk it lies on.
+    pub disk: DiskType,
+    /// Needles that its index lists as live.
+    pub live_needles: u64,
+}
+
+/// A master's answer.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct HeartbeatAnswer {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Whether this master leads.
+    pub is_leader: bool,
+    /// The report this master now builds on; 0 asks for a full one.
+    pub acknowledged: u64,
+    /// The size at which a volume is full, in bytes.
+    pub volume_size_limit_bytes: u64,
+    /// Configurations newer than those reported, those of admitted volumes among them.
+    pub configs: Vec<VolumeConfig>,
+    /// Foreign volumes that stay out, and why.
+    pub refused: Vec<RefusedVolume>,
+}
+
+/// A foreign volume that was not admitted.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RefusedVolume {
+    /// The volume.
+    pub id: VolumeId,
+    /// Why, and what to do.
+    pub reason: String,
+}

@@ -1,0 +1,21 @@
+//! What goes over HTTP as JSON: types without logic.
+
+mod assign;
+mod cluster;
+mod heartbeat;
+mod lookup;
+mod problem;
+mod upload;
+mod volume;
+
+pub use assign::AssignResponse;
+pub use cluster::{
+    DiskType, Epoch, Incarnation, LastWritable, Member, ReadOnlyReason, VolumeConfig, VolumeState,
+};
+pub use heartbeat::{
+    DirReport, ForeignVolume, Heartbeat, HeartbeatAnswer, LocalState, RefusedVolume, VolumeReport,
+};
+pub use lookup::{Location, LookupResponse};
+pub use problem::{Code, Problem, ProblemBody};
+pub use upload::{DeleteResponse, SubmitResponse, UploadResponse};
+pub use volume::CreateVolume;

@@ -1,0 +1,1 @@
+//! The volume server: keeps needles in append-only volume files and answers for them.
