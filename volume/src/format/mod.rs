@@ -7,6 +7,13 @@
 #![doc = include_str!("../../FORMAT.md")]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+#[cfg(test)]
+#[expect(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a panic in a test is a failed test"
+)]
+mod golden_tests;
 mod index_entry;
 mod needle;
 mod offset;

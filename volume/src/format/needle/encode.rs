@@ -143,7 +143,7 @@ pub fn encode_tombstone(key: NeedleKey, cookie: Cookie, ts: Ts) -> [u8; TOMBSTON
 
 /// A record of size 0. Its checksum sums nothing: other programs leave that of the needle they
 /// delete.
-pub(super) fn encode_without_body(
+pub(in crate::format) fn encode_without_body(
     key: NeedleKey,
     cookie: Cookie,
     checksum: u32,

@@ -31,8 +31,8 @@ pub struct NeedleMeta {
     pub is_chunk_manifest: bool,
     /// The file name, at most 255 bytes, UTF-8 by custom only. Present and empty is possible.
     pub name: Option<Bytes>,
-    /// The mime type, at most 255 bytes; empty if unknown.
-    pub mime: Bytes,
+    /// The mime type, at most 255 bytes. Present and empty is possible.
+    pub mime: Option<Bytes>,
     /// Seconds since 1970, below 2⁴⁰.
     pub last_modified_secs: Option<u64>,
     /// How long after its last modification the needle is gone.
@@ -44,27 +44,29 @@ pub struct NeedleMeta {
 impl NeedleMeta {
     /// Bytes of flags and fields.
     pub(super) fn encoded_len(&self) -> usize {
-        let field = |len_bytes: usize, field: &Bytes| match field.len() {
-            0 => 0,
-            len => len.saturating_add(len_bytes),
+        let short = |field: &Option<Bytes>| match field {
+            Some(field) => field.len().saturating_add(1),
+            None => 0,
         };
-        let name = self.name.as_ref();
         let lens = [
             1,
-            name.map_or(0, |name| name.len().saturating_add(1)),
-            field(1, &self.mime),
+            short(&self.name),
+            short(&self.mime),
             self.last_modified_secs.map_or(0, |_| LAST_MODIFIED_LEN),
             if self.ttl.is_none() { 0 } else { TTL_LEN },
-            field(2, &self.pairs),
+            match self.pairs.len() {
+                0 => 0,
+                len => len.saturating_add(2),
+            },
         ];
         lens.iter().sum()
     }
 
     /// Every limit of the fields.
     pub(super) fn check(&self) -> Result<(), EncodeError> {
-        let name_len = self.name.as_ref().map_or(0, Bytes::len);
-        check_len(LimitKind::Name, name_len as u64, MAX_NAME_LEN as u64)?;
-        check_len(LimitKind::Mime, self.mime.len() as u64, MAX_MIME_LEN as u64)?;
+        let len = |field: &Option<Bytes>| field.as_ref().map_or(0, Bytes::len) as u64;
+        check_len(LimitKind::Name, len(&self.name), MAX_NAME_LEN as u64)?;
+        check_len(LimitKind::Mime, len(&self.mime), MAX_MIME_LEN as u64)?;
         check_len(
             LimitKind::Pairs,
             self.pairs.len() as u64,
@@ -78,7 +80,7 @@ impl NeedleMeta {
         let flag = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
         flag(self.is_gzipped, IS_GZIPPED)
             | flag(self.name.is_some(), HAS_NAME)
-            | flag(!self.mime.is_empty(), HAS_MIME)
+            | flag(self.mime.is_some(), HAS_MIME)
             | flag(self.last_modified_secs.is_some(), HAS_LAST_MODIFIED)
             | flag(!self.ttl.is_none(), HAS_TTL)
             | flag(!self.pairs.is_empty(), HAS_PAIRS)
@@ -88,13 +90,9 @@ impl NeedleMeta {
     /// Appends flags and fields. The limits were checked: what is beyond them would be cut.
     pub(super) fn write_to(&self, out: &mut Vec<u8>) {
         out.push(self.flags());
-        if let Some(name) = &self.name {
-            out.push(name.len() as u8);
-            out.extend_from_slice(name);
-        }
-        if !self.mime.is_empty() {
-            out.push(self.mime.len() as u8);
-            out.extend_from_slice(&self.mime);
+        for field in [&self.name, &self.mime].into_iter().flatten() {
+            out.push(field.len() as u8);
+            out.extend_from_slice(field);
         }
         if let Some(seconds) = self.last_modified_secs {
             let [_, _, _, low @ ..] = seconds.to_be_bytes();
@@ -118,11 +116,7 @@ impl NeedleMeta {
             is_gzipped: has(IS_GZIPPED),
             is_chunk_manifest: has(IS_CHUNK_MANIFEST),
             name: has(HAS_NAME).then(|| take_short(rest)).transpose()?,
-            mime: if has(HAS_MIME) {
-                take_short(rest)?
-            } else {
-                Bytes::new()
-            },
+            mime: has(HAS_MIME).then(|| take_short(rest)).transpose()?,
             last_modified_secs: has(HAS_LAST_MODIFIED)
                 .then(|| take_last_modified(rest))
                 .transpose()?,

@@ -16,7 +16,7 @@ fn meta() -> impl Strategy<Value = NeedleMeta> {
         any::<bool>(),
         any::<bool>(),
         prop::option::of(bytes(MAX_NAME_LEN)),
-        bytes(40),
+        prop::option::of(bytes(40)),
         prop::option::of(0_u64..1 << 40),
         prop::option::of(ttl),
         bytes(300),
@@ -178,7 +178,7 @@ fn what_the_format_cannot_hold_is_refused() {
         Err(LimitKind::Name)
     );
     assert_eq!(
-        too_large(|meta| meta.mime = vec![b'x'; 256].into()),
+        too_large(|meta| meta.mime = Some(vec![b'x'; 256].into())),
         Err(LimitKind::Mime)
     );
     assert_eq!(
