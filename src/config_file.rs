@@ -69,10 +69,12 @@ impl ConfigFile {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let table: Table = text.parse().map_err(|error: toml::de::Error| ConfigError::NotToml {
-            path: path.to_owned(),
-            reason: describe(&error, text),
-        })?;
+        let table: Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| ConfigError::NotToml {
+                path: path.to_owned(),
+                reason: describe(&error, text),
+            })?;
         let mut file = Self {
             path: path.to_owned(),
             settings: Vec::new(),

@@ -51,9 +51,17 @@ const SERVER: &[Spelling] = &[
     ("volume.max", "max-volumes", Value::Count),
     ("volume.publicUrl", "public-url", Value::Same),
     ("volumeSizeLimitMB", "volume-size-limit", Value::Megabytes),
-    ("master.volumeSizeLimitMB", "volume-size-limit", Value::Megabytes),
+    (
+        "master.volumeSizeLimitMB",
+        "volume-size-limit",
+        Value::Megabytes,
+    ),
     ("defaultReplication", "default-replication", Value::Same),
-    ("master.defaultReplication", "default-replication", Value::Same),
+    (
+        "master.defaultReplication",
+        "default-replication",
+        Value::Same,
+    ),
     ("dataCenter", "data-center", Value::Same),
     ("rack", "rack", Value::Same),
 ];
@@ -94,10 +102,7 @@ fn role_table(text: &str) -> Option<&'static [Spelling]> {
 }
 
 /// A known spelling, and its value if it stands in the same argument.
-fn parse<'a>(
-    table: &[Spelling],
-    text: &'a str,
-) -> Option<(&'static str, Value, Option<&'a str>)> {
+fn parse<'a>(table: &[Spelling], text: &'a str) -> Option<(&'static str, Value, Option<&'a str>)> {
     let bare = text.strip_prefix('-')?;
     let (name, value) = match bare.split_once('=') {
         Some((name, value)) => (name, Some(value)),
@@ -147,8 +152,22 @@ mod tests {
             ]
         );
         assert_eq!(
-            rewritten(&["dulse", "volume", "-mserver=a:1,b:2", "-max=0", "-max=7", "-rack", "r"]),
-            ["dulse", "volume", "--master=a:1,b:2", "--max-volumes=7", "--rack=r"]
+            rewritten(&[
+                "dulse",
+                "volume",
+                "-mserver=a:1,b:2",
+                "-max=0",
+                "-max=7",
+                "-rack",
+                "r"
+            ]),
+            [
+                "dulse",
+                "volume",
+                "--master=a:1,b:2",
+                "--max-volumes=7",
+                "--rack=r"
+            ]
         );
     }
 

@@ -86,7 +86,11 @@ pub(crate) fn default_dir() -> Result<PathBuf, Exit> {
 mod tests {
     use super::*;
 
-    fn listening(ip: Option<&str>, bind: Option<&str>, advertise: Option<&str>) -> Option<(String, String)> {
+    fn listening(
+        ip: Option<&str>,
+        bind: Option<&str>,
+        advertise: Option<&str>,
+    ) -> Option<(String, String)> {
         let owned = |text: Option<&str>| text.map(str::to_owned);
         let args = ListenArgs {
             ip: owned(ip),
@@ -101,13 +105,19 @@ mod tests {
     fn ip_sets_both_and_the_more_particular_flag_wins() {
         let pair = |a: &str, b: &str| Some((a.to_owned(), b.to_owned()));
         assert_eq!(listening(None, None, None), pair("127.0.0.1", "127.0.0.1"));
-        assert_eq!(listening(Some("10.0.0.1"), None, None), pair("10.0.0.1", "10.0.0.1"));
+        assert_eq!(
+            listening(Some("10.0.0.1"), None, None),
+            pair("10.0.0.1", "10.0.0.1")
+        );
         assert_eq!(
             listening(Some("10.0.0.1"), Some("0.0.0.0"), None),
             pair("0.0.0.0", "10.0.0.1")
         );
         assert_eq!(listening(None, Some("::1"), None), pair("::1", "[::1]"));
-        assert_eq!(listening(None, Some("0.0.0.0"), Some("a")), pair("0.0.0.0", "a"));
+        assert_eq!(
+            listening(None, Some("0.0.0.0"), Some("a")),
+            pair("0.0.0.0", "a")
+        );
     }
 
     #[test]
@@ -119,8 +129,14 @@ mod tests {
 
     #[test]
     fn a_cluster_port_past_the_last_one_is_asked_for() {
-        assert_eq!(cluster_port(None, 9333, "--port", "--cluster-port").unwrap(), 19333);
-        assert_eq!(cluster_port(Some(7), 60000, "--port", "--cluster-port").unwrap(), 7);
+        assert_eq!(
+            cluster_port(None, 9333, "--port", "--cluster-port").unwrap(),
+            19333
+        );
+        assert_eq!(
+            cluster_port(Some(7), 60000, "--port", "--cluster-port").unwrap(),
+            7
+        );
         let Err(Exit::Usage(error)) = cluster_port(None, 60000, "--port", "--cluster-port") else {
             panic!("accepted");
         };

@@ -13,7 +13,13 @@ pub(crate) struct ReadyText {
 
 impl ReadyText {
     /// A role and its two ports.
-    pub(crate) fn listener(&mut self, role: &str, host: &str, public: SocketAddr, cluster: SocketAddr) {
+    pub(crate) fn listener(
+        &mut self,
+        role: &str,
+        host: &str,
+        public: SocketAddr,
+        cluster: SocketAddr,
+    ) {
         let url = format!("http://{host}:{}", public.port());
         self.line(role, &format!("{url}   cluster port {cluster}"));
     }
@@ -27,9 +33,16 @@ impl ReadyText {
     pub(crate) fn room(&mut self, dirs: &[DirReport]) {
         for dir in dirs {
             let free = ByteSize(dir.free_bytes);
-            let low = if dir.is_low { ", too little for new data" } else { "" };
+            let low = if dir.is_low {
+                ", too little for new data"
+            } else {
+                ""
+            };
             let volumes = format!("{} of {} volumes", dir.volumes, dir.max_volumes);
-            self.line("data", &format!("{}   {free} free{low}, {volumes}", dir.dir));
+            self.line(
+                "data",
+                &format!("{}   {free} free{low}, {volumes}", dir.dir),
+            );
         }
     }
 

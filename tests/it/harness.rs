@@ -70,10 +70,7 @@ pub fn eventually<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Opt
         if let Some(value) = probe() {
             return value;
         }
-        assert!(
-            clock.since(start) < limit,
-            "not within {limit:?}: {what}"
-        );
+        assert!(clock.since(start) < limit, "not within {limit:?}: {what}");
         sleep(POLL);
     }
 }
@@ -193,10 +190,11 @@ impl ServerBuilder {
 
     fn prepare(self) -> Server {
         let scratch = tempfile::tempdir().unwrap();
-        let dir = self
-            .dir
-            .unwrap_or_else(|| scratch.path().join("data"));
-        let mut args = vec![role_name(self.role).to_owned(), format!("--dir={}", dir.display())];
+        let dir = self.dir.unwrap_or_else(|| scratch.path().join("data"));
+        let mut args = vec![
+            role_name(self.role).to_owned(),
+            format!("--dir={}", dir.display()),
+        ];
         if self.choose_ports {
             args.extend(port_flags(self.role));
         }
@@ -223,7 +221,12 @@ fn role_name(role: Role) -> &'static str {
 
 fn port_flags(role: Role) -> Vec<String> {
     let names: &[&str] = match role {
-        Role::Server => &["master-port", "master-cluster-port", "volume-port", "volume-cluster-port"],
+        Role::Server => &[
+            "master-port",
+            "master-cluster-port",
+            "volume-port",
+            "volume-cluster-port",
+        ],
         Role::Master | Role::Volume => &["port", "cluster-port"],
     };
     let flag = |name: &&str| format!("--{name}={}", free_port());
@@ -390,7 +393,10 @@ impl Server {
     fn announced(&self, name: &str) -> String {
         let line = self.announcement(name);
         let mut words = line.split_whitespace();
-        words.find(|word| word.starts_with("http://")).unwrap().to_owned()
+        words
+            .find(|word| word.starts_with("http://"))
+            .unwrap()
+            .to_owned()
     }
 
     fn announced_cluster(&self, name: &str) -> String {
