@@ -1,6 +1,13 @@
 //! The library against a master and volume server in the same process that do as they are told:
 //! refuse, disappear, damage what they send.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::{
     collections::{HashMap, VecDeque},
     path::Path,
