@@ -207,6 +207,8 @@ fn finish(mut response: Response, id: RequestId, verb: &Method) -> Response {
         };
         // The body has only strings: it always serializes.
         *response.body_mut() = Body::from(serde_json::to_vec(&body).unwrap_or_default());
+        // The router has measured the empty body that came before.
+        response.headers_mut().remove(header::CONTENT_LENGTH);
     }
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
@@ -235,5 +237,26 @@ impl IntoResponse for Problem {
         }
         response.extensions_mut().insert(self);
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_problem_is_rendered_at_its_own_length() {
+        let problem = || async { Problem::new(Code::NotFound, "no such needle") };
+        let router = Router::new().route("/", get(problem));
+        let request = Request::builder().body(Body::empty());
+        let response = router.oneshot(request.unwrap()).await.unwrap();
+        assert_eq!(response.headers()[header::CONTENT_LENGTH], "0");
+        let response = finish(response, RequestId(1), &Method::GET);
+        assert_eq!(response.headers().get(header::CONTENT_LENGTH), None);
+        let body = axum::body::to_bytes(response.into_body(), 1 << 10).await;
+        let body: ProblemBody = serde_json::from_slice(&body.unwrap()).unwrap();
+        assert_eq!(body.error, "no such needle");
     }
 }
