@@ -6,7 +6,7 @@
 
 SCRATCH=$(mktemp -d "${TMPDIR:-/tmp}/dulse-script.XXXXXX")
 trap 'rm -rf "$SCRATCH"' EXIT
-export SCRATCH
+export SCRATCH PYTHONDONTWRITEBYTECODE=1
 # The same release that the figures in docs/ were measured with.
 WEED_RELEASE=4.48
 
