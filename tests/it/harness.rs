@@ -4,10 +4,7 @@
 //! A server's output goes to files, one pair a start; they are printed when a test fails. Ports
 //! are chosen once and kept over restarts, so that addresses stay good after a kill.
 
-#![allow(
-    dead_code,
-    reason = "not every test uses every convenience of the harness"
-)]
+#![allow(dead_code, reason = "not every test uses every convenience of the harness")]
 
 use std::{
     fs::File,
@@ -55,11 +52,7 @@ pub fn run(command: &mut Command) -> Output {
         let text = std::fs::read_to_string(&err).unwrap();
         panic!("{command:?} did not end within {EXIT_LIMIT:?}:\n{text}");
     });
-    Output {
-        status,
-        stdout: std::fs::read(out).unwrap(),
-        stderr: std::fs::read(err).unwrap(),
-    }
+    Output { status, stdout: std::fs::read(out).unwrap(), stderr: std::fs::read(err).unwrap() }
 }
 
 /// Calls `probe` until it gives something; panics with `what` when `limit` has passed.
@@ -191,23 +184,12 @@ impl ServerBuilder {
     fn prepare(self) -> Server {
         let scratch = tempfile::tempdir().unwrap();
         let dir = self.dir.unwrap_or_else(|| scratch.path().join("data"));
-        let mut args = vec![
-            role_name(self.role).to_owned(),
-            format!("--dir={}", dir.display()),
-        ];
+        let mut args = vec![role_name(self.role).to_owned(), format!("--dir={}", dir.display())];
         if self.choose_ports {
             args.extend(port_flags(self.role));
         }
         args.extend(self.flags);
-        Server {
-            role: self.role,
-            args,
-            envs: self.envs,
-            dir,
-            scratch,
-            starts: 0,
-            child: None,
-        }
+        Server { role: self.role, args, envs: self.envs, dir, scratch, starts: 0, child: None }
     }
 }
 
@@ -221,12 +203,9 @@ fn role_name(role: Role) -> &'static str {
 
 fn port_flags(role: Role) -> Vec<String> {
     let names: &[&str] = match role {
-        Role::Server => &[
-            "master-port",
-            "master-cluster-port",
-            "volume-port",
-            "volume-cluster-port",
-        ],
+        Role::Server => {
+            &["master-port", "master-cluster-port", "volume-port", "volume-cluster-port"]
+        }
         Role::Master | Role::Volume => &["port", "cluster-port"],
     };
     let flag = |name: &&str| format!("--{name}={}", free_port());
@@ -386,17 +365,13 @@ impl Server {
         let stdout = self.stdout();
         let mut lines = stdout.lines();
         let line = lines.find(|line| line.starts_with(name) && line.contains("http://"));
-        line.unwrap_or_else(|| panic!("no {name} announced in:\n{stdout}"))
-            .to_owned()
+        line.unwrap_or_else(|| panic!("no {name} announced in:\n{stdout}")).to_owned()
     }
 
     fn announced(&self, name: &str) -> String {
         let line = self.announcement(name);
         let mut words = line.split_whitespace();
-        words
-            .find(|word| word.starts_with("http://"))
-            .unwrap()
-            .to_owned()
+        words.find(|word| word.starts_with("http://")).unwrap().to_owned()
     }
 
     fn announced_cluster(&self, name: &str) -> String {
