@@ -83,11 +83,7 @@ impl fmt::Display for Command {
             Self::GrantKeys { count, at_least } => {
                 write!(f, "grant {count} keys from {at_least} on")
             }
-            Self::CreateVolumes {
-                collection,
-                members,
-                ..
-            } => {
+            Self::CreateVolumes { collection, members, .. } => {
                 write!(f, "create {} volumes in {collection:?}", members.len())
             }
             Self::AdmitVolume { id, server, .. } => write!(f, "admit volume {id} of {server}"),

@@ -57,17 +57,12 @@ pub(super) async fn open(dir: &Path, address: ServerAddress) -> Result<Raft, Raf
         let contents = database.load()?;
         Ok((database, contents))
     });
-    let (database, mut contents) =
-        opening.await.map_err(|error| RaftStartError::Unwritable {
-            path: "raft.redb".into(),
-            source: io::Error::other(error),
-        })??;
+    let (database, mut contents) = opening.await.map_err(|error| {
+        RaftStartError::Unwritable { path: "raft.redb".into(), source: io::Error::other(error) }
+    })??;
     let path = database.path().to_owned();
     let id = database.node();
-    let failed = |reason: String| RaftStartError::Failed {
-        path: path.clone(),
-        reason,
-    };
+    let failed = |reason: String| RaftStartError::Failed { path: path.clone(), reason };
     let config = core_config().map_err(|error| failed(error.to_string()))?;
     let client = PeerClient::new().map_err(|error| failed(error.to_string()))?;
     let storage = Storage::spawn(database).map_err(|error| failed(error.to_string()))?;
@@ -78,14 +73,7 @@ pub(super) async fn open(dir: &Path, address: ServerAddress) -> Result<Raft, Raf
     let core = Core::new(id, Arc::new(config), network, log_store, state_machine)
         .await
         .map_err(|error| failed(error.to_string()))?;
-    Ok(Raft::new(Parts {
-        id,
-        address,
-        path: path.clone(),
-        core,
-        applied,
-        storage,
-    }))
+    Ok(Raft::new(Parts { id, address, path: path.clone(), core, applied, storage }))
 }
 
 /// Founds a cluster of `members`; only on a node that has never been in one.
@@ -93,10 +81,8 @@ pub(super) async fn initialize(
     raft: &Raft,
     members: impl IntoIterator<Item = (NodeId, ServerAddress)>,
 ) -> Result<(), RaftStartError> {
-    let members: BTreeMap<NodeId, Peer> = members
-        .into_iter()
-        .map(|(node, address)| (node, Peer { address }))
-        .collect();
+    let members: BTreeMap<NodeId, Peer> =
+        members.into_iter().map(|(node, address)| (node, Peer { address })).collect();
     let initialized = raft.core().initialize(members).await;
     initialized.map_err(|error| raft.failed(error.to_string()))
 }
