@@ -85,23 +85,13 @@ pub(crate) struct ServerArgs {
     #[arg(long, env = "DULSE_DIR")]
     pub(crate) dir: Option<PathBuf>,
     /// The master's port; 0 picks one.
-    #[arg(
-        long,
-        value_name = "PORT",
-        env = "DULSE_MASTER_PORT",
-        default_value_t = 9333
-    )]
+    #[arg(long, value_name = "PORT", env = "DULSE_MASTER_PORT", default_value_t = 9333)]
     pub(crate) master_port: u16,
     /// The master's port for other servers [default: the port + 10000].
     #[arg(long, value_name = "PORT", env = "DULSE_MASTER_CLUSTER_PORT")]
     pub(crate) master_cluster_port: Option<u16>,
     /// The volume server's port; 0 picks one.
-    #[arg(
-        long,
-        value_name = "PORT",
-        env = "DULSE_VOLUME_PORT",
-        default_value_t = 8080
-    )]
+    #[arg(long, value_name = "PORT", env = "DULSE_VOLUME_PORT", default_value_t = 8080)]
     pub(crate) volume_port: u16,
     /// The volume server's port for other servers [default: the port + 10000].
     #[arg(long, value_name = "PORT", env = "DULSE_VOLUME_CLUSTER_PORT")]
@@ -122,20 +112,10 @@ pub(crate) struct MasterArgs {
     #[arg(long, env = "DULSE_DIR")]
     pub(crate) dir: Option<PathBuf>,
     /// The port for clients; 0 picks one.
-    #[arg(
-        long,
-        alias = "master-port",
-        env = "DULSE_PORT",
-        default_value_t = 9333
-    )]
+    #[arg(long, alias = "master-port", env = "DULSE_PORT", default_value_t = 9333)]
     pub(crate) port: u16,
     /// The port for other servers [default: the port + 10000].
-    #[arg(
-        long,
-        alias = "master-cluster-port",
-        value_name = "PORT",
-        env = "DULSE_CLUSTER_PORT"
-    )]
+    #[arg(long, alias = "master-cluster-port", value_name = "PORT", env = "DULSE_CLUSTER_PORT")]
     pub(crate) cluster_port: Option<u16>,
     #[command(flatten)]
     pub(crate) listen: ListenArgs,
@@ -153,20 +133,10 @@ pub(crate) struct VolumeArgs {
     #[arg(long, value_name = "DIR[:DISKTYPE]", env = "DULSE_DIR", value_delimiter = ',', value_parser = parse_dir)]
     pub(crate) dir: Vec<VolumeDir>,
     /// The port for clients; 0 picks one.
-    #[arg(
-        long,
-        alias = "volume-port",
-        env = "DULSE_PORT",
-        default_value_t = 8080
-    )]
+    #[arg(long, alias = "volume-port", env = "DULSE_PORT", default_value_t = 8080)]
     pub(crate) port: u16,
     /// The port for other servers [default: the port + 10000].
-    #[arg(
-        long,
-        alias = "volume-cluster-port",
-        value_name = "PORT",
-        env = "DULSE_CLUSTER_PORT"
-    )]
+    #[arg(long, alias = "volume-cluster-port", value_name = "PORT", env = "DULSE_CLUSTER_PORT")]
     pub(crate) cluster_port: Option<u16>,
     /// The masters, separated by commas.
     #[arg(
@@ -193,10 +163,7 @@ pub(crate) struct VolumeDir {
 /// A disk type is a short word; what else follows a colon belongs to the path.
 fn parse_dir(text: &str) -> Result<VolumeDir, String> {
     let is_word = |text: &str| {
-        !text.is_empty()
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
     };
     let (path, disk) = match text.rsplit_once(':') {
         Some((path, disk)) if is_word(disk) => (path, DiskType(disk.to_ascii_lowercase())),
@@ -205,10 +172,7 @@ fn parse_dir(text: &str) -> Result<VolumeDir, String> {
     if path.is_empty() {
         return Err("the directory is missing".to_owned());
     }
-    Ok(VolumeDir {
-        path: path.into(),
-        disk,
-    })
+    Ok(VolumeDir { path: path.into(), disk })
 }
 
 /// Where to listen and what others are told.
@@ -229,20 +193,10 @@ pub(crate) struct ListenArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ClusterArgs {
     /// Size at which a volume is full.
-    #[arg(
-        long,
-        value_name = "SIZE",
-        env = "DULSE_VOLUME_SIZE_LIMIT",
-        default_value = "30GB"
-    )]
+    #[arg(long, value_name = "SIZE", env = "DULSE_VOLUME_SIZE_LIMIT", default_value = "30GB")]
     pub(crate) volume_size_limit: ByteSize,
     /// Copies of each volume unless an upload says otherwise; 000 (one copy) is all there is yet.
-    #[arg(
-        long,
-        value_name = "XYZ",
-        env = "DULSE_DEFAULT_REPLICATION",
-        default_value = "000"
-    )]
+    #[arg(long, value_name = "XYZ", env = "DULSE_DEFAULT_REPLICATION", default_value = "000")]
     pub(crate) default_replication: ReplicaPlacement,
 }
 
@@ -279,12 +233,7 @@ pub(crate) struct StoreArgs {
     )]
     pub(crate) data_center: String,
     /// Rack of this server.
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "DULSE_RACK",
-        default_value = "DefaultRack"
-    )]
+    #[arg(long, value_name = "NAME", env = "DULSE_RACK", default_value = "DefaultRack")]
     pub(crate) rack: String,
 }
 
@@ -378,10 +327,7 @@ pub(crate) struct GetArgs {
 
 impl GetArgs {
     pub(crate) fn request(&self) -> command::GetRequest {
-        command::GetRequest {
-            fid: self.fid,
-            output: self.output.clone(),
-        }
+        command::GetRequest { fid: self.fid, output: self.output.clone() }
     }
 }
 
@@ -446,10 +392,7 @@ fn blame(error: clap::Error, file: &ConfigFile) -> Exit {
         Some(ContextValue::String(text)) => text.as_str(),
         _ => "",
     };
-    let blamed = file.blame(
-        text(ContextKind::InvalidArg),
-        text(ContextKind::InvalidValue),
-    );
+    let blamed = file.blame(text(ContextKind::InvalidArg), text(ContextKind::InvalidValue));
     let Some(blamed) = blamed else {
         return Exit::Clap(error);
     };

@@ -69,21 +69,9 @@ mod tests {
 
     #[test]
     fn an_error_is_one_line_with_every_cause_once() {
-        let inner = Layer {
-            text: "no such file",
-            source: None,
-        };
-        let middle = Layer {
-            text: "cannot read a: no such file",
-            source: Some(Box::new(inner)),
-        };
-        let outer = Layer {
-            text: "cannot\nstart",
-            source: Some(Box::new(middle)),
-        };
-        assert_eq!(
-            one_line(&outer),
-            "cannot start: cannot read a: no such file"
-        );
+        let inner = Layer { text: "no such file", source: None };
+        let middle = Layer { text: "cannot read a: no such file", source: Some(Box::new(inner)) };
+        let outer = Layer { text: "cannot\nstart", source: Some(Box::new(middle)) };
+        assert_eq!(one_line(&outer), "cannot start: cannot read a: no such file");
     }
 }

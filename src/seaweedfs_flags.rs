@@ -51,17 +51,9 @@ const SERVER: &[Spelling] = &[
     ("volume.max", "max-volumes", Value::Count),
     ("volume.publicUrl", "public-url", Value::Same),
     ("volumeSizeLimitMB", "volume-size-limit", Value::Megabytes),
-    (
-        "master.volumeSizeLimitMB",
-        "volume-size-limit",
-        Value::Megabytes,
-    ),
+    ("master.volumeSizeLimitMB", "volume-size-limit", Value::Megabytes),
     ("defaultReplication", "default-replication", Value::Same),
-    (
-        "master.defaultReplication",
-        "default-replication",
-        Value::Same,
-    ),
+    ("master.defaultReplication", "default-replication", Value::Same),
     ("dataCenter", "data-center", Value::Same),
     ("rack", "rack", Value::Same),
 ];
@@ -152,22 +144,8 @@ mod tests {
             ]
         );
         assert_eq!(
-            rewritten(&[
-                "dulse",
-                "volume",
-                "-mserver=a:1,b:2",
-                "-max=0",
-                "-max=7",
-                "-rack",
-                "r"
-            ]),
-            [
-                "dulse",
-                "volume",
-                "--master=a:1,b:2",
-                "--max-volumes=7",
-                "--rack=r"
-            ]
+            rewritten(&["dulse", "volume", "-mserver=a:1,b:2", "-max=0", "-max=7", "-rack", "r"]),
+            ["dulse", "volume", "--master=a:1,b:2", "--max-volumes=7", "--rack=r"]
         );
     }
 

@@ -49,10 +49,8 @@ pub(crate) async fn read_json<A: DeserializeOwned>(
     limit: Duration,
 ) -> Result<A, ClientError> {
     let body = read_body(url, response, MAX_ANSWER_BYTES, limit).await?;
-    serde_json::from_slice(&body).map_err(|error| ClientError::Unreadable {
-        url: url.to_owned(),
-        reason: error.to_string(),
-    })
+    serde_json::from_slice(&body)
+        .map_err(|error| ClientError::Unreadable { url: url.to_owned(), reason: error.to_string() })
 }
 
 async fn read_body(
@@ -82,10 +80,7 @@ async fn read_body(
 }
 
 pub(crate) fn too_slow(url: &str, limit: Duration) -> ClientError {
-    ClientError::Unreachable {
-        url: url.to_owned(),
-        reason: format!("no answer within {limit:?}"),
-    }
+    ClientError::Unreachable { url: url.to_owned(), reason: format!("no answer within {limit:?}") }
 }
 
 /// The error body, read leniently: a proxy in between has its own.
@@ -101,18 +96,10 @@ async fn refusal(url: &str, response: Response, limit: Duration) -> ClientError 
     let body = read_body(url, response, MAX_ERROR_BYTES, limit).await;
     let body = body.unwrap_or_default();
     let (code, message) = match serde_json::from_slice::<Refusal>(&body) {
-        Ok(refusal) => (
-            serde_json::from_value::<Code>(refusal.code).ok(),
-            refusal.error,
-        ),
+        Ok(refusal) => (serde_json::from_value::<Code>(refusal.code).ok(), refusal.error),
         Err(_) => (None, shown(&body)),
     };
-    ClientError::Refused {
-        url: url.to_owned(),
-        status,
-        code,
-        message,
-    }
+    ClientError::Refused { url: url.to_owned(), status, code, message }
 }
 
 fn shown(body: &[u8]) -> String {

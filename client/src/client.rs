@@ -63,12 +63,7 @@ pub struct AssignOptions {
 
 impl Default for AssignOptions {
     fn default() -> Self {
-        Self {
-            count: 1,
-            collection: Collection::default(),
-            replication: None,
-            ttl: Ttl::NONE,
-        }
+        Self { count: 1, collection: Collection::default(), replication: None, ttl: Ttl::NONE }
     }
 }
 
@@ -108,9 +103,7 @@ impl Client {
             locations: Mutex::new(LocationCache::default()),
             clock: Clock::System,
         };
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     pub(crate) fn http(&self) -> &reqwest::Client {
@@ -133,11 +126,8 @@ impl Client {
         if !options.ttl.is_none() {
             query.push(("ttl", options.ttl.to_string()));
         }
-        let answer: AssignResponse = self
-            .inner
-            .masters
-            .fetch("/dir/assign", &query, ASSIGN_LIMIT)
-            .await?;
+        let answer: AssignResponse =
+            self.inner.masters.fetch("/dir/assign", &query, ASSIGN_LIMIT).await?;
         read_assigned(answer)
     }
 
@@ -152,11 +142,8 @@ impl Client {
             return Ok(known);
         }
         let query = [("volumeId", volume.to_string())];
-        let answer: LookupResponse = self
-            .inner
-            .masters
-            .fetch("/dir/lookup", &query, LOOKUP_LIMIT)
-            .await?;
+        let answer: LookupResponse =
+            self.inner.masters.fetch("/dir/lookup", &query, LOOKUP_LIMIT).await?;
         let locations = Locations::from(answer.locations);
         if locations.is_empty() {
             return Err(ClientError::Unreadable {
@@ -245,21 +232,14 @@ impl Client {
 }
 
 fn reachable_url(location: &Location) -> String {
-    if location.public_url.is_empty() {
-        location.url.clone()
-    } else {
-        location.public_url.clone()
-    }
+    if location.public_url.is_empty() { location.url.clone() } else { location.public_url.clone() }
 }
 
 fn read_assigned(answer: AssignResponse) -> Result<Assigned, ClientError> {
-    let fid = answer
-        .fid
-        .parse()
-        .map_err(|error| ClientError::Unreadable {
-            url: "/dir/assign".to_owned(),
-            reason: format!("{:?} is no fid: {error}", answer.fid),
-        })?;
+    let fid = answer.fid.parse().map_err(|error| ClientError::Unreadable {
+        url: "/dir/assign".to_owned(),
+        reason: format!("{:?} is no fid: {error}", answer.fid),
+    })?;
     Ok(Assigned {
         fid,
         count: answer.count,
@@ -274,9 +254,9 @@ fn read_assigned(answer: AssignResponse) -> Result<Assigned, ClientError> {
 /// A server that holds the volume says 404 of the needle only.
 fn missing(fid: Fid, error: ClientError) -> ClientError {
     match error {
-        ClientError::Refused {
-            status: 404, code, ..
-        } if code != Some(Code::VolumeNotFound) => ClientError::NotFound(fid),
+        ClientError::Refused { status: 404, code, .. } if code != Some(Code::VolumeNotFound) => {
+            ClientError::NotFound(fid)
+        }
         other => other,
     }
 }

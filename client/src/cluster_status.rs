@@ -224,11 +224,7 @@ async fn ask(client: &Client, mut server: ServerStatus, writable: &BTreeSet<u32>
 }
 
 fn disk_status(disk: NodeDisk) -> DiskStatus {
-    DiskStatus {
-        dir: disk.dir,
-        total_bytes: disk.all,
-        free_bytes: disk.free,
-    }
+    DiskStatus { dir: disk.dir, total_bytes: disk.all, free_bytes: disk.free }
 }
 
 fn volume_status(volume: NodeVolume, writable: &BTreeSet<u32>) -> VolumeStatus {

@@ -60,18 +60,9 @@ impl Download {
         let headers = response.headers();
         let is_packed = text(headers, &CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip");
         let size = response.content_length().filter(|_| !is_packed);
-        let unpacker = is_packed.then(|| Unpacker {
-            decoder: MultiGzDecoder::new(Vec::new()),
-            packed: Bytes::new(),
-        });
-        Self {
-            fid,
-            url,
-            info: read_info(headers, size),
-            response,
-            arrived_crc: 0,
-            unpacker,
-        }
+        let unpacker = is_packed
+            .then(|| Unpacker { decoder: MultiGzDecoder::new(Vec::new()), packed: Bytes::new() });
+        Self { fid, url, info: read_info(headers, size), response, arrived_crc: 0, unpacker }
     }
 
     /// What the server says about the needle.
@@ -113,10 +104,7 @@ impl Download {
         while !unpacker.packed.is_empty() {
             let len = unpacker.packed.len().min(UNPACK_BYTES);
             let piece = unpacker.packed.split_to(len);
-            unpacker
-                .decoder
-                .write_all(&piece)
-                .map_err(|error| not_gzip(&self.url, &error))?;
+            unpacker.decoder.write_all(&piece).map_err(|error| not_gzip(&self.url, &error))?;
             let unpacked = std::mem::take(unpacker.decoder.get_mut());
             if !unpacked.is_empty() {
                 return Ok(Some(unpacked.into()));
@@ -136,11 +124,9 @@ impl Download {
 
     fn verify(&self) -> Result<(), ClientError> {
         match self.info.crc {
-            Some(stored) if stored != self.arrived_crc => Err(ClientError::Damaged {
-                fid: self.fid,
-                stored,
-                arrived: self.arrived_crc,
-            }),
+            Some(stored) if stored != self.arrived_crc => {
+                Err(ClientError::Damaged { fid: self.fid, stored, arrived: self.arrived_crc })
+            }
             _ => Ok(()),
         }
     }
@@ -150,10 +136,7 @@ impl Download {
         let mut all = Vec::new();
         while let Some(chunk) = self.chunk().await? {
             if all.len() as u64 + chunk.len() as u64 > limit {
-                return Err(ClientError::OverLimit {
-                    fid: self.fid,
-                    limit,
-                });
+                return Err(ClientError::OverLimit { fid: self.fid, limit });
             }
             all.extend_from_slice(&chunk);
         }
@@ -168,10 +151,7 @@ impl Download {
         writer: &mut W,
         mut progress: impl FnMut(u64),
     ) -> Result<u64, ClientError> {
-        let failed = |source| ClientError::Sink {
-            name: name.to_owned(),
-            source,
-        };
+        let failed = |source| ClientError::Sink { name: name.to_owned(), source };
         let mut written = 0;
         while let Some(chunk) = self.chunk().await? {
             writer.write_all(&chunk).await.map_err(failed)?;
@@ -245,10 +225,7 @@ mod tests {
         for (header, name) in [
             ("inline; filename=a.txt", Some("a.txt")),
             ("inline; filename=\"a \\\"b\\\".txt\"", Some("a \"b\".txt")),
-            (
-                "attachment; filename*=UTF-8''%C3%BC.txt; x=y",
-                Some("ü.txt"),
-            ),
+            ("attachment; filename*=UTF-8''%C3%BC.txt; x=y", Some("ü.txt")),
             ("inline", None),
             ("inline; filename=\"open", None),
         ] {

@@ -112,10 +112,7 @@ pub enum ClientError {
 impl ClientError {
     /// From a request that got no answer.
     pub(crate) fn unreachable(url: &str, error: &reqwest::Error) -> Self {
-        Self::Unreachable {
-            url: url.to_owned(),
-            reason: reason(error),
-        }
+        Self::Unreachable { url: url.to_owned(), reason: reason(error) }
     }
 
     /// Whether the same call may succeed elsewhere or a moment later.
@@ -134,13 +131,7 @@ impl ClientError {
 
     /// Whether another fid may be written where this one was not.
     pub(crate) fn calls_for_another_fid(&self) -> bool {
-        let is_key_taken = matches!(
-            self,
-            Self::Refused {
-                code: Some(Code::CookieMismatch),
-                ..
-            }
-        );
+        let is_key_taken = matches!(self, Self::Refused { code: Some(Code::CookieMismatch), .. });
         self.is_passing() || is_key_taken
     }
 

@@ -94,10 +94,7 @@ mod tests {
             cache.remember(volume(id), somewhere(), at(learned));
         }
         cache.remember(volume(1), somewhere(), at(2));
-        assert!(
-            cache.find(volume(2), at(2)).is_some(),
-            "replacing needs no room"
-        );
+        assert!(cache.find(volume(2), at(2)).is_some(), "replacing needs no room");
         cache.remember(volume(MAX_VOLUMES + 1), somewhere(), at(2));
         assert_eq!(cache.volumes.len(), MAX_VOLUMES);
         assert!(cache.find(volume(2), at(2)).is_none());

@@ -32,11 +32,7 @@ impl Masters {
         if addresses.is_empty() {
             return Err(ClientError::NoMasters);
         }
-        Ok(Self {
-            http,
-            addresses,
-            preferred: AtomicUsize::new(0),
-        })
+        Ok(Self { http, addresses, preferred: AtomicUsize::new(0) })
     }
 
     /// `GET path?query` on a master that can answer. All are tried, several times with pauses,
@@ -90,10 +86,9 @@ impl Masters {
 
     fn describe(&self, error: ClientError) -> ClientError {
         match error {
-            ClientError::Unreachable { reason, .. } => ClientError::NoMasterAnswers {
-                tried: self.addresses.join(", "),
-                reason,
-            },
+            ClientError::Unreachable { reason, .. } => {
+                ClientError::NoMasterAnswers { tried: self.addresses.join(", "), reason }
+            }
             other => other,
         }
     }
@@ -106,10 +101,7 @@ impl Masters {
 
 /// A master that found no room has waited for it already, and knows as much as the others.
 fn is_worth_repeating(error: &ClientError) -> bool {
-    let is_final = matches!(
-        error.code(),
-        Some(Code::NoWritableVolume | Code::VolumeNotFound)
-    );
+    let is_final = matches!(error.code(), Some(Code::NoWritableVolume | Code::VolumeNotFound));
     error.is_passing() && !is_final
 }
 
@@ -130,11 +122,9 @@ mod tests {
 
     #[test]
     fn the_public_address_of_a_master_is_read() {
-        for (text, address) in [
-            ("a:9333", "a:9333"),
-            ("a:9333.7", "a:9333"),
-            (" [::1]:60000", "[::1]:60000"),
-        ] {
+        for (text, address) in
+            [("a:9333", "a:9333"), ("a:9333.7", "a:9333"), (" [::1]:60000", "[::1]:60000")]
+        {
             assert_eq!(public_address(text).unwrap(), address);
         }
         for bad in ["", "a", "a:", ":1", "a:0", "http://a:1", "a:70000"] {

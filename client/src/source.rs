@@ -40,10 +40,7 @@ impl Source {
     /// A file, opened now. Directories, devices and pipes are refused: they have no length.
     pub fn open(path: &Path) -> Result<Self, ClientError> {
         let name = path.display().to_string();
-        let failed = |source| ClientError::Source {
-            name: name.clone(),
-            source,
-        };
+        let failed = |source| ClientError::Source { name: name.clone(), source };
         let file = File::open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() {
@@ -55,11 +52,7 @@ impl Source {
 
     /// The first `len` bytes of an open file; `name` is for messages.
     pub(crate) fn from_file(file: File, len: u64, name: &str) -> Self {
-        Self {
-            kind: Kind::File(Arc::new(file)),
-            len,
-            name: name.into(),
-        }
+        Self { kind: Kind::File(Arc::new(file)), len, name: name.into() }
     }
 
     /// How many bytes there are.
@@ -127,20 +120,13 @@ impl Source {
 
     /// An error of reading it.
     pub(crate) fn failed(&self, reason: String) -> ClientError {
-        ClientError::Source {
-            name: self.name.to_string(),
-            source: io::Error::other(reason),
-        }
+        ClientError::Source { name: self.name.to_string(), source: io::Error::other(reason) }
     }
 }
 
 impl From<Bytes> for Source {
     fn from(bytes: Bytes) -> Self {
-        Self {
-            len: bytes.len() as u64,
-            kind: Kind::Bytes(bytes),
-            name: "the data".into(),
-        }
+        Self { len: bytes.len() as u64, kind: Kind::Bytes(bytes), name: "the data".into() }
     }
 }
 
@@ -167,10 +153,7 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn new(progress: Option<crate::upload::Progress>) -> Self {
-        Self {
-            progress,
-            ..Self::default()
-        }
+        Self { progress, ..Self::default() }
     }
 
     /// Only the one stream of an attempt adds to it.

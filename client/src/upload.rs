@@ -82,17 +82,11 @@ impl Client {
         options: &UploadOptions,
     ) -> Result<Stored, ClientError> {
         source.check_size()?;
-        let assign = AssignOptions {
-            count: 1,
-            ..options.assign.clone()
-        };
+        let assign = AssignOptions { count: 1, ..options.assign.clone() };
         let mut backoff = Backoff::default();
         loop {
             let assigned = self.assign(&assign).await?;
-            let error = match self
-                .put(&assigned.public_url, assigned.fid, source, options)
-                .await
-            {
+            let error = match self.put(&assigned.public_url, assigned.fid, source, options).await {
                 Ok(stored) => return Ok(stored),
                 Err(error) => error,
             };
@@ -149,10 +143,7 @@ async fn read_answer(
     let etag = etag.and_then(|etag| etag.to_str().ok());
     let etag = etag.unwrap_or_default().trim_matches('"').to_owned();
     if response.status() == StatusCode::NO_CONTENT {
-        return Ok(UploadResponse {
-            etag,
-            ..UploadResponse::default()
-        });
+        return Ok(UploadResponse { etag, ..UploadResponse::default() });
     }
     read_json(url, response, limit).await
 }
@@ -170,11 +161,7 @@ fn confirm(
         reason: format!("{:?} is no checksum of 8 hex digits", answer.etag),
     })?;
     if arrived != tally.crc() {
-        return Err(ClientError::Damaged {
-            fid,
-            stored: tally.crc(),
-            arrived,
-        });
+        return Err(ClientError::Damaged { fid, stored: tally.crc(), arrived });
     }
     Ok(Stored {
         fid,
@@ -200,9 +187,8 @@ const ATTRIBUTE: AsciiSet = NON_ALPHANUMERIC
 /// The `Content-Disposition` that carries a file name: quoted where that is exact, else in the
 /// extended form.
 fn disposition(name: &str) -> String {
-    let is_plain = name
-        .bytes()
-        .all(|byte| (b' '..0x7f).contains(&byte) && byte != b'"' && byte != b'\\');
+    let is_plain =
+        name.bytes().all(|byte| (b' '..0x7f).contains(&byte) && byte != b'"' && byte != b'\\');
     if is_plain {
         return format!("attachment; filename=\"{name}\"");
     }
@@ -217,9 +203,6 @@ mod tests {
     #[test]
     fn a_name_is_quoted_or_escaped() {
         assert_eq!(disposition("a b.txt"), "attachment; filename=\"a b.txt\"");
-        assert_eq!(
-            disposition("ü\"\n.txt"),
-            "attachment; filename*=UTF-8''%C3%BC%22%0A.txt"
-        );
+        assert_eq!(disposition("ü\"\n.txt"), "attachment; filename*=UTF-8''%C3%BC%22%0A.txt");
     }
 }

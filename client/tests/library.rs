@@ -70,10 +70,7 @@ struct Cluster {
 
 impl Cluster {
     async fn start() -> Self {
-        let cluster = Self {
-            script: Arc::default(),
-            tasks: Tasks::new(),
-        };
+        let cluster = Self { script: Arc::default(), tasks: Tasks::new() };
         let listener = bind("127.0.0.1", 0, "--port").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         cluster.script().own_address = address;
@@ -84,14 +81,7 @@ impl Cluster {
             .layer(DefaultBodyLimit::disable())
             .with_state(cluster.clone());
         let metrics = RequestMetrics::register(&Metrics::default(), "fake");
-        spawn_server(
-            "fake",
-            listener,
-            router,
-            metrics,
-            Clock::System,
-            &cluster.tasks,
-        );
+        spawn_server("fake", listener, router, metrics, Clock::System, &cluster.tasks);
         cluster
     }
 
@@ -105,11 +95,7 @@ impl Cluster {
 
     fn count(&self, what: &str) -> usize {
         let script = self.script();
-        script
-            .log
-            .iter()
-            .filter(|line| line.starts_with(what))
-            .count()
+        script.log.iter().filter(|line| line.starts_with(what)).count()
     }
 
     /// Stores a needle behind the client's back, with these headers on every read.
@@ -118,10 +104,7 @@ impl Cluster {
         for (name, value) in headers {
             all.insert(name, HeaderValue::from_str(value).unwrap());
         }
-        let needle = Needle {
-            body: Bytes::copy_from_slice(body),
-            headers: all,
-        };
+        let needle = Needle { body: Bytes::copy_from_slice(body), headers: all };
         self.script().needles.insert(fid.to_owned(), needle);
         fid.parse().unwrap()
     }
@@ -149,10 +132,7 @@ async fn lookup(State(cluster): State<Cluster>) -> Json<LookupResponse> {
     script.log.push("lookup".to_owned());
     let own = vec![script.own_address.clone()];
     let urls = script.lookups.pop_front().unwrap_or(own);
-    let location = |url: String| Location {
-        public_url: url.clone(),
-        url,
-    };
+    let location = |url: String| Location { public_url: url.clone(), url };
     Json(LookupResponse {
         volume_id: "7".to_owned(),
         locations: urls.into_iter().map(location).collect(),
@@ -171,21 +151,15 @@ async fn write(
         return Err(Problem::new(code, "as scripted"));
     }
     let etag = format!("{:08x}", crc32c::crc32c(&body));
-    let answer = UploadResponse {
-        size: body.len() as u64,
-        etag: etag.clone(),
-        ..UploadResponse::default()
-    };
+    let answer =
+        UploadResponse { size: body.len() as u64, etag: etag.clone(), ..UploadResponse::default() };
     let mut kept = HeaderMap::new();
     if let Some(name) = headers.get(header::CONTENT_DISPOSITION) {
         kept.insert(header::CONTENT_DISPOSITION, name.clone());
     }
     let etag = HeaderValue::from_str(&format!("\"{etag}\"")).unwrap();
     kept.insert(header::ETAG, etag);
-    let needle = Needle {
-        body,
-        headers: kept,
-    };
+    let needle = Needle { body, headers: kept };
     script.needles.insert(fid, needle);
     Ok((StatusCode::CREATED, Json(answer)).into_response())
 }
@@ -247,14 +221,9 @@ async fn read_all(client: &Client, fid: Fid) -> Result<Bytes, ClientError> {
 async fn what_is_uploaded_is_read_back_and_gone_after_a_delete() {
     let cluster = Cluster::start().await;
     let client = cluster.client();
-    let options = UploadOptions {
-        name: Some("grüße.txt".to_owned()),
-        ..UploadOptions::default()
-    };
-    let stored = client
-        .upload(&Source::from("hello"), &options)
-        .await
-        .unwrap();
+    let options =
+        UploadOptions { name: Some("grüße.txt".to_owned()), ..UploadOptions::default() };
+    let stored = client.upload(&Source::from("hello"), &options).await.unwrap();
     assert_eq!(stored.size, 5);
     let download = client.read(stored.fid).await.unwrap();
     assert_eq!(download.info().name.as_deref(), Some("grüße.txt"));
@@ -317,10 +286,7 @@ async fn masters_are_tried_in_turn_and_the_one_that_answers_is_kept() {
     upload(&client, "x").await.unwrap();
     let nobody = Client::new(&[dead_address().await]).unwrap();
     let error = upload(&nobody, "x").await.unwrap_err();
-    assert!(
-        matches!(error, ClientError::NoMasterAnswers { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, ClientError::NoMasterAnswers { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -399,10 +365,7 @@ async fn what_no_needle_holds_is_refused_before_anything_is_sent() {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(MAX_NEEDLE_BYTES + 1).unwrap();
     let source = Source::open(file.path()).unwrap();
-    let upload = cluster
-        .client()
-        .upload(&source, &UploadOptions::default())
-        .await;
+    let upload = cluster.client().upload(&source, &UploadOptions::default()).await;
     let error = upload.unwrap_err();
     assert!(matches!(error, ClientError::TooLarge { .. }), "{error}");
     assert!(cluster.script().log.is_empty());

@@ -32,10 +32,7 @@ impl Listening {
                  name or address of this machine"
             )));
         }
-        Ok(Self {
-            bind: bind.to_owned(),
-            advertise: bracketed(advertise),
-        })
+        Ok(Self { bind: bind.to_owned(), advertise: bracketed(advertise) })
     }
 }
 
@@ -59,14 +56,12 @@ pub(crate) fn cluster_port(
     port_flag: &str,
     cluster_flag: &str,
 ) -> Result<u16, Exit> {
-    asked_for
-        .or_else(|| default_cluster_port(port))
-        .ok_or_else(|| {
-            Exit::Usage(format!(
-                "{port_flag} {port}: the cluster port is the port plus 10000 and would be above \
+    asked_for.or_else(|| default_cluster_port(port)).ok_or_else(|| {
+        Exit::Usage(format!(
+            "{port_flag} {port}: the cluster port is the port plus 10000 and would be above \
                  65535: pass {cluster_flag}"
-            ))
-        })
+        ))
+    })
 }
 
 /// The data directory when none is given: lasting, and the user's own.
@@ -92,11 +87,7 @@ mod tests {
         advertise: Option<&str>,
     ) -> Option<(String, String)> {
         let owned = |text: Option<&str>| text.map(str::to_owned);
-        let args = ListenArgs {
-            ip: owned(ip),
-            bind: owned(bind),
-            advertise: owned(advertise),
-        };
+        let args = ListenArgs { ip: owned(ip), bind: owned(bind), advertise: owned(advertise) };
         let listening = Listening::from_args(&args).ok()?;
         Some((listening.bind, listening.advertise))
     }
@@ -105,19 +96,10 @@ mod tests {
     fn ip_sets_both_and_the_more_particular_flag_wins() {
         let pair = |a: &str, b: &str| Some((a.to_owned(), b.to_owned()));
         assert_eq!(listening(None, None, None), pair("127.0.0.1", "127.0.0.1"));
-        assert_eq!(
-            listening(Some("10.0.0.1"), None, None),
-            pair("10.0.0.1", "10.0.0.1")
-        );
-        assert_eq!(
-            listening(Some("10.0.0.1"), Some("0.0.0.0"), None),
-            pair("0.0.0.0", "10.0.0.1")
-        );
+        assert_eq!(listening(Some("10.0.0.1"), None, None), pair("10.0.0.1", "10.0.0.1"));
+        assert_eq!(listening(Some("10.0.0.1"), Some("0.0.0.0"), None), pair("0.0.0.0", "10.0.0.1"));
         assert_eq!(listening(None, Some("::1"), None), pair("::1", "[::1]"));
-        assert_eq!(
-            listening(None, Some("0.0.0.0"), Some("a")),
-            pair("0.0.0.0", "a")
-        );
+        assert_eq!(listening(None, Some("0.0.0.0"), Some("a")), pair("0.0.0.0", "a"));
     }
 
     #[test]
@@ -129,14 +111,8 @@ mod tests {
 
     #[test]
     fn a_cluster_port_past_the_last_one_is_asked_for() {
-        assert_eq!(
-            cluster_port(None, 9333, "--port", "--cluster-port").unwrap(),
-            19333
-        );
-        assert_eq!(
-            cluster_port(Some(7), 60000, "--port", "--cluster-port").unwrap(),
-            7
-        );
+        assert_eq!(cluster_port(None, 9333, "--port", "--cluster-port").unwrap(), 19333);
+        assert_eq!(cluster_port(Some(7), 60000, "--port", "--cluster-port").unwrap(), 7);
         let Err(Exit::Usage(error)) = cluster_port(None, 60000, "--port", "--cluster-port") else {
             panic!("accepted");
         };

@@ -41,12 +41,7 @@ async fn start(config: MasterConfig, tasks: &Tasks) -> Result<RunningMaster, Exi
     let master = start_master(config, &Metrics::default(), tasks).await?;
     let public = master.public_address();
     let mut ready = ReadyText::default();
-    ready.listener(
-        "master",
-        &reachable_host(public),
-        public,
-        master.cluster_address(),
-    );
+    ready.listener("master", &reachable_host(public), public, master.cluster_address());
     ready.state(&dir);
     let url = format!("http://{}:{}", reachable_host(public), public.port());
     ready.attempt(&format!("curl {url}/cluster/status"));

@@ -33,16 +33,9 @@ impl ReadyText {
     pub(crate) fn room(&mut self, dirs: &[DirReport]) {
         for dir in dirs {
             let free = ByteSize(dir.free_bytes);
-            let low = if dir.is_low {
-                ", too little for new data"
-            } else {
-                ""
-            };
+            let low = if dir.is_low { ", too little for new data" } else { "" };
             let volumes = format!("{} of {} volumes", dir.volumes, dir.max_volumes);
-            self.line(
-                "data",
-                &format!("{}   {free} free{low}, {volumes}", dir.dir),
-            );
+            self.line("data", &format!("{}   {free} free{low}, {volumes}", dir.dir));
         }
     }
 

@@ -8,7 +8,10 @@ use dulse_shared::{
     net::{address::ServerAddress, metrics::Metrics, tasks::Tasks},
     wire::DiskType,
 };
-use dulse_volume::{DirConfig, VolumeServer, check_volume_size_limit};
+use dulse_volume::{
+    config::{DirConfig, check_volume_size_limit},
+    server::VolumeServer,
+};
 
 use super::{
     lifetime::{self, Running},
@@ -65,18 +68,11 @@ struct Plan {
 
 async fn start(plan: Plan, tasks: &Tasks) -> Result<RunningServer, Exit> {
     let metrics = Metrics::default();
-    let master = master_config(
-        plan.dir.join("master"),
-        plan.master,
-        &plan.listening,
-        &plan.args.cluster,
-    );
+    let master =
+        master_config(plan.dir.join("master"), plan.master, &plan.listening, &plan.args.cluster);
     let master = start_master(master, &metrics, tasks).await?;
     let place = VolumePlace {
-        dirs: vec![DirConfig {
-            path: plan.dir,
-            disk: DiskType::default(),
-        }],
+        dirs: vec![DirConfig { path: plan.dir, disk: DiskType::default() }],
         port: plan.args.volume_port,
         cluster_port: plan.volume_cluster_port,
         masters: vec![ServerAddress {
@@ -87,7 +83,7 @@ async fn start(plan: Plan, tasks: &Tasks) -> Result<RunningServer, Exit> {
     };
     let volume = volume_config(place, &plan.listening, plan.args.store);
     let volume = start_volume(volume, &metrics, tasks).await?;
-    volume.joined().await;
+    volume.ready().await;
     let running = RunningServer { master, volume };
     running.announce();
     Ok(running)

@@ -6,7 +6,10 @@ use dulse_shared::{
     net::{address::ServerAddress, metrics::Metrics, tasks::Tasks},
     wire::DiskType,
 };
-use dulse_volume::{DirConfig, MinFreeSpace, VolumeServer, VolumeServerConfig};
+use dulse_volume::{
+    config::{DirConfig, MinFreeSpace, VolumeServerConfig},
+    server::VolumeServer,
+};
 
 use super::{
     lifetime::{self, Running},
@@ -21,12 +24,8 @@ use crate::{
 /// Runs a volume server until it is told to stop.
 pub(crate) fn run_volume(args: VolumeArgs) -> Result<(), Exit> {
     let cluster_port = cluster_port(args.cluster_port, args.port, "--port", "--cluster-port")?;
-    let place = VolumePlace {
-        dirs: dirs(args.dir)?,
-        port: args.port,
-        cluster_port,
-        masters: args.master,
-    };
+    let place =
+        VolumePlace { dirs: dirs(args.dir)?, port: args.port, cluster_port, masters: args.master };
     let config = volume_config(place, &Listening::from_args(&args.listen)?, args.store);
     lifetime::run(async |tasks| start(config, tasks).await)
 }
@@ -42,7 +41,7 @@ fn dirs(asked_for: Vec<VolumeDir>) -> Result<Vec<DirConfig>, Exit> {
 
 async fn start(config: VolumeServerConfig, tasks: &Tasks) -> Result<RunningVolume, Exit> {
     let volume = start_volume(config, &Metrics::default(), tasks).await?;
-    volume.joined().await;
+    volume.ready().await;
     let public = volume.public_address();
     let host = reachable_host(public);
     let mut ready = ReadyText::default();

@@ -38,10 +38,7 @@ pub async fn get(client: &Client, request: &GetRequest) -> Result<Outcome, Clien
         return Ok(Outcome::Done);
     }
     let name = output.display().to_string();
-    let failed = |source| ClientError::Sink {
-        name: name.clone(),
-        source,
-    };
+    let failed = |source| ClientError::Sink { name: name.clone(), source };
     match std::fs::metadata(output) {
         Ok(metadata) if metadata.is_dir() => {
             let reason = "it is a directory; name the file to write";
@@ -66,19 +63,13 @@ fn stdout_as_file() -> Result<tokio::fs::File, ClientError> {
     let descriptor = io::stdout().as_fd().try_clone_to_owned();
     let file = descriptor.map(std::fs::File::from);
     file.map(tokio::fs::File::from_std)
-        .map_err(|source| ClientError::Sink {
-            name: "standard output".to_owned(),
-            source,
-        })
+        .map_err(|source| ClientError::Sink { name: "standard output".to_owned(), source })
 }
 
 /// Writes beside `path` and renames. A transfer that breaks off starts again, a few times.
 async fn fetch_to_file(client: &Client, fid: Fid, path: &Path) -> Result<(), ClientError> {
     let name = path.display().to_string();
-    let failed = |source| ClientError::Sink {
-        name: name.clone(),
-        source,
-    };
+    let failed = |source| ClientError::Sink { name: name.clone(), source };
     // What a link points to is replaced, not the link.
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let staged = stage(&path).map_err(failed)?;
@@ -115,9 +106,7 @@ async fn fetch(
 ) -> Result<(), ClientError> {
     let mut download = client.read(fid).await?;
     let bar = Bar::new(name, download.info().size);
-    let written = download
-        .write_to(name, writer, |done| bar.advance(done))
-        .await;
+    let written = download.write_to(name, writer, |done| bar.advance(done)).await;
     bar.clear();
     written.map(drop)
 }

@@ -39,10 +39,7 @@ pub async fn lookup(
     };
     let locations = client.lookup(volume).await?;
     if json {
-        say::json(&LookupResponse {
-            volume_id: volume.to_string(),
-            locations,
-        })?;
+        say::json(&LookupResponse { volume_id: volume.to_string(), locations })?;
         return Ok(Outcome::Done);
     }
     for location in locations {

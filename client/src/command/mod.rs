@@ -28,10 +28,6 @@ pub enum Outcome {
 
 impl Outcome {
     fn of(is_complete: bool) -> Self {
-        if is_complete {
-            Self::Done
-        } else {
-            Self::Partial
-        }
+        if is_complete { Self::Done } else { Self::Partial }
     }
 }

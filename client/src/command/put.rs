@@ -52,9 +52,7 @@ async fn put_file(
     let (source, own_name) = if file == Path::new("-") {
         (spool_stdin().await?, None)
     } else {
-        let name = file
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned());
+        let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
         (Source::open(file)?, name)
     };
     let bar = Bar::new(&file.display().to_string(), Some(source.len()));
@@ -73,12 +71,7 @@ fn print(stored: &Stored, file: &Path, json: bool) -> Result<(), ClientError> {
     if json {
         return say::json(stored);
     }
-    say::data(&format!(
-        "{}\t{}\t{}",
-        stored.fid,
-        stored.url,
-        file.display()
-    ))
+    say::data(&format!("{}\t{}\t{}", stored.fid, stored.url, file.display()))
 }
 
 /// Input of unknown length goes to an unnamed file first: an upload needs the length beforehand,
@@ -86,10 +79,8 @@ fn print(stored: &Stored, file: &Path, json: bool) -> Result<(), ClientError> {
 async fn spool_stdin() -> Result<Source, ClientError> {
     let spooled = tokio::task::spawn_blocking(|| spool(io::stdin().lock()));
     let spooled = spooled.await.map_err(io::Error::from).flatten();
-    let (file, len) = spooled.map_err(|source| ClientError::Source {
-        name: "standard input".to_owned(),
-        source,
-    })?;
+    let (file, len) = spooled
+        .map_err(|source| ClientError::Source { name: "standard input".to_owned(), source })?;
     if len > MAX_NEEDLE_BYTES {
         return Err(ClientError::TooLarge {
             name: "standard input".to_owned(),

@@ -10,10 +10,7 @@ use crate::error::ClientError;
 pub(super) fn data(line: &str) -> Result<(), ClientError> {
     let mut stdout = std::io::stdout().lock();
     let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
-    written.map_err(|source| ClientError::Sink {
-        name: "standard output".to_owned(),
-        source,
-    })
+    written.map_err(|source| ClientError::Sink { name: "standard output".to_owned(), source })
 }
 
 /// A line of JSON.

@@ -25,17 +25,9 @@ pub async fn status(client: &Client, json: bool) -> Result<Outcome, ClientError>
 fn render(status: &ClusterStatus) -> String {
     let mut text = summary(status);
     let servers = status.servers.iter().map(server_row).collect();
-    add_table(
-        &mut text,
-        ["SERVER", "DATA CENTER", "RACK", "VOLUMES", "FREE", "STATE"],
-        servers,
-    );
+    add_table(&mut text, ["SERVER", "DATA CENTER", "RACK", "VOLUMES", "FREE", "STATE"], servers);
     let volumes = status.servers.iter().flat_map(volume_rows).collect();
-    add_table(
-        &mut text,
-        ["VOLUME", "COLLECTION", "SIZE", "NEEDLES", "SERVER", "STATE"],
-        volumes,
-    );
+    add_table(&mut text, ["VOLUME", "COLLECTION", "SIZE", "NEEDLES", "SERVER", "STATE"], volumes);
     text
 }
 
@@ -47,10 +39,8 @@ fn summary(status: &ClusterStatus) -> String {
     };
     let mut text = format!("leader    {leader}\n");
     let counts = status.volumes_by_state();
-    let counts: Vec<String> = counts
-        .iter()
-        .map(|(state, count)| format!("{count} {state}"))
-        .collect();
+    let counts: Vec<String> =
+        counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
     // Writing into a String cannot fail.
     let _ = writeln!(text, "volumes   {}", counts.join(", "));
     let _ = writeln!(text, "room      {} more volumes", status.free_slots);
@@ -98,9 +88,7 @@ fn add_table(text: &mut String, head: [&str; 6], rows: Vec<[String; 6]>) {
     text.push('\n');
     for row in rows {
         let cells = row.iter().zip(&widths);
-        let line: Vec<String> = cells
-            .map(|(cell, width)| format!("{cell:<width$}"))
-            .collect();
+        let line: Vec<String> = cells.map(|(cell, width)| format!("{cell:<width$}")).collect();
         let _ = writeln!(text, "{}", line.join("  ").trim_end());
     }
 }
@@ -133,10 +121,7 @@ mod tests {
                 total_bytes: 10 << 30,
                 free_bytes: 5 << 30,
             }],
-            volumes: vec![
-                volume(1, VolumeState::Writable),
-                volume(2, VolumeState::Full),
-            ],
+            volumes: vec![volume(1, VolumeState::Writable), volume(2, VolumeState::Full)],
         };
         let status = ClusterStatus {
             leader: "a:9333".to_owned(),
@@ -156,9 +141,6 @@ mod tests {
         );
         assert_eq!(lines[4], "SERVER  DATA CENTER  RACK  VOLUMES  FREE  STATE");
         assert_eq!(lines[5], "a:8080  dc           r     2        5GB   up");
-        assert!(
-            lines.contains(&"2                   2KB   3        b:8080  full"),
-            "{text}"
-        );
+        assert!(lines.contains(&"2                   2KB   3        b:8080  full"), "{text}");
     }
 }
