@@ -3,7 +3,11 @@
 //! Each test starts its own servers on its own ports in its own directory through [`harness`],
 //! and polls with deadlines. What one crate can prove by itself is tested there.
 
-mod commands;
+mod bad_requests;
+mod bad_starts;
+mod durability;
+mod full_volumes;
+mod golden;
 mod harness;
-mod readme;
-mod start_stop;
+mod http;
+mod needles;

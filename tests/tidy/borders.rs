@@ -20,13 +20,7 @@ const LAYERS: [(&str, &[&str]); 4] = [
     ("client", &["dulse_shared"]),
 ];
 /// All crates of ours.
-const OURS: [&str; 5] = [
-    "dulse",
-    "dulse_shared",
-    "dulse_master",
-    "dulse_volume",
-    "dulse_client",
-];
+const OURS: [&str; 5] = ["dulse", "dulse_shared", "dulse_master", "dulse_volume", "dulse_client"];
 
 /// Paths that only some directory may name: where the rule holds, the forbidden prefixes, the
 /// directory that may, and why.
@@ -40,13 +34,7 @@ struct Door {
 const DOORS: [Door; 2] = [
     Door {
         within: "volume/src/",
-        prefixes: &[
-            "std::fs",
-            "std::os::unix::fs",
-            "tokio::fs",
-            "rustix::fs",
-            "rustix::io",
-        ],
+        prefixes: &["std::fs", "std::os::unix::fs", "tokio::fs", "rustix::fs", "rustix::io"],
         allowed: &["volume/src/disk/"],
         reason: "files are touched in volume/src/disk/ only, where faults are injected",
     },
@@ -92,9 +80,7 @@ fn layers_in_manifest(dir: &str, manifest: &str) -> Vec<String> {
         };
         for name in dependencies.keys().map(|name| name.replace('-', "_")) {
             if OURS.contains(&name.as_str()) && !allowed.contains(&name.as_str()) {
-                found.push(format!(
-                    "{dir}/Cargo.toml: [{section}] {name}: {dir} may not know it"
-                ));
+                found.push(format!("{dir}/Cargo.toml: [{section}] {name}: {dir} may not know it"));
             }
         }
     }
@@ -107,15 +93,8 @@ fn doors(file: &RustFile) -> Vec<String> {
     if file.is_test {
         return found;
     }
-    for door in DOORS
-        .iter()
-        .filter(|door| file.path.starts_with(door.within))
-    {
-        if door
-            .allowed
-            .iter()
-            .any(|allowed| file.path.starts_with(allowed))
-        {
+    for door in DOORS.iter().filter(|door| file.path.starts_with(door.within)) {
+        if door.allowed.iter().any(|allowed| file.path.starts_with(allowed)) {
             continue;
         }
         for (path, line) in named_paths(&file.production) {
@@ -135,12 +114,8 @@ fn raft_stays_home(file: &RustFile) -> Vec<String> {
     let tokens: TokenStream = file.text.parse().unwrap();
     let mut lines = BTreeSet::new();
     lines_naming(tokens, RAFT_CRATE, &mut lines);
-    let violation = |line| {
-        format!(
-            "{}:{line}: {RAFT_CRATE} is named in {RAFT_HOME} only",
-            file.path
-        )
-    };
+    let violation =
+        |line| format!("{}:{line}: {RAFT_CRATE} is named in {RAFT_HOME} only", file.path);
     lines.into_iter().map(violation).collect()
 }
 
@@ -157,13 +132,11 @@ fn lines_naming(tokens: TokenStream, name: &str, lines: &mut BTreeSet<usize>) {
 }
 
 fn in_crate(path: &str, dir: &str) -> bool {
-    path.strip_prefix(dir)
-        .is_some_and(|rest| rest.starts_with('/'))
+    path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn is_below(path: &str, prefix: &str) -> bool {
-    path.strip_prefix(prefix)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 /// Every path that the items name, `use` trees spelled out, with its line.
@@ -171,11 +144,8 @@ fn named_paths(file: &syn::File) -> Vec<(String, usize)> {
     struct Paths(Vec<(String, usize)>);
     impl<'ast> Visit<'ast> for Paths {
         fn visit_path(&mut self, path: &'ast syn::Path) {
-            let segments: Vec<String> = path
-                .segments
-                .iter()
-                .map(|segment| segment.ident.to_string())
-                .collect();
+            let segments: Vec<String> =
+                path.segments.iter().map(|segment| segment.ident.to_string()).collect();
             self.0.push((segments.join("::"), path.span().start().line));
             visit::visit_path(self, path);
         }
@@ -206,10 +176,7 @@ fn spell_out(tree: &UseTree, before: &str, found: &mut Vec<(String, usize)>) {
         UseTree::Name(name) => found.push((joined(&name.ident), line)),
         UseTree::Rename(rename) => found.push((joined(&rename.ident), line)),
         UseTree::Glob(_) => found.push((before.to_owned(), line)),
-        UseTree::Group(group) => group
-            .items
-            .iter()
-            .for_each(|item| spell_out(item, before, found)),
+        UseTree::Group(group) => group.items.iter().for_each(|item| spell_out(item, before, found)),
     }
 }
 
@@ -232,10 +199,7 @@ mod tests {
         let found = layers_in_code(&parse("master/src/a.rs", bad));
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(found[2].starts_with("master/src/a.rs:3: `dulse_client::b`"));
-        assert_eq!(
-            layers_in_code(&parse("src/main.rs", bad)),
-            Vec::<String>::new()
-        );
+        assert_eq!(layers_in_code(&parse("src/main.rs", bad)), Vec::<String>::new());
         assert_eq!(
             layers_in_code(&parse("shared/src/a.rs", "use dulse_shared::id;")),
             Vec::<String>::new()
@@ -247,10 +211,7 @@ mod tests {
         let manifest =
             |dir: &str| std::fs::read_to_string(root().join(dir).join("Cargo.toml")).unwrap();
         assert_tidy(
-            LAYERS
-                .iter()
-                .flat_map(|(dir, _)| layers_in_manifest(dir, &manifest(dir)))
-                .collect(),
+            LAYERS.iter().flat_map(|(dir, _)| layers_in_manifest(dir, &manifest(dir))).collect(),
         );
     }
 
@@ -270,19 +231,9 @@ mod tests {
     fn file_access_beside_the_door_is_found_unless_a_test_does_it() {
         let bad = "use std::{fs::File, io};\nfn a() { std::fs::read(\"b\"); }\nuse rustix::fs as f;\n#[cfg(test)]\nmod tests { use std::fs; }\n";
         assert_eq!(doors(&parse("volume/src/store.rs", bad)).len(), 3);
-        assert_eq!(
-            doors(&parse("volume/src/disk/file.rs", bad)),
-            Vec::<String>::new()
-        );
+        assert_eq!(doors(&parse("volume/src/disk/file.rs", bad)), Vec::<String>::new());
         assert_eq!(doors(&parse("master/src/a.rs", bad)), Vec::<String>::new());
-        assert_eq!(
-            doors(&parse(
-                "volume/src/format/a.rs",
-                "use tokio::io::AsyncRead;"
-            ))
-            .len(),
-            1
-        );
+        assert_eq!(doors(&parse("volume/src/format/a.rs", "use tokio::io::AsyncRead;")).len(), 1);
         assert_eq!(
             doors(&parse("volume/src/format/a.rs", "use tokio_util::io::A;")),
             Vec::<String>::new()
@@ -297,13 +248,7 @@ mod tests {
     #[test]
     fn a_raft_name_elsewhere_is_found_in_macros_too() {
         let bad = format!("fn a() {{ println!(\"{{:?}}\", {RAFT_CRATE}::Raft); }}\n");
-        assert_eq!(
-            raft_stays_home(&parse("master/src/server.rs", &bad)).len(),
-            1
-        );
-        assert_eq!(
-            raft_stays_home(&parse("master/src/raft/a.rs", &bad)),
-            Vec::<String>::new()
-        );
+        assert_eq!(raft_stays_home(&parse("master/src/server.rs", &bad)).len(), 1);
+        assert_eq!(raft_stays_home(&parse("master/src/raft/a.rs", &bad)), Vec::<String>::new());
     }
 }

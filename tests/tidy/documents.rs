@@ -40,9 +40,7 @@ fn links(file: &TextFile, exists: &dyn Fn(&str) -> bool) -> Vec<String> {
 
 fn link_targets(line: &str) -> Vec<&str> {
     let after = line.split("](").skip(1);
-    after
-        .filter_map(|rest| rest.split([')', ' ']).next())
-        .collect()
+    after.filter_map(|rest| rest.split([')', ' ']).next()).collect()
 }
 
 /// `target`, written in the file `from`, as a path from the repository's root.
@@ -64,12 +62,8 @@ fn resolve(from: &str, target: &str) -> String {
 /// The documents of [`MAX_LINES`] are short enough to be read.
 fn lengths(file: &TextFile) -> Vec<String> {
     let lines = file.text.lines().count();
-    let too_long = MAX_LINES
-        .iter()
-        .filter(|(path, max)| *path == file.path && lines > *max);
-    too_long
-        .map(|(path, max)| format!("{path}: {lines} lines, {max} allowed: cut it"))
-        .collect()
+    let too_long = MAX_LINES.iter().filter(|(path, max)| *path == file.path && lines > *max);
+    too_long.map(|(path, max)| format!("{path}: {lines} lines, {max} allowed: cut it")).collect()
 }
 
 /// A name in backticks that points into the code.
@@ -89,16 +83,11 @@ fn code_names(text: &str) -> Vec<CodeName> {
             continue;
         }
         for quoted in line.split('`').skip(1).step_by(2) {
-            let (path, name) = quoted
-                .split_once("::")
-                .map_or((quoted, None), |(path, name)| (path, Some(name)));
+            let (path, name) =
+                quoted.split_once("::").map_or((quoted, None), |(path, name)| (path, Some(name)));
             if path.ends_with(".rs") && path.contains('/') && !path.contains(['{', ' ', '*']) {
                 let name = name.map(|name| name.trim_end_matches("()").to_owned());
-                found.push(CodeName {
-                    line: index + 1,
-                    path: path.to_owned(),
-                    name,
-                });
+                found.push(CodeName { line: index + 1, path: path.to_owned(), name });
             }
         }
     }
@@ -114,10 +103,8 @@ fn names_exist(file: &TextFile, code: &[RustFile]) -> Vec<String> {
             continue;
         };
         let defined = defined_names(source);
-        let missing = name
-            .iter()
-            .flat_map(|name| name.split("::"))
-            .find(|part| !defined.contains(*part));
+        let missing =
+            name.iter().flat_map(|name| name.split("::")).find(|part| !defined.contains(*part));
         if let Some(part) = missing {
             found.push(format!("{}:{line}: {path} defines no {part}", file.path));
         }
@@ -157,15 +144,10 @@ fn trace(text: &str, word: &str) -> Vec<String> {
             "{TRACES}: no heading says `{word}`: trace one through file and function names"
         )];
     };
-    let section: Vec<&str> = text
-        .lines()
-        .skip(start + 1)
-        .take_while(|line| !line.starts_with('#'))
-        .collect();
-    let functions = code_names(&section.join("\n"))
-        .into_iter()
-        .filter(|name| name.name.is_some())
-        .count();
+    let section: Vec<&str> =
+        text.lines().skip(start + 1).take_while(|line| !line.starts_with('#')).collect();
+    let functions =
+        code_names(&section.join("\n")).into_iter().filter(|name| name.name.is_some()).count();
     if functions >= MIN_TRACE_NAMES {
         return Vec::new();
     }
@@ -183,28 +165,17 @@ mod tests {
     };
 
     fn markdown() -> Vec<TextFile> {
-        text_files()
-            .into_iter()
-            .filter(|file| file.path.ends_with(".md"))
-            .collect()
+        text_files().into_iter().filter(|file| file.path.ends_with(".md")).collect()
     }
 
     fn page(text: &str) -> TextFile {
-        TextFile {
-            path: "docs/page.md".to_owned(),
-            text: text.to_owned(),
-        }
+        TextFile { path: "docs/page.md".to_owned(), text: text.to_owned() }
     }
 
     #[test]
     fn links_between_files_lead_somewhere() {
         let exists = |path: &str| root().join(path).exists();
-        assert_tidy(
-            markdown()
-                .iter()
-                .flat_map(|file| links(file, &exists))
-                .collect(),
-        );
+        assert_tidy(markdown().iter().flat_map(|file| links(file, &exists)).collect());
     }
 
     #[test]
@@ -214,10 +185,7 @@ mod tests {
             page("[a](../README.md#top) [b](other.md) [c](https://example.org/x) [d](#here)");
         assert_eq!(links(&fine, &exists), Vec::<String>::new());
         let dead = page("text\n[a](README.md)");
-        assert_eq!(
-            links(&dead, &exists),
-            ["docs/page.md:2: the link to README.md leads nowhere"]
-        );
+        assert_eq!(links(&dead, &exists), ["docs/page.md:2: the link to README.md leads nowhere"]);
     }
 
     #[test]
@@ -227,22 +195,14 @@ mod tests {
 
     #[test]
     fn a_document_that_grew_too_long_is_found() {
-        let long = TextFile {
-            path: MAX_LINES[1].0.to_owned(),
-            text: "line\n".repeat(61),
-        };
+        let long = TextFile { path: MAX_LINES[1].0.to_owned(), text: "line\n".repeat(61) };
         assert_eq!(lengths(&long).len(), 1);
     }
 
     #[test]
     fn names_of_code_in_documents_exist() {
         let code = rust_files();
-        assert_tidy(
-            markdown()
-                .iter()
-                .flat_map(|file| names_exist(file, &code))
-                .collect(),
-        );
+        assert_tidy(markdown().iter().flat_map(|file| names_exist(file, &code)).collect());
     }
 
     #[test]
@@ -265,12 +225,7 @@ mod tests {
     fn one_write_and_one_read_are_traced_through_the_code() {
         let text = std::fs::read_to_string(root().join(TRACES))
             .unwrap_or_else(|error| panic!("{TRACES}: {error}"));
-        assert_tidy(
-            ["one write", "one read"]
-                .iter()
-                .flat_map(|word| trace(&text, word))
-                .collect(),
-        );
+        assert_tidy(["one write", "one read"].iter().flat_map(|word| trace(&text, word)).collect());
     }
 
     #[test]
@@ -279,10 +234,7 @@ mod tests {
         let fine = format!("## One write\n{}\n## Next\n", step.repeat(MIN_TRACE_NAMES));
         assert_eq!(trace(&fine, "one write"), Vec::<String>::new());
         assert_eq!(trace(&fine, "one read").len(), 1);
-        let thin = format!(
-            "## One write\n{step}\n## Next\n{}",
-            step.repeat(MIN_TRACE_NAMES)
-        );
+        let thin = format!("## One write\n{step}\n## Next\n{}", step.repeat(MIN_TRACE_NAMES));
         assert_eq!(trace(&thin, "one write").len(), 1);
     }
 }

@@ -16,16 +16,12 @@ const MAX_FUNCTION_LINES: usize = 70;
 /// The fewest words that can say what a file owns.
 const MIN_HEADER_WORDS: usize = 4;
 /// Names that say nothing, so that everything ends up there.
-const EMPTY_NAMES: [&str; 7] = [
-    "utils", "util", "common", "helpers", "helper", "types", "misc",
-];
+const EMPTY_NAMES: [&str; 7] = ["utils", "util", "common", "helpers", "helper", "types", "misc"];
 
 /// Every file opens with `//!` and at least one full sentence.
 fn headers(file: &RustFile) -> Vec<String> {
     let header = file.text.lines().take_while(|line| line.starts_with("//!"));
-    let lines: Vec<&str> = header
-        .map(|line| line.trim_start_matches("//!").trim())
-        .collect();
+    let lines: Vec<&str> = header.map(|line| line.trim_start_matches("//!").trim()).collect();
     let first_paragraph = lines.split(|line| line.is_empty()).next();
     let sentence = first_paragraph.unwrap_or_default().join(" ");
     let is_sentence =
@@ -33,10 +29,7 @@ fn headers(file: &RustFile) -> Vec<String> {
     if is_sentence {
         return Vec::new();
     }
-    vec![format!(
-        "{}:1: open with `//!` and a sentence that says what the file owns",
-        file.path
-    )]
+    vec![format!("{}:1: open with `//!` and a sentence that says what the file owns", file.path)]
 }
 
 /// No file is longer than [`MAX_FILE_LINES`] without its test code.
@@ -45,10 +38,7 @@ fn file_length(file: &RustFile) -> Vec<String> {
     if file.is_test || lines <= MAX_FILE_LINES {
         return Vec::new();
     }
-    vec![format!(
-        "{}: {lines} lines without tests, {MAX_FILE_LINES} allowed: split it",
-        file.path
-    )]
+    vec![format!("{}: {lines} lines without tests, {MAX_FILE_LINES} allowed: split it", file.path)]
 }
 
 /// No function is longer than [`MAX_FUNCTION_LINES`], from its signature to its closing brace.
@@ -75,10 +65,7 @@ fn getters(file: &RustFile) -> Vec<String> {
         let name = signature.ident.to_string();
         if name.starts_with("get_") {
             let line = signature.ident.span().start().line;
-            found.push(format!(
-                "{}:{line}: {name}: name it after what it returns",
-                file.path
-            ));
+            found.push(format!("{}:{line}: {name}: name it after what it returns", file.path));
         }
     });
     found
@@ -86,24 +73,16 @@ fn getters(file: &RustFile) -> Vec<String> {
 
 /// No module or directory has a name that says nothing.
 fn module_names(file: &RustFile) -> Vec<String> {
-    let mut names: Vec<String> = file
-        .path
-        .trim_end_matches(".rs")
-        .split('/')
-        .map(str::to_owned)
-        .collect();
+    let mut names: Vec<String> =
+        file.path.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
     for item in &file.whole.items {
         if let Item::Mod(module) = item {
             names.push(module.ident.to_string());
         }
     }
     names.retain(|name| EMPTY_NAMES.contains(&name.as_str()));
-    let violation = |name: &String| {
-        format!(
-            "{}: `{name}` says nothing: name it after what it owns",
-            file.path
-        )
-    };
+    let violation =
+        |name: &String| format!("{}: `{name}` says nothing: name it after what it owns", file.path);
     names.iter().map(violation).collect()
 }
 
@@ -125,12 +104,7 @@ fn declarations_only(file: &RustFile) -> Vec<String> {
             item.span().start().line
         )
     };
-    file.production
-        .items
-        .iter()
-        .filter(is_logic)
-        .map(violation)
-        .collect()
+    file.production.items.iter().filter(is_logic).map(violation).collect()
 }
 
 /// Calls `each` with every function's signature and the span of the whole function.
@@ -193,14 +167,8 @@ mod tests {
     fn a_file_of_501_lines_is_found_and_its_tests_are_not_counted() {
         let long = "const A: u8 = 1;\n".repeat(501);
         assert_eq!(file_length(&parse("a/src/b.rs", &long)).len(), 1);
-        let tests = format!(
-            "#[cfg(test)]\nmod tests {{\n{}}}\n",
-            "const A: u8 = 1;\n".repeat(600)
-        );
-        assert_eq!(
-            file_length(&parse("a/src/b.rs", &tests)),
-            Vec::<String>::new()
-        );
+        let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", "const A: u8 = 1;\n".repeat(600));
+        assert_eq!(file_length(&parse("a/src/b.rs", &tests)), Vec::<String>::new());
     }
 
     #[test]
@@ -211,10 +179,7 @@ mod tests {
     #[test]
     fn a_function_of_71_lines_is_found_in_tests_and_impls_too() {
         let body = |lines: usize| format!("fn long() {{\n{}}}\n", "let _ = 1;\n".repeat(lines - 2));
-        assert_eq!(
-            function_length(&parse("a/src/b.rs", &body(70))),
-            Vec::<String>::new()
-        );
+        assert_eq!(function_length(&parse("a/src/b.rs", &body(70))), Vec::<String>::new());
         assert_eq!(function_length(&parse("a/src/b.rs", &body(71))).len(), 1);
         let nested = format!(
             "struct S;\nimpl S {{\n{}}}\n#[cfg(test)]\nmod tests {{\n{}}}\n",
@@ -245,11 +210,9 @@ mod tests {
 
     #[test]
     fn an_empty_name_is_found_as_file_directory_and_module() {
-        for (path, text) in [
-            ("a/src/utils.rs", ""),
-            ("a/src/common/b.rs", ""),
-            ("a/src/b.rs", "mod types { }"),
-        ] {
+        for (path, text) in
+            [("a/src/utils.rs", ""), ("a/src/common/b.rs", ""), ("a/src/b.rs", "mod types { }")]
+        {
             assert_eq!(module_names(&parse(path, text)).len(), 1, "{path}");
         }
     }
@@ -265,9 +228,6 @@ mod tests {
         let found = declarations_only(&parse("a/src/b/mod.rs", bad));
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(found[0].starts_with("a/src/b/mod.rs:4:"));
-        assert_eq!(
-            declarations_only(&parse("a/src/b/named.rs", bad)),
-            Vec::<String>::new()
-        );
+        assert_eq!(declarations_only(&parse("a/src/b/named.rs", bad)), Vec::<String>::new());
     }
 }

@@ -21,12 +21,7 @@ struct Package {
 /// Packages whose licence is not on the list, or that come from elsewhere.
 fn refused(packages: &[Package], allow: &[String]) -> Vec<String> {
     let mut found = Vec::new();
-    for Package {
-        name,
-        licence,
-        source,
-    } in packages
-    {
+    for Package { name, licence, source } in packages {
         let Some(source) = source else { continue };
         if !is_allowed(licence, allow) {
             found.push(format!(
@@ -34,9 +29,7 @@ fn refused(packages: &[Package], allow: &[String]) -> Vec<String> {
             ));
         }
         if !source.starts_with("registry+https://github.com/rust-lang/") {
-            found.push(format!(
-                "{name}: comes from {source}, not from cargo's registry"
-            ));
+            found.push(format!("{name}: comes from {source}, not from cargo's registry"));
         }
     }
     found
@@ -45,10 +38,7 @@ fn refused(packages: &[Package], allow: &[String]) -> Vec<String> {
 /// Whether the licences on the list satisfy an SPDX expression: `OR` leaves the choice, `AND`
 /// binds tighter and asks for both, `/` is an old way to write `OR`.
 fn is_allowed(expression: &str, allow: &[String]) -> bool {
-    let spaced = expression
-        .replace('/', " OR ")
-        .replace('(', " ( ")
-        .replace(')', " ) ");
+    let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
     let mut rest = words.as_slice();
     any_of(&mut rest, allow) && rest.is_empty()
@@ -97,32 +87,18 @@ fn allow_list() -> Vec<String> {
     let text = std::fs::read_to_string(root().join("deny.toml")).unwrap();
     let table: toml::Table = text.parse().unwrap();
     let allow = table["licenses"]["allow"].as_array().unwrap();
-    allow
-        .iter()
-        .map(|name| name.as_str().unwrap().to_owned())
-        .collect()
+    allow.iter().map(|name| name.as_str().unwrap().to_owned()).collect()
 }
 
 /// The packages that this platform's build can contain.
 fn packages() -> Vec<Package> {
     let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let output = Command::new(env!("CARGO"))
-        .args([
-            "metadata",
-            "--format-version",
-            "1",
-            "--locked",
-            "--filter-platform",
-            &platform,
-        ])
+        .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", &platform])
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let package = |value: &Value| Package {
@@ -130,12 +106,7 @@ fn packages() -> Vec<Package> {
         licence: text(&value["license"]).unwrap_or_default(),
         source: text(&value["source"]),
     };
-    metadata["packages"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(package)
-        .collect()
+    metadata["packages"].as_array().unwrap().iter().map(package).collect()
 }
 
 #[cfg(test)]
@@ -146,11 +117,7 @@ mod tests {
     #[test]
     fn every_dependency_has_an_allowed_licence_and_source() {
         let packages = packages();
-        assert!(
-            packages.len() > 100,
-            "only {} packages were listed",
-            packages.len()
-        );
+        assert!(packages.len() > 100, "only {} packages were listed", packages.len());
         assert_tidy(refused(&packages, &allow_list()));
     }
 

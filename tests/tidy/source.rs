@@ -65,9 +65,7 @@ pub(crate) fn parse(path: &str, text: &str) -> RustFile {
     let mut production = whole.clone();
     let test_lines = strip_tests(&mut production.items);
     RustFile {
-        is_test: path
-            .split('/')
-            .any(|part| part == "tests" || part == "benches"),
+        is_test: path.split('/').any(|part| part == "tests" || part == "benches"),
         path: path.to_owned(),
         text: text.to_owned(),
         whole,
@@ -93,9 +91,7 @@ pub(crate) fn mark_test_files(files: &mut [RustFile]) {
         let module = file.path.trim_end_matches(".rs").trim_end_matches("/mod");
         file.is_test |= test_modules.iter().any(|test| {
             module == test
-                || module
-                    .strip_prefix(test.as_str())
-                    .is_some_and(|rest| rest.starts_with('/'))
+                || module.strip_prefix(test.as_str()).is_some_and(|rest| rest.starts_with('/'))
         });
     }
 }
@@ -160,11 +156,7 @@ fn walk(dir: &Path, relative: &str, found: &mut Vec<TextFile>) {
     for entry in entries {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();
-        let path = if relative.is_empty() {
-            name.clone()
-        } else {
-            format!("{relative}/{name}")
-        };
+        let path = if relative.is_empty() { name.clone() } else { format!("{relative}/{name}") };
         let kind = entry.file_type().unwrap();
         if kind.is_dir() && !is_left_out(&name) {
             walk(&entry.path(), &path, found);

@@ -16,17 +16,11 @@ const WORDS: [&str; 7] = [
     concat!("subag", "ent"),
 ];
 /// Where one of [`WORDS`] is part of a name that is not ours to choose.
-const NAMES: [&str; 3] = [
-    concat!("user-ag", "ent"),
-    concat!("user ag", "ent"),
-    concat!("user_ag", "ent"),
-];
+const NAMES: [&str; 3] =
+    [concat!("user-ag", "ent"), concat!("user ag", "ent"), concat!("user_ag", "ent")];
 /// Directories of one machine.
-const MACHINE_PATHS: [&str; 3] = [
-    concat!("/wo", "rk/"),
-    concat!("/ro", "ot/"),
-    concat!("/home/", "user"),
-];
+const MACHINE_PATHS: [&str; 3] =
+    [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/home/", "user")];
 /// Hosts that packages are fetched from: cargo and pip know theirs.
 const REGISTRY_HOSTS: [&str; 5] = [
     concat!("crates", ".io/"),
@@ -56,15 +50,8 @@ fn unspeakable(file: &TextFile) -> Vec<String> {
                 index + 1
             ));
         }
-        for place in MACHINE_PATHS
-            .iter()
-            .filter(|path| names_path(&spoken, path))
-        {
-            found.push(format!(
-                "{}:{}: `{place}` is on one machine only",
-                file.path,
-                index + 1
-            ));
+        for place in MACHINE_PATHS.iter().filter(|path| names_path(&spoken, path)) {
+            found.push(format!("{}:{}: `{place}` is on one machine only", file.path, index + 1));
         }
         for host in REGISTRY_HOSTS.iter().filter(|host| spoken.contains(**host)) {
             found.push(format!(
@@ -97,10 +84,7 @@ mod tests {
     use crate::{assert_tidy, source::text_files};
 
     fn check(text: &str) -> Vec<String> {
-        unspeakable(&TextFile {
-            path: "a.md".to_owned(),
-            text: text.to_owned(),
-        })
+        unspeakable(&TextFile { path: "a.md".to_owned(), text: text.to_owned() })
     }
 
     #[test]
@@ -111,15 +95,9 @@ mod tests {
     #[test]
     fn each_forbidden_word_path_and_host_is_found() {
         for word in WORDS.iter().chain(&MACHINE_PATHS).chain(&REGISTRY_HOSTS) {
-            assert!(
-                !check(&format!("a line\nsee {word} there")).is_empty(),
-                "{word}"
-            );
+            assert!(!check(&format!("a line\nsee {word} there")).is_empty(), "{word}");
         }
-        assert_eq!(
-            check(&format!("As of {} 3.", WORDS[0].to_uppercase())).len(),
-            1
-        );
+        assert_eq!(check(&format!("As of {} 3.", WORDS[0].to_uppercase())).len(), 1);
     }
 
     #[test]
