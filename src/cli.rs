@@ -172,10 +172,7 @@ fn parse_dir(text: &str) -> Result<VolumeDir, String> {
     if path.is_empty() {
         return Err("the directory is missing".to_owned());
     }
-    Ok(VolumeDir {
-        path: path.into(),
-        disk,
-    })
+    Ok(VolumeDir { path: path.into(), disk })
 }
 
 /// Where to listen and what others are told.
@@ -228,7 +225,12 @@ pub(crate) struct StoreArgs {
     #[arg(long, value_name = "SIZE", env = "DULSE_MIN_FREE_SPACE")]
     pub(crate) min_free_space: Option<ByteSize>,
     /// Data center of this server.
-    #[arg(long, value_name = "NAME", env = "DULSE_DATA_CENTER", default_value = "DefaultDataCenter")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "DULSE_DATA_CENTER",
+        default_value = "DefaultDataCenter"
+    )]
     pub(crate) data_center: String,
     /// Rack of this server.
     #[arg(long, value_name = "NAME", env = "DULSE_RACK", default_value = "DefaultRack")]
@@ -325,10 +327,7 @@ pub(crate) struct GetArgs {
 
 impl GetArgs {
     pub(crate) fn request(&self) -> command::GetRequest {
-        command::GetRequest {
-            fid: self.fid,
-            output: self.output.clone(),
-        }
+        command::GetRequest { fid: self.fid, output: self.output.clone() }
     }
 }
 

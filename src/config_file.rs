@@ -33,10 +33,7 @@ struct Setting {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     #[error("cannot read the configuration file {}: {source}", path.display())]
-    Unreadable {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Unreadable { path: PathBuf, source: std::io::Error },
     #[error("the configuration file {} is not TOML: {reason}", path.display())]
     NotToml { path: PathBuf, reason: String },
     #[error(
@@ -44,12 +41,7 @@ pub(crate) enum ConfigError {
          `{nearest}`",
         path.display()
     )]
-    UnknownKey {
-        path: PathBuf,
-        key: String,
-        command: String,
-        nearest: String,
-    },
+    UnknownKey { path: PathBuf, key: String, command: String, nearest: String },
     #[error("the configuration file {}: `{key}` is set twice", path.display())]
     Twice { path: PathBuf, key: String },
     #[error("the configuration file {}: `{key}` is neither text, number, true, false nor a list of them", path.display())]
@@ -61,10 +53,8 @@ pub(crate) enum ConfigError {
 impl ConfigFile {
     /// Reads a file.
     pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         Self::parse(path, &text)
     }
 
@@ -73,10 +63,7 @@ impl ConfigFile {
             path: path.to_owned(),
             reason: describe(&error, text),
         })?;
-        let mut file = Self {
-            path: path.to_owned(),
-            settings: Vec::new(),
-        };
+        let mut file = Self { path: path.to_owned(), settings: Vec::new() };
         file.collect("", &table)?;
         Ok(file)
     }
@@ -137,10 +124,7 @@ impl ConfigFile {
         if setting.values.len() == 1 || takes_many {
             return Ok(());
         }
-        Err(ConfigError::NoList {
-            path: self.path.clone(),
-            key: setting.key.clone(),
-        })
+        Err(ConfigError::NoList { path: self.path.clone(), key: setting.key.clone() })
     }
 
     fn unknown(&self, setting: &Setting, root: &Command, name: &str) -> ConfigError {
@@ -182,9 +166,7 @@ fn settings_of(command: &Command) -> impl Iterator<Item = &str> {
 
 fn find<'a>(command: &'a Command, flag: &str) -> Option<&'a Arg> {
     settings_of(command).find(|name| *name == flag)?;
-    command
-        .get_arguments()
-        .find(|arg| arg.get_long() == Some(flag))
+    command.get_arguments().find(|arg| arg.get_long() == Some(flag))
 }
 
 fn scalar(value: &Value) -> Option<String> {

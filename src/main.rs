@@ -63,21 +63,19 @@ async fn dispatch(command: Command) -> Result<(), Exit> {
             let (client, request) = (connect(&args.master)?, args.request()?);
             command::put(&client, &request).await
         }
-        Command::Get(args) => command::get(&connect(&args.master)?, &args.request())
-            .await
-            .map_err(failed)?,
+        Command::Get(args) => {
+            command::get(&connect(&args.master)?, &args.request()).await.map_err(failed)?
+        }
         Command::Delete(args) => {
             command::delete(&connect(&args.master)?, &args.fids, args.output.json).await
         }
         Command::Lookup(args) => {
             let client = connect(&args.master)?;
-            command::lookup(&client, &args.subject, args.output.json)
-                .await
-                .map_err(failed)?
+            command::lookup(&client, &args.subject, args.output.json).await.map_err(failed)?
         }
-        Command::Status(args) => command::status(&connect(&args.master)?, args.output.json)
-            .await
-            .map_err(failed)?,
+        Command::Status(args) => {
+            command::status(&connect(&args.master)?, args.output.json).await.map_err(failed)?
+        }
         Command::Server(_) | Command::Master(_) | Command::Volume(_) => Outcome::Done,
     };
     match outcome {

@@ -94,10 +94,7 @@ fn role_table(text: &str) -> Option<&'static [Spelling]> {
 }
 
 /// A known spelling, and its value if it stands in the same argument.
-fn parse<'a>(
-    table: &[Spelling],
-    text: &'a str,
-) -> Option<(&'static str, Value, Option<&'a str>)> {
+fn parse<'a>(table: &[Spelling], text: &'a str) -> Option<(&'static str, Value, Option<&'a str>)> {
     let bare = text.strip_prefix('-')?;
     let (name, value) = match bare.split_once('=') {
         Some((name, value)) => (name, Some(value)),

@@ -36,9 +36,7 @@ pub(crate) fn run<R: Running>(
     outcome
 }
 
-async fn live<R: Running>(
-    start: impl AsyncFnOnce(&Tasks) -> Result<R, Exit>,
-) -> Result<(), Exit> {
+async fn live<R: Running>(start: impl AsyncFnOnce(&Tasks) -> Result<R, Exit>) -> Result<(), Exit> {
     let tasks = Tasks::new();
     let mut signals = Signals::listen()?;
     let running = tokio::select! {

@@ -32,10 +32,7 @@ impl Listening {
                  name or address of this machine"
             )));
         }
-        Ok(Self {
-            bind: bind.to_owned(),
-            advertise: bracketed(advertise),
-        })
+        Ok(Self { bind: bind.to_owned(), advertise: bracketed(advertise) })
     }
 }
 
@@ -59,14 +56,12 @@ pub(crate) fn cluster_port(
     port_flag: &str,
     cluster_flag: &str,
 ) -> Result<u16, Exit> {
-    asked_for
-        .or_else(|| default_cluster_port(port))
-        .ok_or_else(|| {
-            Exit::Usage(format!(
-                "{port_flag} {port}: the cluster port is the port plus 10000 and would be above \
+    asked_for.or_else(|| default_cluster_port(port)).ok_or_else(|| {
+        Exit::Usage(format!(
+            "{port_flag} {port}: the cluster port is the port plus 10000 and would be above \
                  65535: pass {cluster_flag}"
-            ))
-        })
+        ))
+    })
 }
 
 /// The data directory when none is given: lasting, and the user's own.
@@ -86,13 +81,13 @@ pub(crate) fn default_dir() -> Result<PathBuf, Exit> {
 mod tests {
     use super::*;
 
-    fn listening(ip: Option<&str>, bind: Option<&str>, advertise: Option<&str>) -> Option<(String, String)> {
+    fn listening(
+        ip: Option<&str>,
+        bind: Option<&str>,
+        advertise: Option<&str>,
+    ) -> Option<(String, String)> {
         let owned = |text: Option<&str>| text.map(str::to_owned);
-        let args = ListenArgs {
-            ip: owned(ip),
-            bind: owned(bind),
-            advertise: owned(advertise),
-        };
+        let args = ListenArgs { ip: owned(ip), bind: owned(bind), advertise: owned(advertise) };
         let listening = Listening::from_args(&args).ok()?;
         Some((listening.bind, listening.advertise))
     }
@@ -102,10 +97,7 @@ mod tests {
         let pair = |a: &str, b: &str| Some((a.to_owned(), b.to_owned()));
         assert_eq!(listening(None, None, None), pair("127.0.0.1", "127.0.0.1"));
         assert_eq!(listening(Some("10.0.0.1"), None, None), pair("10.0.0.1", "10.0.0.1"));
-        assert_eq!(
-            listening(Some("10.0.0.1"), Some("0.0.0.0"), None),
-            pair("0.0.0.0", "10.0.0.1")
-        );
+        assert_eq!(listening(Some("10.0.0.1"), Some("0.0.0.0"), None), pair("0.0.0.0", "10.0.0.1"));
         assert_eq!(listening(None, Some("::1"), None), pair("::1", "[::1]"));
         assert_eq!(listening(None, Some("0.0.0.0"), Some("a")), pair("0.0.0.0", "a"));
     }

@@ -13,7 +13,13 @@ pub(crate) struct ReadyText {
 
 impl ReadyText {
     /// A role and its two ports.
-    pub(crate) fn listener(&mut self, role: &str, host: &str, public: SocketAddr, cluster: SocketAddr) {
+    pub(crate) fn listener(
+        &mut self,
+        role: &str,
+        host: &str,
+        public: SocketAddr,
+        cluster: SocketAddr,
+    ) {
         let url = format!("http://{host}:{}", public.port());
         self.line(role, &format!("{url}   cluster port {cluster}"));
     }

@@ -65,18 +65,11 @@ struct Plan {
 
 async fn start(plan: Plan, tasks: &Tasks) -> Result<RunningServer, Exit> {
     let metrics = Metrics::default();
-    let master = master_config(
-        plan.dir.join("master"),
-        plan.master,
-        &plan.listening,
-        &plan.args.cluster,
-    );
+    let master =
+        master_config(plan.dir.join("master"), plan.master, &plan.listening, &plan.args.cluster);
     let master = start_master(master, &metrics, tasks).await?;
     let place = VolumePlace {
-        dirs: vec![DirConfig {
-            path: plan.dir,
-            disk: DiskType::default(),
-        }],
+        dirs: vec![DirConfig { path: plan.dir, disk: DiskType::default() }],
         port: plan.args.volume_port,
         cluster_port: plan.volume_cluster_port,
         masters: vec![ServerAddress {

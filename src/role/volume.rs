@@ -21,12 +21,8 @@ use crate::{
 /// Runs a volume server until it is told to stop.
 pub(crate) fn run_volume(args: VolumeArgs) -> Result<(), Exit> {
     let cluster_port = cluster_port(args.cluster_port, args.port, "--port", "--cluster-port")?;
-    let place = VolumePlace {
-        dirs: dirs(args.dir)?,
-        port: args.port,
-        cluster_port,
-        masters: args.master,
-    };
+    let place =
+        VolumePlace { dirs: dirs(args.dir)?, port: args.port, cluster_port, masters: args.master };
     let config = volume_config(place, &Listening::from_args(&args.listen)?, args.store);
     lifetime::run(async |tasks| start(config, tasks).await)
 }

@@ -4,10 +4,7 @@
 //! A server's output goes to files, one pair a start; they are printed when a test fails. Ports
 //! are chosen once and kept over restarts, so that addresses stay good after a kill.
 
-#![allow(
-    dead_code,
-    reason = "not every test uses every convenience of the harness"
-)]
+#![allow(dead_code, reason = "not every test uses every convenience of the harness")]
 
 use std::{
     fs::File,
@@ -55,11 +52,7 @@ pub fn run(command: &mut Command) -> Output {
         let text = std::fs::read_to_string(&err).unwrap();
         panic!("{command:?} did not end within {EXIT_LIMIT:?}:\n{text}");
     });
-    Output {
-        status,
-        stdout: std::fs::read(out).unwrap(),
-        stderr: std::fs::read(err).unwrap(),
-    }
+    Output { status, stdout: std::fs::read(out).unwrap(), stderr: std::fs::read(err).unwrap() }
 }
 
 /// Calls `probe` until it gives something; panics with `what` when `limit` has passed.
@@ -70,10 +63,7 @@ pub fn eventually<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Opt
         if let Some(value) = probe() {
             return value;
         }
-        assert!(
-            clock.since(start) < limit,
-            "not within {limit:?}: {what}"
-        );
+        assert!(clock.since(start) < limit, "not within {limit:?}: {what}");
         sleep(POLL);
     }
 }
@@ -193,23 +183,13 @@ impl ServerBuilder {
 
     fn prepare(self) -> Server {
         let scratch = tempfile::tempdir().unwrap();
-        let dir = self
-            .dir
-            .unwrap_or_else(|| scratch.path().join("data"));
+        let dir = self.dir.unwrap_or_else(|| scratch.path().join("data"));
         let mut args = vec![role_name(self.role).to_owned(), format!("--dir={}", dir.display())];
         if self.choose_ports {
             args.extend(port_flags(self.role));
         }
         args.extend(self.flags);
-        Server {
-            role: self.role,
-            args,
-            envs: self.envs,
-            dir,
-            scratch,
-            starts: 0,
-            child: None,
-        }
+        Server { role: self.role, args, envs: self.envs, dir, scratch, starts: 0, child: None }
     }
 }
 
@@ -223,7 +203,9 @@ fn role_name(role: Role) -> &'static str {
 
 fn port_flags(role: Role) -> Vec<String> {
     let names: &[&str] = match role {
-        Role::Server => &["master-port", "master-cluster-port", "volume-port", "volume-cluster-port"],
+        Role::Server => {
+            &["master-port", "master-cluster-port", "volume-port", "volume-cluster-port"]
+        }
         Role::Master | Role::Volume => &["port", "cluster-port"],
     };
     let flag = |name: &&str| format!("--{name}={}", free_port());
@@ -383,8 +365,7 @@ impl Server {
         let stdout = self.stdout();
         let mut lines = stdout.lines();
         let line = lines.find(|line| line.starts_with(name) && line.contains("http://"));
-        line.unwrap_or_else(|| panic!("no {name} announced in:\n{stdout}"))
-            .to_owned()
+        line.unwrap_or_else(|| panic!("no {name} announced in:\n{stdout}")).to_owned()
     }
 
     fn announced(&self, name: &str) -> String {

@@ -25,11 +25,7 @@ fn golden(extension: &str) -> Vec<PathBuf> {
 }
 
 fn width(path: &Path) -> OffsetWidth {
-    if path.to_str().unwrap().contains("offset5") {
-        OffsetWidth::Five
-    } else {
-        OffsetWidth::Four
-    }
+    if path.to_str().unwrap().contains("offset5") { OffsetWidth::Five } else { OffsetWidth::Four }
 }
 
 /// Superblock and records of a volume file, each record with its offset.
@@ -73,10 +69,7 @@ fn every_record_decodes_and_is_encoded_the_same_but_for_padding() {
             assert!(is_same, "{} at {offset}", path.display());
         }
     }
-    assert!(
-        with_body > 150 && without_body > 50,
-        "{with_body} {without_body}"
-    );
+    assert!(with_body > 150 && without_body > 50, "{with_body} {without_body}");
 }
 
 fn encode_again(needle: &Needle) -> Vec<u8> {
@@ -149,10 +142,7 @@ fn example() -> Vec<u8> {
     let mut bytes = Vec::new();
     for line in block.lines() {
         let (hex, _) = line.split_once('|').unwrap();
-        bytes.extend(
-            hex.split_whitespace()
-                .map(|byte| u8::from_str_radix(byte, 16).unwrap()),
-        );
+        bytes.extend(hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()));
     }
     bytes
 }
@@ -183,27 +173,14 @@ fn the_worked_example_is_what_the_codec_writes() {
     let record = needle.encode(Ts(0x18ea_3400_0000_0000)).unwrap();
     let tombstone = encode_tombstone(key, cookie, Ts(0x18ea_3400_0000_0100));
     let mut rows = Vec::new();
-    for (units, size) in [
-        (1, RowSize::Live(needle.body_size().unwrap())),
-        (9, RowSize::Tombstone),
-    ] {
+    for (units, size) in [(1, RowSize::Live(needle.body_size().unwrap())), (9, RowSize::Tombstone)]
+    {
         let offset = Offset::from_units(units);
         IndexRow { key, offset, size }.write_to(&mut rows, OffsetWidth::Four);
     }
-    let written = [
-        &superblock.encode()[..],
-        &record.head,
-        &record.data,
-        &record.tail,
-        &tombstone,
-        &rows,
-    ];
+    let written =
+        [&superblock.encode()[..], &record.head, &record.data, &record.tail, &tombstone, &rows];
     let written = written.concat();
-    let hex = |bytes: &[u8]| {
-        bytes
-            .iter()
-            .map(|b| format!("{b:02x} "))
-            .collect::<String>()
-    };
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x} ")).collect::<String>();
     assert_eq!(hex(&example()), hex(&written));
 }

@@ -63,24 +63,7 @@ impl IndexRow {
             expected: OffsetWidth::Four.row_len(),
             found: bytes.len(),
         })?;
-        let [
-            k0,
-            k1,
-            k2,
-            k3,
-            k4,
-            k5,
-            k6,
-            k7,
-            o0,
-            o1,
-            o2,
-            o3,
-            s0,
-            s1,
-            s2,
-            s3,
-        ] = *row;
+        let [k0, k1, k2, k3, k4, k5, k6, k7, o0, o1, o2, o3, s0, s1, s2, s3] = *row;
         Self::from_fields(
             [k0, k1, k2, k3, k4, k5, k6, k7],
             [0, 0, 0, 0, o0, o1, o2, o3],
@@ -94,25 +77,7 @@ impl IndexRow {
             expected: OffsetWidth::Five.row_len(),
             found: bytes.len(),
         })?;
-        let [
-            k0,
-            k1,
-            k2,
-            k3,
-            k4,
-            k5,
-            k6,
-            k7,
-            o0,
-            o1,
-            o2,
-            o3,
-            o_high,
-            s0,
-            s1,
-            s2,
-            s3,
-        ] = *row;
+        let [k0, k1, k2, k3, k4, k5, k6, k7, o0, o1, o2, o3, o_high, s0, s1, s2, s3] = *row;
         Self::from_fields(
             [k0, k1, k2, k3, k4, k5, k6, k7],
             [0, 0, 0, o_high, o0, o1, o2, o3],
@@ -127,11 +92,7 @@ impl IndexRow {
             size if size <= MAX_BODY_LEN => RowSize::Live(size),
             size => return Err(IndexRowError::Size(size)),
         };
-        Ok(Self {
-            key,
-            offset: Offset::from_units(u64::from_be_bytes(units)),
-            size,
-        })
+        Ok(Self { key, offset: Offset::from_units(u64::from_be_bytes(units)), size })
     }
 
     /// Appends the row to `rows`. An offset beyond the width's `max_bytes` would lose its upper
@@ -167,33 +128,19 @@ mod tests {
         };
         let mut bytes = Vec::new();
         row.write_to(&mut bytes, OffsetWidth::Five);
-        assert_eq!(
-            bytes,
-            [
-                0, 0, 0, 0, 0, 0, 1, 2, 1, 2, 3, 4, 5, 0xff, 0xff, 0xff, 0xff
-            ]
-        );
+        assert_eq!(bytes, [0, 0, 0, 0, 0, 0, 1, 2, 1, 2, 3, 4, 5, 0xff, 0xff, 0xff, 0xff]);
         assert_eq!(IndexRow::parse(&bytes, OffsetWidth::Five), Ok(row));
     }
 
     #[test]
     fn rows_with_key_zero_an_impossible_size_or_another_length_are_errors() {
         let mut row = [0_u8; 16];
-        assert_eq!(
-            IndexRow::parse(&row, OffsetWidth::Four),
-            Err(IndexRowError::KeyZero)
-        );
+        assert_eq!(IndexRow::parse(&row, OffsetWidth::Four), Err(IndexRowError::KeyZero));
         row[7] = 1;
         assert!(IndexRow::parse(&row, OffsetWidth::Four).is_ok());
         row[12] = 0x80;
-        assert_eq!(
-            IndexRow::parse(&row, OffsetWidth::Four),
-            Err(IndexRowError::Size(0x8000_0000))
-        );
-        let error = IndexRowError::Len {
-            expected: 17,
-            found: 16,
-        };
+        assert_eq!(IndexRow::parse(&row, OffsetWidth::Four), Err(IndexRowError::Size(0x8000_0000)));
+        let error = IndexRowError::Len { expected: 17, found: 16 };
         assert_eq!(IndexRow::parse(&row, OffsetWidth::Five), Err(error));
     }
 

@@ -23,11 +23,7 @@ impl Offset {
 
     /// From a byte position; `None` off an 8-byte boundary.
     pub const fn from_bytes(bytes: u64) -> Option<Self> {
-        if bytes.is_multiple_of(UNIT) {
-            Some(Self(bytes))
-        } else {
-            None
-        }
+        if bytes.is_multiple_of(UNIT) { Some(Self(bytes)) } else { None }
     }
 
     /// The position in bytes.

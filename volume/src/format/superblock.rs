@@ -49,16 +49,7 @@ pub enum SuperblockError {
 impl Superblock {
     /// Reads a superblock.
     pub fn parse(bytes: &[u8; SUPERBLOCK_LEN]) -> Result<Self, SuperblockError> {
-        let [
-            version,
-            placement,
-            count,
-            unit,
-            rev_high,
-            rev_low,
-            extra_high,
-            extra_low,
-        ] = *bytes;
+        let [version, placement, count, unit, rev_high, rev_low, extra_high, extra_low] = *bytes;
         let extra_len = u16::from_be_bytes([extra_high, extra_low]);
         if !extra_len.is_multiple_of(8) {
             return Err(SuperblockError::ExtraLen(extra_len));
@@ -120,10 +111,7 @@ mod tests {
         for (bytes, error) in [
             ([0, 0, 0, 0, 0, 0, 0, 0], SuperblockError::Version(0)),
             ([4, 0, 0, 0, 0, 0, 0, 0], SuperblockError::Version(4)),
-            (
-                [3, 0, 1, 9, 0, 0, 0, 0],
-                SuperblockError::Ttl { count: 1, unit: 9 },
-            ),
+            ([3, 0, 1, 9, 0, 0, 0, 0], SuperblockError::Ttl { count: 1, unit: 9 }),
             ([3, 0, 0, 0, 0, 0, 0, 5], SuperblockError::ExtraLen(5)),
         ] {
             assert_eq!(Superblock::parse(&bytes), Err(error));

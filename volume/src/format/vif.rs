@@ -98,10 +98,7 @@ impl Vif {
             ("expireAtSec", format!("\"{}\"", self.expire_at_secs)),
             ("readOnly", self.is_read_only.to_string()),
             ("ecShardConfig", "null".to_owned()),
-            (
-                "readOnlyCanDelete",
-                self.read_only_takes_deletes.to_string(),
-            ),
+            ("readOnlyCanDelete", self.read_only_takes_deletes.to_string()),
         ];
         let lines = fields.map(|(name, value)| format!("  \"{name}\":  {value}"));
         format!("{{\n{}\n}}", lines.join(",\n"))

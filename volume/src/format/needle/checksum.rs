@@ -66,10 +66,7 @@ mod tests {
     #[test]
     fn the_sums_have_the_check_values_of_their_algorithms() {
         assert_eq!(crc8(b"1234", b"56789"), 0xdf);
-        assert_eq!(
-            padding(b"12345", b"6789"),
-            [0xdf, 0x83, 0x92, 0x06, 0xe3, 0, 0, 0]
-        );
+        assert_eq!(padding(b"12345", b"6789"), [0xdf, 0x83, 0x92, 0x06, 0xe3, 0, 0, 0]);
         assert_eq!(legacy(0x0001_0000), 0xa282_eada);
     }
 }

@@ -86,12 +86,7 @@ impl Head {
                 data_len
             }
         };
-        Ok(Self {
-            header,
-            version,
-            data_len,
-            bytes: *bytes,
-        })
+        Ok(Self { header, version, data_len, bytes: *bytes })
     }
 
     /// Cookie, key and size.
@@ -143,10 +138,7 @@ impl Head {
     /// are checked. The fields share the memory of `tail`.
     pub fn parse_tail(&self, mut tail: Bytes, own: bool) -> Result<Tail, DecodeError> {
         if tail.len() as u64 != self.tail_len() {
-            return Err(DecodeError::Len {
-                expected: self.tail_len(),
-                found: tail.len() as u64,
-            });
+            return Err(DecodeError::Len { expected: self.tail_len(), found: tail.len() as u64 });
         }
         let unpadded = layout::unpadded_len(self.header.size, self.version);
         // At most the tail's length, because the record's length is more than `unpadded`.
@@ -157,18 +149,8 @@ impl Head {
         let trailer_at = tail.len().saturating_sub(self.trailer_len());
         let trailer = tail.split_off(trailer_at);
         let (stored_checksum, ts) = parse_trailer(&trailer)?;
-        let meta = if self.has_meta() {
-            NeedleMeta::parse(tail)?
-        } else {
-            NeedleMeta::default()
-        };
-        Ok(Tail {
-            meta,
-            stored_checksum,
-            ts,
-            own,
-            is_without_body: self.is_without_body(),
-        })
+        let meta = if self.has_meta() { NeedleMeta::parse(tail)? } else { NeedleMeta::default() };
+        Ok(Tail { meta, stored_checksum, ts, own, is_without_body: self.is_without_body() })
     }
 
     fn trailer_len(&self) -> usize {
@@ -180,18 +162,12 @@ impl Head {
 
     fn check_padding(&self, after_data: &[u8], padding: &[u8]) -> Result<(), DecodeError> {
         let sums = checksum::padding(self.before_data(), after_data);
-        if sums.starts_with(padding) {
-            Ok(())
-        } else {
-            Err(DecodeError::Padding)
-        }
+        if sums.starts_with(padding) { Ok(()) } else { Err(DecodeError::Padding) }
     }
 }
 
 fn parse_trailer(trailer: &[u8]) -> Result<(u32, Ts), DecodeError> {
-    let (checksum, stamp) = trailer
-        .split_first_chunk::<4>()
-        .ok_or(DecodeError::BodyTooShort)?;
+    let (checksum, stamp) = trailer.split_first_chunk::<4>().ok_or(DecodeError::BodyTooShort)?;
     let stamp = stamp.first_chunk::<8>().copied().unwrap_or_default();
     Ok((u32::from_be_bytes(*checksum), Ts(u64::from_be_bytes(stamp))))
 }
@@ -244,10 +220,9 @@ impl Needle {
     /// only a raw checksum is accepted.
     pub fn decode(record: Bytes, version: Version, own: bool) -> Result<Self, DecodeError> {
         let found = record.len() as u64;
-        let bytes = record.first_chunk::<HEAD_LEN>().ok_or(DecodeError::Len {
-            expected: HEAD_LEN as u64,
-            found,
-        })?;
+        let bytes = record
+            .first_chunk::<HEAD_LEN>()
+            .ok_or(DecodeError::Len { expected: HEAD_LEN as u64, found })?;
         let head = Head::parse(bytes, version)?;
         let expected = head.record_len();
         if found != expected {
@@ -260,20 +235,9 @@ impl Needle {
         let tail = head.parse_tail(tail, own)?;
         let computed = crc32c::crc32c(&data);
         if !tail.checksum_matches(computed) {
-            return Err(DecodeError::Checksum {
-                stored: tail.stored_checksum,
-                computed,
-            });
+            return Err(DecodeError::Checksum { stored: tail.stored_checksum, computed });
         }
         let NeedleHeader { cookie, key, size } = *head.header();
-        Ok(Self {
-            cookie,
-            key,
-            size,
-            data,
-            checksum: computed,
-            meta: tail.meta,
-            ts: tail.ts,
-        })
+        Ok(Self { cookie, key, size, data, checksum: computed, meta: tail.meta, ts: tail.ts })
     }
 }

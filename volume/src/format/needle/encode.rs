@@ -109,11 +109,7 @@ impl NewNeedle {
 
     /// The record. `ts` becomes its stamp.
     pub fn encode(&self, ts: Ts) -> Result<Record, EncodeError> {
-        let header = NeedleHeader {
-            cookie: self.cookie,
-            key: self.key,
-            size: self.body_size()?,
-        };
+        let header = NeedleHeader { cookie: self.cookie, key: self.key, size: self.body_size()? };
         let mut head = [0; HEAD_LEN];
         let (header_bytes, data_len) = head.split_at_mut(HEADER_LEN);
         header_bytes.copy_from_slice(&header.encode());
@@ -128,11 +124,7 @@ impl NewNeedle {
         tail.extend_from_slice(&ts.0.to_be_bytes());
         let padding = checksum::padding(&head, &tail);
         tail.extend(padding.into_iter().take(padding_len as usize));
-        Ok(Record {
-            head,
-            data: self.data.clone(),
-            tail,
-        })
+        Ok(Record { head, data: self.data.clone(), tail })
     }
 }
 

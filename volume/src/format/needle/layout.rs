@@ -73,10 +73,7 @@ const _: () = assert!(HEADER_LEN == 16 && HEAD_LEN == 20);
 const _: () = assert!(MAX_NAME_LEN == u8::MAX as usize && MAX_MIME_LEN == u8::MAX as usize);
 const _: () = assert!(MAX_PAIRS_LEN == u16::MAX as usize);
 const _: () = assert!(record_len(0, Version::V3) == TOMBSTONE_LEN as u64);
-const _: () = assert!(
-    record_len(4, Version::V3) == 40,
-    "padding is 8 bytes, never 0"
-);
+const _: () = assert!(record_len(4, Version::V3) == 40, "padding is 8 bytes, never 0");
 const _: () = assert!(record_len(3, Version::V3) == 32, "padding is 1 byte");
 const _: () = assert!(record_len(0, Version::V2) == 24);
 const _: () = assert!(record_len(0, Version::V1) >= HEAD_LEN as u64);
@@ -89,9 +86,7 @@ pub const fn record_len(size: u32, version: Version) -> u64 {
 
 /// The same without padding.
 pub(super) const fn unpadded_len(size: u32, version: Version) -> u64 {
-    (HEADER_LEN as u64)
-        .saturating_add(size as u64)
-        .saturating_add(version.trailer_len())
+    (HEADER_LEN as u64).saturating_add(size as u64).saturating_add(version.trailer_len())
 }
 
 /// The first 16 bytes of a record.
@@ -108,24 +103,7 @@ pub struct NeedleHeader {
 impl NeedleHeader {
     /// Reads a header. Key 0 and sizes over [`MAX_BODY_LEN`] are errors.
     pub fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Self, DecodeError> {
-        let [
-            c0,
-            c1,
-            c2,
-            c3,
-            k0,
-            k1,
-            k2,
-            k3,
-            k4,
-            k5,
-            k6,
-            k7,
-            s0,
-            s1,
-            s2,
-            s3,
-        ] = *bytes;
+        let [c0, c1, c2, c3, k0, k1, k2, k3, k4, k5, k6, k7, s0, s1, s2, s3] = *bytes;
         let key = u64::from_be_bytes([k0, k1, k2, k3, k4, k5, k6, k7]);
         let size = u32::from_be_bytes([s0, s1, s2, s3]);
         if size > MAX_BODY_LEN {
@@ -143,9 +121,7 @@ impl NeedleHeader {
         let [c0, c1, c2, c3] = self.cookie.0.to_be_bytes();
         let [k0, k1, k2, k3, k4, k5, k6, k7] = self.key.as_u64().to_be_bytes();
         let [s0, s1, s2, s3] = self.size.to_be_bytes();
-        [
-            c0, c1, c2, c3, k0, k1, k2, k3, k4, k5, k6, k7, s0, s1, s2, s3,
-        ]
+        [c0, c1, c2, c3, k0, k1, k2, k3, k4, k5, k6, k7, s0, s1, s2, s3]
     }
 
     /// Length of the whole record in bytes.

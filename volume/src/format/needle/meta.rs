@@ -67,11 +67,7 @@ impl NeedleMeta {
         let len = |field: &Option<Bytes>| field.as_ref().map_or(0, Bytes::len) as u64;
         check_len(LimitKind::Name, len(&self.name), MAX_NAME_LEN as u64)?;
         check_len(LimitKind::Mime, len(&self.mime), MAX_MIME_LEN as u64)?;
-        check_len(
-            LimitKind::Pairs,
-            self.pairs.len() as u64,
-            MAX_PAIRS_LEN as u64,
-        )?;
+        check_len(LimitKind::Pairs, self.pairs.len() as u64, MAX_PAIRS_LEN as u64)?;
         let last_modified = self.last_modified_secs.unwrap_or(0);
         check_len(LimitKind::LastModified, last_modified, MAX_LAST_MODIFIED)
     }
@@ -120,22 +116,10 @@ impl NeedleMeta {
             last_modified_secs: has(HAS_LAST_MODIFIED)
                 .then(|| take_last_modified(rest))
                 .transpose()?,
-            ttl: if has(HAS_TTL) {
-                take_ttl(rest)?
-            } else {
-                Ttl::NONE
-            },
-            pairs: if has(HAS_PAIRS) {
-                take_pairs(rest)?
-            } else {
-                Bytes::new()
-            },
+            ttl: if has(HAS_TTL) { take_ttl(rest)? } else { Ttl::NONE },
+            pairs: if has(HAS_PAIRS) { take_pairs(rest)? } else { Bytes::new() },
         };
-        if rest.is_empty() {
-            Ok(meta)
-        } else {
-            Err(DecodeError::BodyTooLong(rest.len()))
-        }
+        if rest.is_empty() { Ok(meta) } else { Err(DecodeError::BodyTooLong(rest.len())) }
     }
 }
 

@@ -130,10 +130,7 @@ fn small(name_len: usize) -> NewNeedle {
         cookie: Cookie(2),
         data: Bytes::from_static(b"x"),
         checksum: crc32c::crc32c(b"x"),
-        meta: NeedleMeta {
-            name: Some(vec![b'n'; name_len].into()),
-            ..NeedleMeta::default()
-        },
+        meta: NeedleMeta { name: Some(vec![b'n'; name_len].into()), ..NeedleMeta::default() },
     }
 }
 
@@ -169,22 +166,10 @@ fn what_the_format_cannot_hold_is_refused() {
         change(&mut needle.meta);
         needle.encode(Ts(1)).map(|_| ()).map_err(|error| error.what)
     };
-    assert_eq!(
-        too_large(|meta| meta.name = Some(vec![b'x'; 255].into())),
-        Ok(())
-    );
-    assert_eq!(
-        too_large(|meta| meta.name = Some(vec![b'x'; 256].into())),
-        Err(LimitKind::Name)
-    );
-    assert_eq!(
-        too_large(|meta| meta.mime = Some(vec![b'x'; 256].into())),
-        Err(LimitKind::Mime)
-    );
-    assert_eq!(
-        too_large(|meta| meta.pairs = vec![b'x'; 65_536].into()),
-        Err(LimitKind::Pairs)
-    );
+    assert_eq!(too_large(|meta| meta.name = Some(vec![b'x'; 255].into())), Ok(()));
+    assert_eq!(too_large(|meta| meta.name = Some(vec![b'x'; 256].into())), Err(LimitKind::Name));
+    assert_eq!(too_large(|meta| meta.mime = Some(vec![b'x'; 256].into())), Err(LimitKind::Mime));
+    assert_eq!(too_large(|meta| meta.pairs = vec![b'x'; 65_536].into()), Err(LimitKind::Pairs));
     assert_eq!(
         too_large(|meta| meta.last_modified_secs = Some(1 << 40)),
         Err(LimitKind::LastModified)
@@ -193,11 +178,7 @@ fn what_the_format_cannot_hold_is_refused() {
 
 /// A record as older programs left it, of any version.
 fn foreign(version: Version, size: u32, body: &[u8], checksum: u32) -> Vec<u8> {
-    let header = NeedleHeader {
-        cookie: Cookie(7),
-        key: NeedleKey::new(9).unwrap(),
-        size,
-    };
+    let header = NeedleHeader { cookie: Cookie(7), key: NeedleKey::new(9).unwrap(), size };
     let mut record = header.encode().to_vec();
     record.extend_from_slice(body);
     record.extend_from_slice(&checksum.to_be_bytes());
