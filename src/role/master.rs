@@ -1,4 +1,4 @@
-//! `dulse master`.
+//! `dulse master`: a master from its flags to its ready line.
 
 use std::path::PathBuf;
 

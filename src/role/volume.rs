@@ -1,4 +1,4 @@
-//! `dulse volume`.
+//! `dulse volume`: a volume server from its flags to its ready line.
 
 use dulse_client::MAX_NEEDLE_BYTES;
 use dulse_shared::{
