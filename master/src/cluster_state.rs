@@ -4,7 +4,7 @@
 //! every master that applies the same commands holds the same state. Soft facts (who is alive,
 //! how full a volume is) live in the topology, never here.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use dulse_shared::{
     id::{ClusterId, Collection, ReplicaPlacement, ServerId, Ttl, VolumeId},
@@ -74,6 +74,21 @@ pub enum Command {
         /// This run of that server.
         incarnation: Incarnation,
     },
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FoundCluster { cluster } => write!(f, "found cluster {cluster}"),
+            Self::GrantKeys { count, at_least } => {
+                write!(f, "grant {count} keys from {at_least} on")
+            }
+            Self::CreateVolumes { collection, members, .. } => {
+                write!(f, "create {} volumes in {collection:?}", members.len())
+            }
+            Self::AdmitVolume { id, server, .. } => write!(f, "admit volume {id} of {server}"),
+        }
+    }
 }
 
 /// What applying a command gave.

@@ -2,3 +2,4 @@
 //! handed out, and tells clients where to write and read.
 
 pub mod cluster_state;
+pub mod raft;

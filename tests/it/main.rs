@@ -10,7 +10,14 @@
     reason = "a test fails by panicking"
 )]
 
+mod bad_requests;
+mod bad_starts;
 mod commands;
+mod durability;
+mod full_volumes;
+mod golden;
 mod harness;
+mod http;
+mod needles;
 mod readme;
 mod start_stop;

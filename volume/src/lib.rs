@@ -15,3 +15,7 @@ pub mod large_needle;
 pub mod reader;
 pub mod store;
 pub mod writer;
+
+pub use config::{
+    DirConfig, MinFreeSpace, VolumeServerConfig, VolumeSizeLimitError, check_volume_size_limit,
+};
