@@ -4,6 +4,7 @@
 //! - [`disk`]: the only place that touches files.
 //! - [`engine`]: one volume: recovery, appends, lookups.
 //! - [`writer`], [`reader`]: a volume from the runtime's side.
+//! - [`http`]: the public port.
 
 pub mod admin;
 pub mod config;
@@ -11,6 +12,7 @@ pub mod disk;
 pub mod engine;
 pub mod format;
 pub mod heartbeat;
+pub mod http;
 pub mod large_needle;
 pub mod reader;
 pub mod store;
