@@ -1,4 +1,4 @@
-//! `dulse volume`.
+//! `dulse volume`: a volume server from its flags to its ready line.
 
 use dulse_client::MAX_NEEDLE_BYTES;
 use dulse_shared::{
@@ -8,12 +8,12 @@ use dulse_shared::{
 };
 use dulse_volume::{
     config::{DirConfig, MinFreeSpace, VolumeServerConfig},
-    server::VolumeServer,
+    server::{VolumeServer, VolumeStartError},
 };
 
 use super::{
     lifetime::{self, Running},
-    listening::{Listening, cluster_port, default_dir},
+    listening::{Listening, PortFlags, cluster_port, default_dir},
     ready::{ReadyText, reachable_host},
 };
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
 
 /// Runs a volume server until it is told to stop.
 pub(crate) fn run_volume(args: VolumeArgs) -> Result<(), Exit> {
-    let cluster_port = cluster_port(args.cluster_port, args.port, "--port", "--cluster-port")?;
+    let cluster_port = cluster_port(args.cluster_port, args.port, PortFlags::ALONE)?;
     let place =
         VolumePlace { dirs: dirs(args.dir)?, port: args.port, cluster_port, masters: args.master };
     let config = volume_config(place, &Listening::from_args(&args.listen)?, args.store);
@@ -40,7 +40,7 @@ fn dirs(asked_for: Vec<VolumeDir>) -> Result<Vec<DirConfig>, Exit> {
 }
 
 async fn start(config: VolumeServerConfig, tasks: &Tasks) -> Result<RunningVolume, Exit> {
-    let volume = start_volume(config, &Metrics::default(), tasks).await?;
+    let volume = start_volume(config, PortFlags::ALONE, &Metrics::default(), tasks).await?;
     volume.ready().await;
     let public = volume.public_address();
     let host = reachable_host(public);
@@ -88,12 +88,16 @@ pub(super) fn volume_config(
 
 pub(super) async fn start_volume(
     config: VolumeServerConfig,
+    flags: PortFlags,
     metrics: &Metrics,
     tasks: &Tasks,
 ) -> Result<VolumeServer, Exit> {
-    VolumeServer::start(config, Clock::System, metrics.clone(), tasks)
-        .await
-        .map_err(|error| Exit::Failed(one_line(&error)))
+    VolumeServer::start(config, Clock::System, metrics.clone(), tasks).await.map_err(|error| {
+        match error {
+            VolumeStartError::Bind(error) => Exit::Failed(one_line(&flags.name_in(error))),
+            error => Exit::Failed(one_line(&error)),
+        }
+    })
 }
 
 struct RunningVolume(VolumeServer);

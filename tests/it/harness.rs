@@ -115,6 +115,7 @@ pub struct ServerBuilder {
     envs: Vec<(String, String)>,
     dir: Option<PathBuf>,
     has_dir: bool,
+    chooses_ports: bool,
     ports: Vec<(&'static str, u16)>,
 }
 
@@ -152,6 +153,12 @@ impl ServerBuilder {
     /// This port instead of a chosen one: `port`, `master-cluster-port` and so on.
     pub fn port(mut self, name: &'static str, port: u16) -> Self {
         self.ports.push((name, port));
+        self
+    }
+
+    /// Adds no ports: the flags have them, or the defaults are meant.
+    pub fn default_ports(mut self) -> Self {
+        self.chooses_ports = false;
         self
     }
 
@@ -195,7 +202,8 @@ impl ServerBuilder {
         if self.has_dir {
             args.push(format!("--dir={}", dir.display()));
         }
-        for name in self.role.port_names() {
+        let names = self.role.port_names().iter();
+        for name in names.filter(|_| self.chooses_ports) {
             let asked_for = self.ports.iter().find(|(asked_for, _)| asked_for == name);
             let port = asked_for.map_or_else(free_port, |(_, port)| *port);
             args.push(format!("--{name}={port}"));
@@ -245,6 +253,7 @@ impl Server {
             envs: Vec::new(),
             dir: None,
             has_dir: true,
+            chooses_ports: true,
             ports: Vec::new(),
         }
     }
