@@ -8,7 +8,10 @@ use dulse_shared::{
     net::{address::ServerAddress, metrics::Metrics, tasks::Tasks},
     wire::DiskType,
 };
-use dulse_volume::{DirConfig, VolumeServer, check_volume_size_limit};
+use dulse_volume::{
+    config::{DirConfig, check_volume_size_limit},
+    server::VolumeServer,
+};
 
 use super::{
     lifetime::{self, Running},
@@ -80,7 +83,7 @@ async fn start(plan: Plan, tasks: &Tasks) -> Result<RunningServer, Exit> {
     };
     let volume = volume_config(place, &plan.listening, plan.args.store);
     let volume = start_volume(volume, &metrics, tasks).await?;
-    volume.joined().await;
+    volume.ready().await;
     let running = RunningServer { master, volume };
     running.announce();
     Ok(running)

@@ -6,7 +6,10 @@ use dulse_shared::{
     net::{address::ServerAddress, metrics::Metrics, tasks::Tasks},
     wire::DiskType,
 };
-use dulse_volume::{DirConfig, MinFreeSpace, VolumeServer, VolumeServerConfig};
+use dulse_volume::{
+    config::{DirConfig, MinFreeSpace, VolumeServerConfig},
+    server::VolumeServer,
+};
 
 use super::{
     lifetime::{self, Running},
@@ -38,7 +41,7 @@ fn dirs(asked_for: Vec<VolumeDir>) -> Result<Vec<DirConfig>, Exit> {
 
 async fn start(config: VolumeServerConfig, tasks: &Tasks) -> Result<RunningVolume, Exit> {
     let volume = start_volume(config, &Metrics::default(), tasks).await?;
-    volume.joined().await;
+    volume.ready().await;
     let public = volume.public_address();
     let host = reachable_host(public);
     let mut ready = ReadyText::default();
