@@ -116,7 +116,8 @@ fn client() -> &'static Client {
     })
 }
 
-fn runtime() -> &'static Runtime {
+/// What requests run on, and servers that a test starts in this process.
+pub(crate) fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME
         .get_or_init(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap())
