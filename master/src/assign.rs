@@ -2,20 +2,26 @@
 //! volume. No round trip to the other masters, no disk, no lock that is held for long; only when
 //! nothing is writable does a caller wait, for the layout to grow.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use dulse_shared::{
     id::{Cookie, Fid, NeedleKey, VolumeId},
     wire::{Code, Problem},
 };
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 use rand::seq::IndexedRandom;
 use tokio::sync::watch;
 
 use crate::{
     cluster::Cluster,
-    cluster_log::ProposeFailure,
     executor::{Executor, Progress},
+    key_range::{DrawError, KeyRange},
     plan::growth::{Need, need_of},
     volume_layout::{LayoutKey, Place},
 };
@@ -24,28 +30,47 @@ use crate::{
 const GROWTH_LIMIT: Duration = Duration::from_secs(10);
 /// How often somebody who waits for volume servers to join looks again.
 const JOIN_PAUSE: Duration = Duration::from_millis(100);
-/// Attempts to take keys: others may take what a refill brought.
-const TAKE_ATTEMPTS: usize = 8;
-/// Keys of one assign at most: more than any batch of uploads needs, few enough that a typing
-/// error does not burn the small keys that some clients depend on.
-pub(crate) const MAX_COUNT: u64 = 1 << 24;
-
 /// Where needle keys come from: ranges granted to this master alone.
 pub(crate) trait KeySource: Send + Sync {
     /// The first of `count` keys in sequence, if the range in hand has as many.
     fn take(&self, count: u64) -> Option<u64>;
 
-    /// Has another range granted, enough for `count` keys.
-    fn refill(&self, count: u64) -> BoxFuture<'_, Result<(), ProposeFailure>>;
+    /// The same, after another range was granted if need be.
+    fn draw(&self, count: u64) -> BoxFuture<'_, Result<u64, DrawError>>;
 
-    /// A volume server has a needle with this key: assign stays above it.
-    fn note_used(&self, key: u64);
+    /// A volume server has a needle with this key: assign stays above it. `false` if it is too
+    /// far above the granted ones to be followed.
+    fn keep_above(&self, key: u64) -> bool;
+}
+
+impl KeySource for KeyRange {
+    fn take(&self, count: u64) -> Option<u64> {
+        Self::take(self, count)
+    }
+
+    fn draw(&self, count: u64) -> BoxFuture<'_, Result<u64, DrawError>> {
+        Self::draw(self, count).boxed()
+    }
+
+    fn keep_above(&self, key: u64) -> bool {
+        Self::keep_above(self, key)
+    }
+}
+
+impl From<DrawError> for Problem {
+    fn from(error: DrawError) -> Self {
+        match error {
+            DrawError::Propose(error) => error.into(),
+            DrawError::Refused(refusal) => Self::new(Code::NoWritableVolume, refusal.to_string()),
+            DrawError::TooMany { .. } => Self::new(Code::BadRequest, error.to_string()),
+        }
+    }
 }
 
 /// What is asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct AssignRequest {
-    /// How many fids, 1 to [`MAX_COUNT`].
+    /// How many fids, 1 to [`crate::key_range::MAX_GRANT`].
     pub(crate) count: u64,
     /// In which layout.
     pub(crate) key: LayoutKey,
@@ -67,6 +92,8 @@ pub(crate) struct Assigner {
     cluster: Arc<Cluster>,
     executor: Arc<Executor>,
     keys: Arc<dyn KeySource>,
+    /// The highest key that was too far away, so that it is logged once.
+    far_key: AtomicU64,
 }
 
 impl Assigner {
@@ -76,11 +103,7 @@ impl Assigner {
         executor: Arc<Executor>,
         keys: Arc<dyn KeySource>,
     ) -> Self {
-        Self {
-            cluster,
-            executor,
-            keys,
-        }
+        Self { cluster, executor, keys, far_key: AtomicU64::new(0) }
     }
 
     /// Hands out fids in a volume other than those in `avoid`, which just refused a write.
@@ -89,28 +112,29 @@ impl Assigner {
         request: &AssignRequest,
         avoid: &[VolumeId],
     ) -> Result<Assignment, Problem> {
-        self.cluster.log.leadership().require()?;
+        self.cluster.log.require_leadership()?;
         let (volume, place) = match self.pick(&request.key, avoid) {
             Pick::Writable(volume, place) => (volume, place),
             Pick::Avoided => return Err(all_refuse()),
             Pick::Nothing => self.wait_for_writable(&request.key, avoid).await?,
         };
         let first = self.take_keys(request.count).await?;
-        let fid = Fid {
-            volume,
-            key: first,
-            cookie: Cookie::random(),
-        };
-        Ok(Assignment {
-            fid,
-            count: request.count,
-            place,
-        })
+        let fid = Fid { volume, key: first, cookie: Cookie::random() };
+        Ok(Assignment { fid, count: request.count, place })
     }
 
     /// A volume server has a needle with this key: assign stays above it.
-    pub(crate) fn note_used(&self, key: u64) {
-        self.keys.note_used(key);
+    pub(crate) fn keep_above(&self, key: u64, url: &str) {
+        if self.keys.keep_above(key) {
+            return;
+        }
+        let highest = self.far_key.fetch_max(key, Ordering::Relaxed);
+        if key > highest {
+            tracing::warn!(
+                "volume server {url} has a needle with key {key:x}, far above all that were \
+                 assigned: assign does not go on above it, so that keys stay small"
+            );
+        }
     }
 
     fn pick(&self, key: &LayoutKey, avoid: &[VolumeId]) -> Pick {
@@ -177,14 +201,13 @@ impl Assigner {
     }
 
     async fn take_keys(&self, count: u64) -> Result<NeedleKey, Problem> {
-        for _ in 0..TAKE_ATTEMPTS {
-            if let Some(first) = self.keys.take(count).and_then(NeedleKey::new) {
-                return Ok(first);
-            }
-            self.keys.refill(count).await?;
-        }
-        let message = "needle keys are handed out faster than they are granted: try again";
-        Err(Problem::new(Code::Overloaded, message))
+        let first = match self.keys.take(count) {
+            Some(first) => first,
+            None => self.keys.draw(count).await?,
+        };
+        NeedleKey::new(first).ok_or_else(|| {
+            Problem::new(Code::Internal, "needle key 0 was granted, which no needle may have")
+        })
     }
 }
 

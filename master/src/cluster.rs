@@ -166,9 +166,8 @@ impl Cluster {
     fn rebuild(&self, topology: &Topology) {
         // Read before the state: an entry applied in between only causes another rebuild.
         let applied = self.log.applied();
-        let layouts = self
-            .log
-            .read(|state| Layouts::build(state, topology, self.volume_size_limit_bytes));
+        let layouts =
+            self.log.read(|state| Layouts::build(state, topology, self.volume_size_limit_bytes));
         self.built_at.store(applied, Ordering::Relaxed);
         self.log_new_contradictions(&layouts.contradictions);
         self.layouts.send_if_modified(|present| {

@@ -80,12 +80,7 @@ pub(crate) fn find_contradictions(state: &ClusterState, topology: &Topology) -> 
         .flat_map(|server| server.volumes.values().map(move |report| (server, report)));
     let disagreements = reports.filter_map(|(server, report)| {
         let what = disagreement(state.volumes.get(&report.id), server.id, report)?;
-        Some(Contradiction {
-            server: server.id,
-            url: server.url.clone(),
-            volume: report.id,
-            what,
-        })
+        Some(Contradiction { server: server.id, url: server.url.clone(), volume: report.id, what })
     });
     disagreements.take(MAX_LISTED).collect()
 }
@@ -102,10 +97,7 @@ fn disagreement(
         return Some(Disagreement::NotAMember);
     }
     if report.epoch > config.epoch {
-        return Some(Disagreement::EpochAhead {
-            reported: report.epoch,
-            agreed: config.epoch,
-        });
+        return Some(Disagreement::EpochAhead { reported: report.epoch, agreed: config.epoch });
     }
     let reported = (&report.collection, report.placement, report.ttl);
     let agreed = (&config.collection, config.placement, config.ttl);

@@ -76,12 +76,7 @@ struct Work {
 impl Executor {
     /// An executor with nothing to do.
     pub(crate) fn new(cluster: Arc<Cluster>, peers: PeerClient, tasks: Tasks) -> Self {
-        Self {
-            cluster,
-            peers,
-            tasks,
-            work: Mutex::default(),
-        }
+        Self { cluster, peers, tasks, work: Mutex::default() }
     }
 
     /// Grows the layout unless it is growing already; how that is getting on.
@@ -114,8 +109,7 @@ impl Executor {
         let now = self.cluster.clock.boot();
         let mut work = self.work();
         work.growing.remove(key);
-        work.failed_ahead
-            .retain(|_, failed| now.since(*failed) < GROW_AHEAD_PAUSE);
+        work.failed_ahead.retain(|_, failed| now.since(*failed) < GROW_AHEAD_PAUSE);
         if result.is_err() {
             work.failed_ahead.insert(key.clone(), now);
         }
@@ -142,9 +136,7 @@ impl Executor {
 
     fn plan_growth(&self, key: &LayoutKey) -> Result<Command, PlacementError> {
         let rooms = match key.placement.copies() {
-            1 => self
-                .cluster
-                .look(|state, topology| rooms(topology, state, &key.disk))?,
+            1 => self.cluster.look(|state, topology| rooms(topology, state, &key.disk))?,
             _ => Vec::new(),
         };
         let count = volumes_to_grow(key.placement);
@@ -164,10 +156,7 @@ impl Executor {
             Outcome::Refused { refusal } => {
                 Err(Problem::new(Code::NoWritableVolume, refusal.to_string()))
             }
-            other => Err(Problem::new(
-                Code::Internal,
-                format!("creating volumes gave {other:?}"),
-            )),
+            other => Err(Problem::new(Code::Internal, format!("creating volumes gave {other:?}"))),
         }
     }
 
@@ -234,10 +223,7 @@ impl Executor {
         cluster: ClusterId,
         creation: &Creation,
     ) -> Result<VolumeReport, PeerError> {
-        let body = CreateVolume {
-            cluster,
-            config: creation.config.clone(),
-        };
+        let body = CreateVolume { cluster, config: creation.config.clone() };
         let (address, path) = (&creation.cluster_url, "/admin/volume/create");
         self.peers.post(address, path, &body, CREATE_LIMIT).await
     }

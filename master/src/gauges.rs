@@ -43,10 +43,7 @@ impl Gauges {
             is_leader: gauge("raft_is_leader", "1 if this master leads"),
             servers_live: gauge("volume_servers_live", "Volume servers heard lately"),
             writable: gauge("volumes_writable", "Volumes that assign picks from"),
-            read_only: gauge(
-                "volumes_read_only",
-                "Volumes that take no writes, for any reason",
-            ),
+            read_only: gauge("volumes_read_only", "Volumes that take no writes, for any reason"),
             full: gauge("volumes_full", "Volumes at the size limit"),
             closed: gauge("volumes_closed", "Volumes admitted from elsewhere"),
             unavailable: gauge("volumes_unavailable", "Volumes that nobody can read"),
@@ -57,18 +54,14 @@ impl Gauges {
     /// Sets them to what is so now.
     pub(crate) fn update(&self, cluster: &Cluster) {
         let layouts = cluster.layouts();
-        self.is_leader
-            .set(u64::from(cluster.log.leadership().is_leader));
+        self.is_leader.set(u64::from(cluster.log.leadership().is_leader));
         cluster.look(|_, topology| self.count_servers(topology));
         self.count_volumes(&layouts);
     }
 
     fn count_servers(&self, topology: &Topology) {
         self.servers_live.set(topology.alive().count() as u64);
-        let free = topology
-            .alive()
-            .map(|server| server.empty_slots(None))
-            .sum();
+        let free = topology.alive().map(|server| server.empty_slots(None)).sum();
         self.free_slots.set(free);
     }
 
@@ -78,10 +71,7 @@ impl Gauges {
         self.full.set(count(|s| s == Standing::Full));
         self.closed.set(count(|s| s == Standing::Closed));
         self.read_only.set(count(|s| {
-            !matches!(
-                s,
-                Standing::Writable | Standing::Closed | Standing::Creating
-            )
+            !matches!(s, Standing::Writable | Standing::Closed | Standing::Creating)
         }));
         let unreadable = layouts.volumes.values().filter(|v| v.holders.is_empty());
         self.unavailable.set(unreadable.count() as u64);

@@ -77,11 +77,7 @@ pub(crate) fn judge(has_leader: bool, topology: &Topology, layouts: &Layouts) ->
     if topology.alive().next().is_none() {
         let sentence = "no volume server is connected: start one with `dulse volume --dir DIR \
                         --master HOST:PORT` and this master's address";
-        findings.push(Finding::new(
-            Verdict::Unavailable,
-            "NO_VOLUME_SERVER",
-            sentence,
-        ));
+        findings.push(Finding::new(Verdict::Unavailable, "NO_VOLUME_SERVER", sentence));
     }
     findings.extend(by_standing(layouts));
     findings.extend(gone_servers(topology));
@@ -95,19 +91,12 @@ pub(crate) fn judge(has_leader: bool, topology: &Topology, layouts: &Layouts) ->
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.verdict));
     let verdict = findings.iter().map(|finding| finding.verdict).max();
-    Health {
-        verdict: verdict.unwrap_or(Verdict::Healthy),
-        findings,
-    }
+    Health { verdict: verdict.unwrap_or(Verdict::Healthy), findings }
 }
 
 impl Finding {
     fn new(verdict: Verdict, code: &'static str, sentence: impl Into<String>) -> Self {
-        Self {
-            verdict,
-            code,
-            sentence: sentence.into(),
-        }
+        Self { verdict, code, sentence: sentence.into() }
     }
 }
 
@@ -131,6 +120,7 @@ const fn gravity(standing: Standing) -> Option<(Verdict, &'static str)> {
         | Standing::Closed
         | Standing::Creating
         | Standing::Full
+        | Standing::OldFormat
         | Standing::Stopping => None,
         Standing::Behind => Some((Verdict::AtRisk, "VOLUME_BEHIND")),
         Standing::LowSpace => Some((Verdict::AtRisk, "LOW_SPACE")),
@@ -144,11 +134,7 @@ const fn gravity(standing: Standing) -> Option<(Verdict, &'static str)> {
 
 fn named(mut ids: Vec<VolumeId>) -> String {
     ids.sort_unstable();
-    let listed: Vec<String> = ids
-        .iter()
-        .take(MAX_NAMED)
-        .map(ToString::to_string)
-        .collect();
+    let listed: Vec<String> = ids.iter().take(MAX_NAMED).map(ToString::to_string).collect();
     let noun = if ids.len() == 1 { "volume" } else { "volumes" };
     match ids.len().checked_sub(MAX_NAMED) {
         Some(more) if more > 0 => format!("{noun} {} and {more} more", listed.join(", ")),
@@ -157,9 +143,7 @@ fn named(mut ids: Vec<VolumeId>) -> String {
 }
 
 fn gone_servers(topology: &Topology) -> Vec<Finding> {
-    let gone = topology
-        .servers()
-        .filter(|s| !s.is_alive && !s.url.is_empty() && !s.stopping);
+    let gone = topology.servers().filter(|s| !s.is_alive && !s.url.is_empty() && !s.stopping);
     let finding = |server: &crate::topology::VolumeServer| {
         let sentence = format!("volume server {} is not heard: start it again", server.url);
         Finding::new(Verdict::AtRisk, "SERVER_GONE", sentence)
@@ -189,9 +173,6 @@ mod tests {
         let ids = |n: u32| (1..=n).filter_map(VolumeId::new).collect();
         assert_eq!(named(ids(1)), "volume 1");
         assert_eq!(named(ids(3)), "volumes 1, 2, 3");
-        assert_eq!(
-            named(ids(12)),
-            "volumes 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 2 more"
-        );
+        assert_eq!(named(ids(12)), "volumes 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 2 more");
     }
 }

@@ -22,8 +22,7 @@ const MAX_CONFIGS: usize = 4_096;
 impl Cluster {
     /// Takes in a heartbeat and answers it.
     pub(crate) async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<HeartbeatAnswer, Problem> {
-        let cluster = self.cluster_id()?;
-        refuse_strangers(cluster, &heartbeat)?;
+        let cluster = self.check_cluster(&heartbeat)?;
         let server = heartbeat.server;
         let received = self
             .update_topology(|topology, now| match topology.receive(heartbeat, now) {
@@ -32,12 +31,26 @@ impl Cluster {
             })
             .map_err(rejected)?;
         let is_leader = self.log.leadership().is_leader;
-        let foreign = if is_leader {
-            self.admit_foreign(server).await
-        } else {
-            Admitted::default()
-        };
+        let foreign =
+            if is_leader { self.admit_foreign(server).await } else { Admitted::default() };
         Ok(self.answer(cluster, server, is_leader, received, foreign))
+    }
+
+    /// The cluster's id, unless the server belongs to another one.
+    pub(crate) fn check_cluster(&self, heartbeat: &Heartbeat) -> Result<ClusterId, Problem> {
+        let cluster = self.cluster_id()?;
+        match heartbeat.cluster {
+            Some(other) if other != cluster => Err(Problem::new(
+                Code::OtherCluster,
+                format!(
+                    "the data directories of volume server {} belong to cluster {other}, this \
+                     master to cluster {cluster}: give the server another data directory, or pass \
+                     --master with the address of its own cluster",
+                    heartbeat.url
+                ),
+            )),
+            _ => Ok(cluster),
+        }
     }
 
     fn answer(
@@ -94,11 +107,7 @@ impl Cluster {
 
     /// A refusal here means that another server's copy came first: the next heartbeat is told so.
     async fn commit_admissions(&self, commands: Vec<Command>) -> Vec<VolumeConfig> {
-        let outcomes = join_all(
-            commands
-                .into_iter()
-                .map(|command| self.log.propose(command)),
-        );
+        let outcomes = join_all(commands.into_iter().map(|command| self.log.propose(command)));
         let mut admitted = Vec::new();
         for outcome in outcomes.await {
             match outcome {
@@ -156,21 +165,6 @@ fn newer_configs(state: &ClusterState, server: &VolumeServer) -> Vec<VolumeConfi
         (is_member && config.epoch > report.epoch).then(|| config.clone())
     });
     newer.collect()
-}
-
-fn refuse_strangers(cluster: ClusterId, heartbeat: &Heartbeat) -> Result<(), Problem> {
-    match heartbeat.cluster {
-        Some(other) if other != cluster => Err(Problem::new(
-            Code::OtherCluster,
-            format!(
-                "the data directories of volume server {} belong to cluster {other}, this master \
-                 to cluster {cluster}: give the server another data directory, or pass --master \
-                 with the address of its own cluster",
-                heartbeat.url
-            ),
-        )),
-        _ => Ok(()),
-    }
 }
 
 fn rejected(rejection: Rejection) -> Problem {

@@ -78,11 +78,8 @@ pub(crate) fn rooms(
             free_bytes: server.free_bytes(disk),
         }
     };
-    let rooms: Vec<ServerRoom> = servers
-        .iter()
-        .map(room)
-        .filter(|room| room.free_slots > 0)
-        .collect();
+    let rooms: Vec<ServerRoom> =
+        servers.iter().map(room).filter(|room| room.free_slots > 0).collect();
     if rooms.is_empty() {
         return Err(PlacementError::Full);
     }
@@ -201,10 +198,7 @@ mod tests {
         let refused = place_volumes(placement, vec![room(1, 9, 9)], 1, &mut rng);
         assert_eq!(refused, Err(PlacementError::NotSupported(placement)));
         assert!(
-            refused
-                .unwrap_err()
-                .to_string()
-                .starts_with("replication 001 is not supported yet")
+            refused.unwrap_err().to_string().starts_with("replication 001 is not supported yet")
         );
     }
 }

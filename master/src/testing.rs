@@ -16,8 +16,10 @@ use futures_util::{FutureExt, future::BoxFuture};
 
 use crate::{
     assign::KeySource,
-    cluster_log::{ClusterLog, Leadership, ProposeFailure},
+    cluster_log::ClusterLog,
     cluster_state::{ClusterState, Command, Outcome},
+    key_range::DrawError,
+    raft::{Leadership, ProposeError},
     volume_layout::LayoutKey,
 };
 
@@ -36,19 +38,15 @@ impl LoneLog {
     pub(crate) fn founded(is_leader: bool) -> Self {
         let mut state = ClusterState::default();
         state.apply(&Command::FoundCluster { cluster: cluster() });
-        Self {
-            state: Mutex::new(state),
-            applied: AtomicU64::new(1),
-            is_leader,
-        }
+        Self { state: Mutex::new(state), applied: AtomicU64::new(1), is_leader }
     }
 }
 
 impl ClusterLog for LoneLog {
-    fn propose(&self, command: Command) -> BoxFuture<'_, Result<Outcome, ProposeFailure>> {
+    fn propose(&self, command: Command) -> BoxFuture<'_, Result<Outcome, ProposeError>> {
         async move {
             if !self.is_leader {
-                return Err(ProposeFailure::NotLeader(None));
+                return Err(ProposeError::NotLeader { leader: None });
             }
             let outcome = self.state.lock().unwrap().apply(&command);
             self.applied.fetch_add(1, Ordering::SeqCst);
@@ -92,14 +90,16 @@ impl KeySource for CountedKeys {
         Some(first)
     }
 
-    fn refill(&self, count: u64) -> BoxFuture<'_, Result<(), ProposeFailure>> {
+    fn draw(&self, count: u64) -> BoxFuture<'_, Result<u64, DrawError>> {
         let first = self.end.load(Ordering::SeqCst).max(1);
-        self.next.store(first, Ordering::SeqCst);
+        self.next.store(first + count, Ordering::SeqCst);
         self.end.store(first + count.max(100), Ordering::SeqCst);
-        async { Ok(()) }.boxed()
+        async move { Ok(first) }.boxed()
     }
 
-    fn note_used(&self, _key: u64) {}
+    fn keep_above(&self, _key: u64) -> bool {
+        true
+    }
 }
 
 /// The cluster of all tests.

@@ -60,6 +60,8 @@ pub(crate) enum Standing {
     MissingCopies,
     /// A part of its file does not verify.
     Damaged,
+    /// Its format is older than the one that is written.
+    OldFormat,
     /// A write or a sync failed.
     Failed,
     /// A member is there but does not have it.
@@ -81,6 +83,7 @@ impl Standing {
             Self::Behind => "behind",
             Self::MissingCopies => "missing_copies",
             Self::Damaged => "damaged",
+            Self::OldFormat => "old_format",
             Self::Failed => "failed",
             Self::NotThere => "not_there",
             Self::ServerGone => "server_gone",
@@ -99,6 +102,7 @@ impl Standing {
             Self::Behind => "its server has not taken over the newest configuration yet",
             Self::MissingCopies => "has fewer copies than its replication asks for",
             Self::Damaged => "a part of its file does not verify: see the server's log",
+            Self::OldFormat => "in an older format: readable, never written",
             Self::Failed => "a write failed: check the disk, then restart its server",
             Self::NotThere => {
                 "its server runs without it: was a data directory taken away? pass it again"
@@ -160,10 +164,8 @@ impl Layouts {
     /// Builds the picture; work in proportion to the number of volumes.
     pub(crate) fn build(state: &ClusterState, topology: &Topology, limit_bytes: u64) -> Self {
         let places = live_places(topology);
-        let mut layouts = Self {
-            contradictions: find_contradictions(state, topology),
-            ..Self::default()
-        };
+        let mut layouts =
+            Self { contradictions: find_contradictions(state, topology), ..Self::default() };
         for config in state.volumes.values() {
             let layout = layouts.layouts.entry(LayoutKey::of(config)).or_default();
             let standing = standing_of(config, topology, limit_bytes);
@@ -226,10 +228,7 @@ fn live_places(topology: &Topology) -> HashMap<ServerId, Arc<Place>> {
         data_center: server.data_center.clone(),
         rack: server.rack.clone(),
     };
-    topology
-        .alive()
-        .map(|server| (server.id, Arc::new(place(server))))
-        .collect()
+    topology.alive().map(|server| (server.id, Arc::new(place(server)))).collect()
 }
 
 fn holders(
@@ -283,24 +282,15 @@ fn standing_at(
             Standing::NotThere
         };
     };
-    let by_server = if server.stopping {
-        Standing::Stopping
-    } else {
-        Standing::Writable
-    };
-    let by_epoch = if report.epoch == config.epoch {
-        Standing::Writable
-    } else {
-        Standing::Behind
-    };
-    by_server
-        .max(by_epoch)
-        .max(standing_by_itself(report, limit_bytes))
+    let by_server = if server.stopping { Standing::Stopping } else { Standing::Writable };
+    let by_epoch = if report.epoch == config.epoch { Standing::Writable } else { Standing::Behind };
+    by_server.max(by_epoch).max(standing_by_itself(report, limit_bytes))
 }
 
 fn standing_by_itself(report: &VolumeReport, limit_bytes: u64) -> Standing {
     match report.local {
         LocalState::Failed => Standing::Failed,
+        LocalState::OldFormat => Standing::OldFormat,
         LocalState::Damaged => Standing::Damaged,
         LocalState::Full => Standing::Full,
         _ if report.size_bytes >= limit_bytes => Standing::Full,

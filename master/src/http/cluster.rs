@@ -28,6 +28,8 @@ async fn heartbeat(
         let message = format!("this is no heartbeat that this master understands: {error}");
         Problem::new(Code::BadRequest, message)
     })?;
-    state.assigner.note_used(heartbeat.max_key);
+    state.cluster.check_cluster(&heartbeat)?;
+    // Before its volumes are picked: assign must not hand out a key that one of them has.
+    state.assigner.keep_above(heartbeat.max_key, &heartbeat.url);
     state.cluster.heartbeat(heartbeat).await.map(Json)
 }

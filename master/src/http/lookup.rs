@@ -73,11 +73,7 @@ pub(super) async fn redirect(
     let place = volume.holders.choose(&mut rand::rng());
     let place = place.ok_or_else(|| unavailable(fid.volume))?;
     let query = uri.query().map(|query| format!("?{query}"));
-    let target = format!(
-        "http://{}{path}{}",
-        place.public_url,
-        query.unwrap_or_default()
-    );
+    let target = format!("http://{}{path}{}", place.public_url, query.unwrap_or_default());
     let target = HeaderValue::from_str(&target).map_err(|_| {
         let message = format!(
             "the public address {:?} of a volume server cannot be written into a header",
@@ -130,10 +126,7 @@ fn unavailable(id: VolumeId) -> Problem {
 }
 
 fn location(place: &Place) -> Location {
-    Location {
-        url: place.url.clone(),
-        public_url: place.public_url.clone(),
-    }
+    Location { url: place.url.clone(), public_url: place.public_url.clone() }
 }
 
 fn verbose(id: VolumeId, volume: &PlacedVolume, holders: &[&Place]) -> VerboseLookup {

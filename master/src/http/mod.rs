@@ -20,5 +20,6 @@ mod ui;
 mod view;
 
 pub(crate) use cluster::cluster_router;
+pub(crate) use relay::Relay;
 pub(crate) use routes::public_router;
-pub(crate) use state::HttpState;
+pub(crate) use state::{HttpSettings, HttpState};

@@ -10,7 +10,7 @@ use dulse_shared::wire::{Code, DiskType, Problem};
 use http_body_util::{BodyExt, Limited};
 use percent_encoding::percent_decode;
 
-use crate::{assign::MAX_COUNT, volume_layout::LayoutKey};
+use crate::{key_range::MAX_GRANT, volume_layout::LayoutKey};
 
 /// A form with parameters is a few hundred bytes long; a longer body is not one.
 const MAX_FORM_BYTES: usize = 64 << 10;
@@ -65,10 +65,7 @@ impl Params {
 
     /// Whether a parameter says yes.
     pub(super) fn is_true(&self, name: &str) -> bool {
-        matches!(
-            self.value(name),
-            Some("1" | "t" | "T" | "true" | "TRUE" | "True" | "yes")
-        )
+        matches!(self.value(name), Some("1" | "t" | "T" | "true" | "TRUE" | "True" | "yes"))
     }
 
     /// Which layout is meant by `collection`, `replication`, `ttl` and `disk`.
@@ -87,11 +84,7 @@ impl Params {
                 .parse()
                 .map_err(bad_request)?,
             placement,
-            ttl: self
-                .value("ttl")
-                .unwrap_or_default()
-                .parse()
-                .map_err(bad_request)?,
+            ttl: self.value("ttl").unwrap_or_default().parse().map_err(bad_request)?,
             disk: disk_type(self.value("disk").unwrap_or(DEFAULT_DISK_TYPE))?,
         })
     }
@@ -100,9 +93,9 @@ impl Params {
     pub(super) fn count(&self) -> Result<u64, Problem> {
         let asked: Option<u64> = self.value("count").and_then(|text| text.parse().ok());
         let count = asked.unwrap_or(1).max(1);
-        if count > MAX_COUNT {
+        if count > MAX_GRANT {
             let message =
-                format!("count is {count}: at most {MAX_COUNT} fids are assigned at once");
+                format!("count is {count}: at most {MAX_GRANT} fids are assigned at once");
             return Err(Problem::new(Code::BadRequest, message));
         }
         Ok(count)
@@ -133,9 +126,7 @@ fn is_form(headers: &HeaderMap) -> bool {
 }
 
 fn decode_pairs(text: &[u8]) -> Vec<(String, String)> {
-    let parts = text
-        .split(|byte| *byte == b'&')
-        .filter(|part| !part.is_empty());
+    let parts = text.split(|byte| *byte == b'&').filter(|part| !part.is_empty());
     let pair = |part: &[u8]| {
         let mut halves = part.splitn(2, |byte| *byte == b'=');
         let name = decode(halves.next().unwrap_or_default());
@@ -145,10 +136,8 @@ fn decode_pairs(text: &[u8]) -> Vec<(String, String)> {
 }
 
 fn decode(text: &[u8]) -> String {
-    let spaced: Vec<u8> = text
-        .iter()
-        .map(|byte| if *byte == b'+' { b' ' } else { *byte })
-        .collect();
+    let spaced: Vec<u8> =
+        text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
     percent_decode(&spaced).decode_utf8_lossy().into_owned()
 }
 
@@ -171,7 +160,7 @@ mod tests {
             let params = Params::from_query(Some(query));
             assert_eq!(params.count(), Ok(count), "{query}");
         }
-        let params = Params::from_query(Some("count=16777217"));
+        let params = Params::from_query(Some("count=1048577"));
         assert_eq!(params.count().unwrap_err().code, Code::BadRequest);
     }
 
@@ -194,19 +183,12 @@ mod tests {
     async fn an_urlencoded_body_wins_over_the_query_and_another_body_is_left_alone() {
         let mut headers = HeaderMap::new();
         let body = || Body::from("count=5");
-        let params = Params::read(Some("count=2"), &headers, body())
-            .await
-            .unwrap();
+        let params = Params::read(Some("count=2"), &headers, body()).await.unwrap();
         assert_eq!(params.value("count"), Some("2"));
         let kind = "application/x-www-form-urlencoded; charset=utf-8";
         headers.insert(header::CONTENT_TYPE, kind.parse().unwrap());
-        let params = Params::read(Some("count=2&ttl=1m"), &headers, body())
-            .await
-            .unwrap();
-        assert_eq!(
-            (params.value("count"), params.value("ttl")),
-            (Some("5"), Some("1m"))
-        );
+        let params = Params::read(Some("count=2&ttl=1m"), &headers, body()).await.unwrap();
+        assert_eq!((params.value("count"), params.value("ttl")), (Some("5"), Some("1m")));
         let long = Body::from(vec![b'a'; MAX_FORM_BYTES + 1]);
         let refused = Params::read(None, &headers, long).await;
         assert_eq!(refused.unwrap_err().code, Code::BadRequest);

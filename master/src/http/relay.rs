@@ -91,10 +91,7 @@ impl Relay {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        Ok(Self {
-            http,
-            kept: Arc::new(Semaphore::new(MAX_KEPT_BODIES)),
-        })
+        Ok(Self { http, kept: Arc::new(Semaphore::new(MAX_KEPT_BODIES)) })
     }
 
     /// Begins to take in a body: a small one whole, if there is memory for it.
@@ -112,15 +109,10 @@ impl Relay {
         let is_small = length.is_some_and(|length| length <= MAX_KEPT_BYTES);
         let permit = self.kept.clone().try_acquire_owned();
         match permit {
-            Ok(permit) if is_small => Ok(Upload::Kept {
-                bytes: read_whole(body).await?,
-                _permit: permit,
-            }),
-            _ => Ok(Upload::Streamed {
-                body,
-                length,
-                limit_bytes,
-            }),
+            Ok(permit) if is_small => {
+                Ok(Upload::Kept { bytes: read_whole(body).await?, _permit: permit })
+            }
+            _ => Ok(Upload::Streamed { body, length, limit_bytes }),
         }
     }
 
@@ -153,12 +145,7 @@ impl Relay {
     }
 
     fn request(&self, target: &Target<'_>) -> reqwest::RequestBuilder {
-        let Target {
-            place,
-            fid,
-            stamp,
-            headers,
-        } = target;
+        let Target { place, fid, stamp, headers } = target;
         let mut request = self.http.post(format!("http://{}/{fid}", place.url));
         if let Some(stamp) = stamp {
             request = request.query(&[("ts", stamp)]);
@@ -190,12 +177,7 @@ fn is_relayed(name: &HeaderName) -> bool {
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers
-        .get(header::CONTENT_LENGTH)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 async fn read_whole(body: Body) -> Result<Bytes, Problem> {
@@ -207,10 +189,7 @@ async fn read_whole(body: Body) -> Result<Bytes, Problem> {
     });
     match whole.await {
         Ok(whole) => Ok(Bytes::from(whole)),
-        Err(error) => Err(fault
-            .get()
-            .cloned()
-            .unwrap_or_else(|| body_broke(&error.to_string()))),
+        Err(error) => Err(fault.get().cloned().unwrap_or_else(|| body_broke(&error.to_string()))),
     }
 }
 
@@ -248,17 +227,10 @@ async fn read_answer(
 ) -> Result<UploadResponse, RelayError> {
     let url = &target.place.url;
     let mut response = request.send().await.map_err(|error| {
-        fault
-            .get()
-            .cloned()
-            .map_or_else(|| broken(url, &error), RelayError::Final)
+        fault.get().cloned().map_or_else(|| broken(url, &error), RelayError::Final)
     })?;
     let mut answer = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|error| broken(url, &error))?
-    {
+    while let Some(chunk) = response.chunk().await.map_err(|error| broken(url, &error))? {
         if answer.len() + chunk.len() > MAX_ANSWER_BYTES {
             return Err(unreadable(url, "it is too long"));
         }

@@ -42,10 +42,7 @@ pub(super) async fn cluster_status(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let leadership = state.cluster.log.leadership();
-    let highest = state
-        .cluster
-        .log
-        .read(|state| state.volumes.keys().next_back().copied());
+    let highest = state.cluster.log.read(|state| state.volumes.keys().next_back().copied());
     let answer = ClusterStatus {
         is_leader: leadership.is_leader,
         leader: leadership.leader.map(|a| a.public()).unwrap_or_default(),
@@ -139,9 +136,7 @@ pub(super) async fn dir_status(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let layouts = state.cluster.layouts();
-    let answer = state
-        .cluster
-        .look(|agreed, topology| dir_status_of(agreed, topology, &layouts));
+    let answer = state.cluster.look(|agreed, topology| dir_status_of(agreed, topology, &layouts));
     json(StatusCode::OK, &Params::from_query(uri.query()), &answer)
 }
 
@@ -158,11 +153,7 @@ fn dir_status_of(agreed: &ClusterState, topology: &Topology, layouts: &Layouts) 
         },
         topology_id: agreed.cluster.map(|id| id.to_string()).unwrap_or_default(),
         version: VERSION,
-        contradictions: layouts
-            .contradictions
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
+        contradictions: layouts.contradictions.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -176,16 +167,8 @@ fn data_center_status(center: &DataCenter<'_>) -> DataCenterStatus {
 }
 
 fn rack_status(rack: &Rack<'_>) -> RackStatus {
-    let nodes: Vec<_> = rack
-        .servers
-        .iter()
-        .map(|server| node_status(server))
-        .collect();
-    RackStatus {
-        id: rack.name.to_owned(),
-        slots: nodes.iter().map(|node| node.slots).sum(),
-        nodes,
-    }
+    let nodes: Vec<_> = rack.servers.iter().map(|server| node_status(server)).collect();
+    RackStatus { id: rack.name.to_owned(), slots: nodes.iter().map(|node| node.slots).sum(), nodes }
 }
 
 fn node_status(server: &VolumeServer) -> NodeStatus {
@@ -194,10 +177,7 @@ fn node_status(server: &VolumeServer) -> NodeStatus {
         public_url: server.public_url.clone(),
         volumes: server.volumes.len(),
         ec_shards: 0,
-        slots: Slots {
-            max: server.max_volumes(),
-            free: server.empty_slots(None),
-        },
+        slots: Slots { max: server.max_volumes(), free: server.empty_slots(None) },
         volume_ids: volume_ids(server),
     }
 }
@@ -206,10 +186,7 @@ fn node_status(server: &VolumeServer) -> NodeStatus {
 pub(super) fn volume_ids(server: &VolumeServer) -> String {
     let disks: BTreeSet<&DiskType> = server.volumes.values().map(|volume| &volume.disk).collect();
     let of_disk = |disk: &DiskType| {
-        let volumes = server
-            .volumes
-            .values()
-            .filter(|volume| volume.disk == *disk);
+        let volumes = server.volumes.values().filter(|volume| volume.disk == *disk);
         let ids: Vec<u32> = volumes.map(|volume| volume.id.as_u32()).collect();
         format!(" {}", runs(&ids).join(" "))
     };
@@ -227,18 +204,16 @@ fn runs(sorted_ids: &[u32]) -> Vec<String> {
 }
 
 fn layout_statuses(layouts: &Layouts) -> Vec<LayoutStatus> {
-    let status = |(key, layout): (
-        &crate::volume_layout::LayoutKey,
-        &crate::volume_layout::VolumeLayout,
-    )| {
-        LayoutStatus {
-            replication: key.placement.to_string(),
-            ttl: key.ttl.to_string(),
-            writables: layout.writable.clone(),
-            collection: key.collection.to_string(),
-            disk_type: key.disk.0.clone(),
-        }
-    };
+    let status =
+        |(key, layout): (&crate::volume_layout::LayoutKey, &crate::volume_layout::VolumeLayout)| {
+            LayoutStatus {
+                replication: key.placement.to_string(),
+                ttl: key.ttl.to_string(),
+                writables: layout.writable.clone(),
+                collection: key.collection.to_string(),
+                disk_type: key.disk.0.clone(),
+            }
+        };
     layouts.layouts.iter().map(status).collect()
 }
 

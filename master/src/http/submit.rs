@@ -31,27 +31,18 @@ pub(super) async fn submit(
         count: params.count()?,
         key: params.layout_key(state.settings.default_replication)?,
     };
-    state.cluster.log.leadership().require()?;
+    state.cluster.log.require_leadership()?;
     let limit_bytes = state.settings.max_needle_bytes;
-    let upload = state
-        .relay
-        .receive(&head.headers, body, limit_bytes)
-        .await?;
+    let upload = state.relay.receive(&head.headers, body, limit_bytes).await?;
     let stamp = params.value("ts");
     let (assignment, stored) = match upload {
         Upload::Kept { bytes, _permit } => {
             offer_around(&state, &wanted, &head.headers, stamp, &bytes).await?
         }
-        Upload::Streamed {
-            body,
-            length,
-            limit_bytes,
-        } => {
+        Upload::Streamed { body, length, limit_bytes } => {
             let assignment = state.assigner.assign(&wanted, &[]).await?;
             let target = target(&assignment, &head.headers, stamp);
-            let sent = state
-                .relay
-                .send_streamed(&target, body, length, limit_bytes);
+            let sent = state.relay.send_streamed(&target, body, length, limit_bytes);
             let stored = sent.await?;
             (assignment, stored)
         }
@@ -89,12 +80,7 @@ fn target<'a>(
     headers: &'a HeaderMap,
     stamp: Option<&'a str>,
 ) -> Target<'a> {
-    Target {
-        place: &assignment.place,
-        fid: assignment.fid,
-        stamp,
-        headers,
-    }
+    Target { place: &assignment.place, fid: assignment.fid, stamp, headers }
 }
 
 fn answer(assignment: &Assignment, stored: UploadResponse) -> SubmitResponse {

@@ -26,7 +26,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::{HttpState, cluster_router, public_router, relay::Relay, state::HttpSettings};
+use super::{HttpSettings, HttpState, Relay, cluster_router, public_router};
 use crate::{
     assign::Assigner,
     cluster::Cluster,
@@ -63,10 +63,7 @@ async fn create(
     assert_eq!(body.cluster, cluster());
     let fails = |left: u32| left.checked_sub(1);
     let failing = &fake.failing_creations;
-    if failing
-        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails)
-        .is_ok()
-    {
+    if failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails).is_ok() {
         return (StatusCode::INTERNAL_SERVER_ERROR, "no").into_response();
     }
     let report = report_of(&body.config);
@@ -88,11 +85,7 @@ async fn upload(State(fake): State<Arc<FakeVolumeServer>>, request: Request<Body
         body,
     });
     let left = |left: usize| left.checked_sub(1);
-    if fake
-        .refusals
-        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, left)
-        .is_ok()
-    {
+    if fake.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_ok() {
         let body = json!({"error": "volume is read-only", "code": "volume_read_only"});
         return (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response();
     }
@@ -189,9 +182,7 @@ impl Rig {
     }
 
     async fn fetch(&self, path: &str) -> Result<Value, Problem> {
-        let (_, headers, body) = self
-            .ask(Request::get(path).body(Body::empty()).unwrap())
-            .await?;
+        let (_, headers, body) = self.ask(Request::get(path).body(Body::empty()).unwrap()).await?;
         assert_eq!(headers["content-type"], "application/json", "{path}");
         Ok(serde_json::from_slice(&body).unwrap())
     }
@@ -202,8 +193,7 @@ impl Rig {
     }
 
     async fn submit(&self, body: impl Into<Body>) -> Result<SubmitResponse, Problem> {
-        self.submit_with("/submit", &[("content-type", "text/plain")], body)
-            .await
+        self.submit_with("/submit", &[("content-type", "text/plain")], body).await
     }
 
     async fn submit_with(
@@ -239,11 +229,7 @@ async fn read(mut response: Response) -> Result<(StatusCode, HeaderMap, Bytes), 
         return Err(problem);
     }
     let (head, body) = response.into_parts();
-    Ok((
-        head.status,
-        head.headers,
-        body.collect().await.unwrap().to_bytes(),
-    ))
+    Ok((head.status, head.headers, body.collect().await.unwrap().to_bytes()))
 }
 
 #[tokio::test]
@@ -258,11 +244,7 @@ async fn the_first_assign_grows_and_answers_and_the_rest_follows() {
     let next = rig.assign("").await.unwrap();
     assert_eq!(next.count, 1);
     let next: dulse_shared::id::Fid = next.fid.parse().unwrap();
-    assert_eq!(
-        next.key.as_u64(),
-        first.key.as_u64() + 3,
-        "three keys were taken"
-    );
+    assert_eq!(next.key.as_u64(), first.key.as_u64() + 3, "three keys were taken");
     rig.grown(7).await;
 }
 
@@ -272,11 +254,8 @@ async fn everybody_who_asks_while_the_first_volumes_grow_gets_a_fid_of_one_growt
     rig.join(20).await;
     rig.fake.failing_creations.store(2, Ordering::SeqCst);
     let asked = futures_util::future::join_all((0..50).map(|_| rig.assign("")));
-    let fids: std::collections::HashSet<String> = asked
-        .await
-        .into_iter()
-        .map(|assigned| assigned.unwrap().fid)
-        .collect();
+    let fids: std::collections::HashSet<String> =
+        asked.await.into_iter().map(|assigned| assigned.unwrap().fid).collect();
     assert_eq!(fids.len(), 50);
     rig.grown(5).await;
     let ids = rig.cluster.log.read(|state| state.volumes.len());
@@ -299,10 +278,7 @@ async fn without_room_the_error_says_what_to_do_and_a_new_server_is_all_it_takes
     let rig = Rig::new().await;
     let problem = rig.assign("").await.unwrap_err();
     assert_eq!(problem.code, Code::NoWritableVolume);
-    assert!(
-        problem.message.starts_with("no volume server is connected"),
-        "{problem}"
-    );
+    assert!(problem.message.starts_with("no volume server is connected"), "{problem}");
     rig.join(0).await;
     let problem = rig.assign("").await.unwrap_err();
     assert_eq!(problem.code, Code::NoWritableVolume);
@@ -311,16 +287,8 @@ async fn without_room_the_error_says_what_to_do_and_a_new_server_is_all_it_takes
         "no writable volumes: every volume server is full; add one or free space"
     );
     let problem = rig.assign("?disk=ssd").await.unwrap_err();
-    assert!(
-        problem
-            .message
-            .contains("no volume server has a disk of type \"ssd\""),
-        "{problem}"
-    );
-    let another = Heartbeat {
-        server: server(2),
-        ..rig.heartbeat(1, 1)
-    };
+    assert!(problem.message.contains("no volume server has a disk of type \"ssd\""), "{problem}");
+    let another = Heartbeat { server: server(2), ..rig.heartbeat(1, 1) };
     rig.beat(&another).await.unwrap();
     rig.assign("").await.unwrap();
     rig.grown(1).await;
@@ -343,10 +311,7 @@ async fn what_is_not_built_yet_and_what_cannot_be_read_is_refused_plainly() {
     let body = "collection=pics&count=2";
     let request = Request::post("/dir/assign?replication=000&dataCenter=dc1&x=y")
         .header("content-type", "application/x-www-form-urlencoded");
-    let (_, _, body) = rig
-        .ask(request.body(Body::from(body)).unwrap())
-        .await
-        .unwrap();
+    let (_, _, body) = rig.ask(request.body(Body::from(body)).unwrap()).await.unwrap();
     let assigned: AssignResponse = serde_json::from_slice(&body).unwrap();
     assert_eq!(assigned.count, 2);
     let collection = rig.fake.created.lock().unwrap()[0].collection.clone();
@@ -370,18 +335,11 @@ async fn lookup_says_exactly_what_strict_clients_accept() {
     let id = fid.split(',').next().unwrap();
     let location = json!({"url": rig.address, "publicUrl": "files.example:80"});
     let expected = json!({"volumeId": id, "locations": [location]});
-    for query in [
-        format!("volumeId={id}"),
-        format!("volumeId={fid}"),
-        format!("fileId={fid}"),
-    ] {
+    for query in [format!("volumeId={id}"), format!("volumeId={fid}"), format!("fileId={fid}")] {
         let answer = rig.fetch(&format!("/dir/lookup?{query}")).await.unwrap();
         assert_eq!(answer, expected, "{query}");
     }
-    let verbose = rig
-        .fetch(&format!("/dir/lookup?volumeId={id}&verbose=true"))
-        .await
-        .unwrap();
+    let verbose = rig.fetch(&format!("/dir/lookup?volumeId={id}&verbose=true")).await.unwrap();
     assert_eq!(verbose["locations"][0]["dataCenter"], "DefaultDataCenter");
     assert_eq!(verbose["epoch"], 1);
     for (query, code) in [
@@ -389,23 +347,13 @@ async fn lookup_says_exactly_what_strict_clients_accept() {
         ("volumeId=abc", Code::VolumeNotFound),
         ("", Code::BadRequest),
     ] {
-        let problem = rig
-            .fetch(&format!("/dir/lookup?{query}"))
-            .await
-            .unwrap_err();
+        let problem = rig.fetch(&format!("/dir/lookup?{query}")).await.unwrap_err();
         assert_eq!(problem.code, code, "{query}");
     }
     rig.clock.advance(std::time::Duration::from_secs(3));
     rig.cluster.tick();
-    let problem = rig
-        .fetch(&format!("/dir/lookup?volumeId={id}"))
-        .await
-        .unwrap_err();
-    assert_eq!(
-        problem.code,
-        Code::VolumeUnavailable,
-        "its server is silent"
-    );
+    let problem = rig.fetch(&format!("/dir/lookup?volumeId={id}")).await.unwrap_err();
+    assert_eq!(problem.code, Code::VolumeUnavailable, "its server is silent");
 }
 
 #[tokio::test]
@@ -414,9 +362,7 @@ async fn a_fid_is_redirected_whatever_the_method_and_the_query_is_kept() {
     rig.join(20).await;
     let fid = rig.assign("").await.unwrap().fid;
     for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE] {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("/{fid}.jpg?dl=1&width=3"));
+        let request = Request::builder().method(method).uri(format!("/{fid}.jpg?dl=1&width=3"));
         let (status, headers, _) = rig.ask(request.body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(status, StatusCode::TEMPORARY_REDIRECT);
         let expected = format!("http://files.example:80/{fid}.jpg?dl=1&width=3");
@@ -443,29 +389,15 @@ async fn submit_passes_the_body_on_as_it_is_and_answers_where_it_went() {
         ("seaweed-owner", "me"),
         ("authorization", "secret"),
     ];
-    let submitted = rig
-        .submit_with("/submit?ts=77&collection=c", &headers, body)
-        .await
-        .unwrap();
-    assert_eq!(
-        submitted.file_url,
-        format!("files.example:80/{}", submitted.fid)
-    );
-    assert_eq!(
-        (submitted.etag.as_str(), submitted.size),
-        ("deadbeef", body.len() as u64)
-    );
+    let submitted = rig.submit_with("/submit?ts=77&collection=c", &headers, body).await.unwrap();
+    assert_eq!(submitted.file_url, format!("files.example:80/{}", submitted.fid));
+    assert_eq!((submitted.etag.as_str(), submitted.size), ("deadbeef", body.len() as u64));
     let arrived = rig.fake.arrived.lock().unwrap();
-    let [arrived] = arrived.as_slice() else {
-        panic!("one upload")
-    };
+    let [arrived] = arrived.as_slice() else { panic!("one upload") };
     assert_eq!(arrived.body, body);
     assert_eq!(arrived.method, Method::POST);
     assert_eq!(arrived.uri.to_string(), format!("/{}?ts=77", submitted.fid));
-    assert_eq!(
-        arrived.headers["content-type"],
-        "multipart/form-data; boundary=b"
-    );
+    assert_eq!(arrived.headers["content-type"], "multipart/form-data; boundary=b");
     assert_eq!(arrived.headers["seaweed-owner"], "me");
     assert!(!arrived.headers.contains_key("authorization"));
 }
@@ -480,15 +412,9 @@ async fn a_small_body_is_offered_to_another_volume_when_the_first_refuses() {
     let small = [("content-length", "5")];
     let submitted = rig.submit_with("/submit", &small, "hello").await.unwrap();
     let arrived = rig.fake.arrived.lock().unwrap();
-    let volumes: std::collections::HashSet<_> = arrived
-        .iter()
-        .map(|a| a.uri.path().split(',').next().unwrap().to_owned())
-        .collect();
-    assert_eq!(
-        (arrived.len(), volumes.len()),
-        (3, 3),
-        "each another volume"
-    );
+    let volumes: std::collections::HashSet<_> =
+        arrived.iter().map(|a| a.uri.path().split(',').next().unwrap().to_owned()).collect();
+    assert_eq!((arrived.len(), volumes.len()), (3, 3), "each another volume");
     assert!(arrived.iter().all(|arrived| arrived.body == "hello"));
     assert_eq!(arrived[2].uri.path(), format!("/{}", submitted.fid));
 }
@@ -515,10 +441,7 @@ async fn a_body_beyond_the_limit_is_refused_at_once_or_in_the_middle() {
     let endless = futures_util::stream::repeat_with(chunk);
     let problem = rig.submit(Body::from_stream(endless)).await.unwrap_err();
     assert_eq!(problem.code, Code::TooLarge);
-    assert!(
-        rig.fake.arrived.lock().unwrap().is_empty(),
-        "nothing arrived whole"
-    );
+    assert!(rig.fake.arrived.lock().unwrap().is_empty(), "nothing arrived whole");
     let fits = futures_util::stream::iter((0..4).map(move |_| chunk()));
     let submitted = rig.submit(Body::from_stream(fits)).await.unwrap();
     assert_eq!(submitted.size, MAX_NEEDLE_BYTES);
@@ -533,17 +456,10 @@ async fn a_volume_server_of_another_cluster_is_refused_with_both_names() {
     };
     let problem = rig.beat(&stranger).await.unwrap_err();
     assert_eq!(problem.code, Code::OtherCluster);
-    for part in [
-        cluster().to_string(),
-        "0abc".to_owned(),
-        "--master".to_owned(),
-    ] {
+    for part in [cluster().to_string(), "0abc".to_owned(), "--master".to_owned()] {
         assert!(problem.message.contains(&part), "{part} in {problem}");
     }
-    let ours = Heartbeat {
-        cluster: Some(cluster()),
-        ..rig.heartbeat(1, 8)
-    };
+    let ours = Heartbeat { cluster: Some(cluster()), ..rig.heartbeat(1, 8) };
     let answer = rig.beat(&ours).await.unwrap();
     assert_eq!((answer.cluster, answer.acknowledged), (cluster(), 1));
     assert_eq!(answer.volume_size_limit_bytes, LIMIT);
@@ -552,48 +468,23 @@ async fn a_volume_server_of_another_cluster_is_refused_with_both_names() {
 #[tokio::test]
 async fn foreign_volumes_are_admitted_if_their_id_is_free_and_a_second_copy_waits() {
     let rig = Rig::new().await;
-    let with_foreign = |n, foreign| Heartbeat {
-        foreign,
-        ..heartbeat(n, vec![])
-    };
+    let with_foreign = |n, foreign| Heartbeat { foreign, ..heartbeat(n, vec![]) };
     let both = || vec![foreign(3, "001"), foreign(5, "000")];
     let answer = rig.beat(&with_foreign(1, both())).await.unwrap();
-    let ids: Vec<u32> = answer
-        .configs
-        .iter()
-        .map(|config| config.id.as_u32())
-        .collect();
+    let ids: Vec<u32> = answer.configs.iter().map(|config| config.id.as_u32()).collect();
     assert_eq!(ids, [3, 5]);
     assert!(answer.configs.iter().all(|config| config.closed) && answer.refused.is_empty());
-    let again = Heartbeat {
-        seq: 2,
-        since: 1,
-        ..with_foreign(1, both())
-    };
+    let again = Heartbeat { seq: 2, since: 1, ..with_foreign(1, both()) };
     let again = rig.beat(&again).await.unwrap();
-    assert_eq!(
-        again.configs, answer.configs,
-        "told again until it reports them"
-    );
+    assert_eq!(again.configs, answer.configs, "told again until it reports them");
     let mut other_kind = foreign(5, "000");
     other_kind.collection = "pics".parse().unwrap();
     let second = vec![foreign(3, "001"), other_kind];
     let answer = rig.beat(&with_foreign(2, second)).await.unwrap();
     assert!(answer.configs.is_empty());
-    let [copy, clash] = answer.refused.as_slice() else {
-        panic!("{answer:?}")
-    };
-    assert!(
-        copy.reason.contains("until repair can compare"),
-        "{}",
-        copy.reason
-    );
-    for part in [
-        "volume id 5 is taken",
-        "127.0.0.1:8081",
-        "127.0.0.1:8082",
-        "pics",
-    ] {
+    let [copy, clash] = answer.refused.as_slice() else { panic!("{answer:?}") };
+    assert!(copy.reason.contains("until repair can compare"), "{}", copy.reason);
+    for part in ["volume id 5 is taken", "127.0.0.1:8081", "127.0.0.1:8082", "pics"] {
         assert!(clash.reason.contains(part), "{part} in {}", clash.reason);
     }
     let page = rig.fetch("/ui/status.json").await.unwrap();
@@ -635,10 +526,7 @@ async fn status_documents_have_integers_and_lists_and_never_null() {
     let rig = Rig::new().await;
     let empty = rig.fetch("/dir/status").await.unwrap();
     assert_eq!(empty["Topology"]["DataCenters"], json!([]));
-    assert_eq!(
-        (&empty["Topology"]["Layouts"], &empty["Topology"]["Max"]),
-        (&json!([]), &json!(0))
-    );
+    assert_eq!((&empty["Topology"]["Layouts"], &empty["Topology"]["Max"]), (&json!([]), &json!(0)));
     rig.join(8).await;
     rig.assign("").await.unwrap();
     rig.grown(7).await;
@@ -649,19 +537,12 @@ async fn status_documents_have_integers_and_lists_and_never_null() {
     let rack = &center["Racks"][0];
     let node = &rack["DataNodes"][0];
     for level in [topology, center, rack, node] {
-        assert_eq!(
-            (&level["Max"], &level["Free"]),
-            (&json!(8), &json!(1)),
-            "{level}"
-        );
+        assert_eq!((&level["Max"], &level["Free"]), (&json!(8), &json!(1)), "{level}");
     }
     assert_eq!(node["VolumeIds"], " 1-7");
     assert_eq!(node["Url"], rig.address);
     assert_eq!(topology["Layouts"], topology["layouts"]);
-    assert_eq!(
-        topology["Layouts"][0]["writables"],
-        json!([1, 2, 3, 4, 5, 6, 7])
-    );
+    assert_eq!(topology["Layouts"][0]["writables"], json!([1, 2, 3, 4, 5, 6, 7]));
     let cluster = rig.fetch("/cluster/status").await.unwrap();
     let expected =
         json!({"IsLeader": true, "Leader": "127.0.0.1:9333", "Peers": [], "MaxVolumeId": 7});
@@ -672,22 +553,11 @@ async fn status_documents_have_integers_and_lists_and_never_null() {
 async fn pretty_indents_and_methods_that_do_not_exist_are_405() {
     let rig = Rig::new().await;
     let request = |method: &str, path: &str| {
-        Request::builder()
-            .method(method)
-            .uri(path)
-            .body(Body::empty())
-            .unwrap()
+        Request::builder().method(method).uri(path).body(Body::empty()).unwrap()
     };
-    let (_, _, body) = rig
-        .ask(request("GET", "/cluster/status?pretty=y"))
-        .await
-        .unwrap();
+    let (_, _, body) = rig.ask(request("GET", "/cluster/status?pretty=y")).await.unwrap();
     assert!(body.starts_with(b"{\n  \"IsLeader\": true"));
-    for (method, path) in [
-        ("GET", "/submit"),
-        ("POST", "/cluster/status"),
-        ("PUT", "/healthz"),
-    ] {
+    for (method, path) in [("GET", "/submit"), ("POST", "/cluster/status"), ("PUT", "/healthz")] {
         let problem = rig.ask(request(method, path)).await.unwrap_err();
         assert_eq!(problem.code, Code::MethodNotAllowed, "{method} {path}");
     }
@@ -702,24 +572,16 @@ async fn the_page_escapes_what_servers_say_and_loads_nothing_from_elsewhere() {
     let rig = Rig::new().await;
     rig.join(20).await;
     rig.assign("").await.unwrap();
-    let nasty = Heartbeat {
-        data_center: "<script>alert(1)</script>".to_owned(),
-        ..heartbeat(9, vec![])
-    };
+    let nasty =
+        Heartbeat { data_center: "<script>alert(1)</script>".to_owned(), ..heartbeat(9, vec![]) };
     rig.beat(&nasty).await.unwrap();
     for path in ["/", "/ui", "/ui/index.html"] {
         let request = Request::get(path).body(Body::empty()).unwrap();
         let (_, headers, body) = rig.ask(request).await.unwrap();
         assert_eq!(headers["content-security-policy"], "default-src 'self'");
         let html = String::from_utf8(body.to_vec()).unwrap();
-        assert!(
-            !html.contains("<script>") && html.contains("&#60;script&#62;"),
-            "{html}"
-        );
-        assert!(
-            !html.contains("style=") && html.contains("healthy"),
-            "{html}"
-        );
+        assert!(!html.contains("<script>") && html.contains("&#60;script&#62;"), "{html}");
+        assert!(!html.contains("style=") && html.contains("healthy"), "{html}");
     }
     let request = Request::get("/ui/style.css").body(Body::empty()).unwrap();
     let (_, headers, _) = rig.ask(request).await.unwrap();

@@ -47,16 +47,10 @@ impl Page<'_> {
 pub(super) async fn page(State(state): State<HttpState>) -> Result<Response, Problem> {
     let view = status_view(&state);
     let html = Page { view: &view }.render().map_err(|error| {
-        Problem::new(
-            Code::Internal,
-            format!("the page cannot be rendered: {error}"),
-        )
+        Problem::new(Code::Internal, format!("the page cannot be rendered: {error}"))
     })?;
     let headers = [
-        (
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("text/html; charset=utf-8"),
-        ),
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
@@ -66,14 +60,8 @@ pub(super) async fn page(State(state): State<HttpState>) -> Result<Response, Pro
 /// Its style sheet.
 pub(super) async fn style() -> Response {
     let headers = [
-        (
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("text/css; charset=utf-8"),
-        ),
-        (
-            header::CACHE_CONTROL,
-            HeaderValue::from_static("max-age=3600"),
-        ),
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/css; charset=utf-8")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("max-age=3600")),
     ];
     (headers, STYLE).into_response()
 }

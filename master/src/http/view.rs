@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use super::{state::HttpState, status};
 use crate::{
-    cluster_log::Leadership,
     cluster_state::ClusterState,
     health::{Health, judge},
     plan::admission::{Admission, plan_admission},
+    raft::Leadership,
     topology::{Topology, VolumeServer, data_centers},
     volume_layout::{Layouts, Standing},
 };
@@ -111,20 +111,13 @@ pub(super) fn status_view(state: &HttpState) -> StatusView {
             servers: server_views(topology, now),
             volumes,
             refused: refused(agreed, topology),
-            contradictions: layouts
-                .contradictions
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
+            contradictions: layouts.contradictions.iter().map(ToString::to_string).collect(),
         }
     })
 }
 
 fn leader_words(leadership: &Leadership) -> String {
-    leadership
-        .leader
-        .as_ref()
-        .map_or_else(|| "none".to_owned(), |leader| leader.public())
+    leadership.leader.as_ref().map_or_else(|| "none".to_owned(), |leader| leader.public())
 }
 
 fn capacity(topology: &Topology, layouts: &Layouts, volumes: &[VolumeView]) -> Capacity {
@@ -134,10 +127,7 @@ fn capacity(topology: &Topology, layouts: &Layouts, volumes: &[VolumeView]) -> C
         volumes: volumes.len(),
         writable_volumes: layouts.count(|standing| standing == Standing::Writable),
         max_volumes: topology.alive().map(VolumeServer::max_volumes).sum(),
-        free_slots: topology
-            .alive()
-            .map(|server| server.empty_slots(None))
-            .sum(),
+        free_slots: topology.alive().map(|server| server.empty_slots(None)).sum(),
         live_needles: volumes.iter().map(|volume| volume.live_needles).sum(),
         live_bytes: volumes.iter().map(|volume| volume.live_bytes).sum(),
         garbage_bytes: volumes.iter().map(|volume| volume.garbage_bytes).sum(),
@@ -161,10 +151,7 @@ fn server_views(topology: &Topology, now: BootTime) -> Vec<ServerView> {
         dirs: server.dirs.clone(),
     };
     let centers = data_centers(topology, |server| !server.url.is_empty());
-    let servers = centers
-        .iter()
-        .flat_map(|center| &center.racks)
-        .flat_map(|rack| &rack.servers);
+    let servers = centers.iter().flat_map(|center| &center.racks).flat_map(|rack| &rack.servers);
     servers.map(|server| view(server)).collect()
 }
 
@@ -175,17 +162,11 @@ fn volume_views(agreed: &ClusterState, topology: &Topology, layouts: &Layouts) -
 
 fn volume_view(config: &VolumeConfig, topology: &Topology, layouts: &Layouts) -> VolumeView {
     // A volume committed since the layouts were built stands as one that nobody has reported yet.
-    let standing = layouts
-        .volumes
-        .get(&config.id)
-        .map_or(Standing::NotThere, |volume| volume.standing);
-    let reports = config
-        .members
-        .iter()
-        .filter_map(|member| topology.live_report(member.server, config.id));
-    let report = reports
-        .map(|(_, report)| report)
-        .max_by_key(|report| report.live_needles);
+    let standing =
+        layouts.volumes.get(&config.id).map_or(Standing::NotThere, |volume| volume.standing);
+    let reports =
+        config.members.iter().filter_map(|member| topology.live_report(member.server, config.id));
+    let report = reports.map(|(_, report)| report).max_by_key(|report| report.live_needles);
     VolumeView {
         id: config.id.as_u32(),
         collection: config.collection.to_string(),

@@ -45,10 +45,7 @@ pub(crate) fn plan_admission(
     } else {
         taken(config, topology, foreign, server)
     };
-    Admission::Refused(RefusedVolume {
-        id: foreign.id,
-        reason,
-    })
+    Admission::Refused(RefusedVolume { id: foreign.id, reason })
 }
 
 fn admit(foreign: &ForeignVolume, server: ServerId, incarnation: Incarnation) -> Command {

@@ -31,10 +31,8 @@ pub(crate) struct Creation {
 /// Whether the server still has to make this volume, of which it is a member.
 pub(crate) fn is_to_be_created(config: &VolumeConfig, server: &VolumeServer) -> bool {
     let was_there = (server.id, server.incarnation);
-    let has_run_since = config
-        .last_writable
-        .as_ref()
-        .is_some_and(|last| last.members.contains(&was_there));
+    let has_run_since =
+        config.last_writable.as_ref().is_some_and(|last| last.members.contains(&was_there));
     server.takes_writes() && has_run_since && !config.closed && !server.ever_had(config.id)
 }
 
@@ -43,10 +41,8 @@ pub(crate) fn creations_of(config: &VolumeConfig, topology: &Topology) -> Vec<Cr
     let members = config.members.iter().filter_map(|member| {
         let server = topology.server(member.server)?;
         let was_there = (server.id, server.incarnation);
-        let has_run_since = config
-            .last_writable
-            .as_ref()
-            .is_some_and(|last| last.members.contains(&was_there));
+        let has_run_since =
+            config.last_writable.as_ref().is_some_and(|last| last.members.contains(&was_there));
         let is_wanted =
             server.takes_writes() && has_run_since && !config.closed && !server.ever_had(config.id);
         is_wanted.then(|| Creation {
@@ -65,12 +61,7 @@ pub(crate) fn plan_creations(
     topology: &Topology,
     limit: usize,
 ) -> Vec<Creation> {
-    state
-        .volumes
-        .values()
-        .flat_map(|config| creations_of(config, topology))
-        .take(limit)
-        .collect()
+    state.volumes.values().flat_map(|config| creations_of(config, topology)).take(limit).collect()
 }
 
 /// How long a creation that failed rests before it is tried again.

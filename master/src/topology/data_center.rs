@@ -35,9 +35,6 @@ pub(crate) fn data_centers<'a>(
         Rack { name, servers }
     };
     tree.into_iter()
-        .map(|(name, racks)| DataCenter {
-            name,
-            racks: racks.into_iter().map(into_rack).collect(),
-        })
+        .map(|(name, racks)| DataCenter { name, racks: racks.into_iter().map(into_rack).collect() })
         .collect()
 }

@@ -78,10 +78,7 @@ impl Topology {
         if server.seq != 0 && heartbeat.seq <= server.seq {
             let acknowledged = server.seq;
             let change = restarted;
-            return Ok(Received {
-                acknowledged,
-                change,
-            });
+            return Ok(Received { acknowledged, change });
         }
         if !is_full && heartbeat.since != server.seq {
             let change = restarted.max(hear(server, now));
@@ -109,8 +106,7 @@ impl Topology {
     /// Declares servers dead that were silent for too long and forgets those dead for a day;
     /// the newly dead.
     pub(crate) fn expire(&mut self, now: BootTime) -> Vec<ServerId> {
-        self.servers
-            .retain(|_, server| server.is_alive || now.since(server.heard) < REMEMBER_DEAD);
+        self.servers.retain(|_, server| server.is_alive || now.since(server.heard) < REMEMBER_DEAD);
         let silent = self
             .servers
             .values_mut()
@@ -151,10 +147,7 @@ impl Topology {
 
 impl Received {
     fn asking_for_all(change: Change) -> Self {
-        Self {
-            acknowledged: 0,
-            change,
-        }
+        Self { acknowledged: 0, change }
     }
 }
 
@@ -170,10 +163,7 @@ fn begin_incarnation(
     }
     let is_present_alive = now.since(server.heard) < SILENCE_LIMIT;
     if heartbeat.incarnation < server.incarnation && is_present_alive {
-        return Err(Rejection::Twin {
-            server: server.id,
-            url: server.url.clone(),
-        });
+        return Err(Rejection::Twin { server: server.id, url: server.url.clone() });
     }
     *server = VolumeServer::new(heartbeat, now);
     Ok(Change::Layout)
@@ -191,10 +181,7 @@ fn hear(server: &mut VolumeServer, now: BootTime) -> Change {
 
 fn take_report(server: &mut VolumeServer, heartbeat: Heartbeat, now: BootTime) -> Received {
     let change = server.apply(heartbeat, now).max(hear(server, now));
-    Received {
-        acknowledged: server.seq,
-        change,
-    }
+    Received { acknowledged: server.seq, change }
 }
 
 #[cfg(test)]

@@ -94,25 +94,9 @@ impl VolumeServer {
     /// Takes in a report whose number and base were found to fit.
     pub(super) fn apply(&mut self, heartbeat: Heartbeat, now: BootTime) -> Change {
         let about_server = self.describe(&heartbeat);
-        let Heartbeat {
-            seq,
-            since,
-            dirs,
-            volumes,
-            gone,
-            foreign,
-            ..
-        } = heartbeat;
-        let about_room = if self.dirs == dirs {
-            Change::None
-        } else {
-            Change::Sizes
-        };
-        let about_foreign = if self.foreign == foreign {
-            Change::None
-        } else {
-            Change::Layout
-        };
+        let Heartbeat { seq, since, dirs, volumes, gone, foreign, .. } = heartbeat;
+        let about_room = if self.dirs == dirs { Change::None } else { Change::Sizes };
+        let about_foreign = if self.foreign == foreign { Change::None } else { Change::Layout };
         self.dirs = dirs;
         self.foreign = foreign;
         self.seq = seq;
@@ -121,10 +105,7 @@ impl VolumeServer {
         } else {
             self.update_volumes(volumes, &gone)
         };
-        about_server
-            .max(about_room)
-            .max(about_foreign)
-            .max(about_volumes)
+        about_server.max(about_room).max(about_foreign).max(about_volumes)
     }
 
     /// Name, addresses and place.
@@ -140,11 +121,7 @@ impl VolumeServer {
         self.data_center = or_default(&heartbeat.data_center, DEFAULT_DATA_CENTER);
         self.rack = or_default(&heartbeat.rack, DEFAULT_RACK);
         self.stopping = heartbeat.stopping;
-        if before == self.clone_identity() {
-            Change::None
-        } else {
-            Change::Layout
-        }
+        if before == self.clone_identity() { Change::None } else { Change::Layout }
     }
 
     fn clone_identity(&self) -> ([String; 5], bool) {
@@ -210,9 +187,7 @@ impl VolumeServer {
     /// A report on its way for longer than the silence after which a server is given up does not
     /// exist: what is unmentioned after that is not there.
     fn is_trusted_unmentioned(&self, id: VolumeId, now: BootTime) -> bool {
-        self.unmentioned
-            .get(&id)
-            .is_some_and(|since| now.since(*since) < super::SILENCE_LIMIT)
+        self.unmentioned.get(&id).is_some_and(|since| now.since(*since) < super::SILENCE_LIMIT)
     }
 
     /// Whether the slots that its directories report include this volume's.
@@ -248,9 +223,7 @@ impl VolumeServer {
     }
 
     fn roomy_dirs<'a>(&'a self, disk: Option<&'a DiskType>) -> impl Iterator<Item = &'a DirReport> {
-        self.dirs
-            .iter()
-            .filter(move |dir| !dir.is_low && disk.is_none_or(|disk| dir.disk == *disk))
+        self.dirs.iter().filter(move |dir| !dir.is_low && disk.is_none_or(|disk| dir.disk == *disk))
     }
 }
 

@@ -57,21 +57,11 @@ fn every_reason_not_to_write_is_told() {
     assert_eq!(says(|r| r.epoch = Epoch(0)), Standing::Behind);
     assert_eq!(standing(&state, None), Standing::ServerGone);
     assert_eq!(standing(&state, Some(heartbeat(1, vec![]))), Standing::Creating);
-    let restarted = Heartbeat {
-        incarnation: Incarnation(2),
-        ..heartbeat(1, vec![])
-    };
+    let restarted = Heartbeat { incarnation: Incarnation(2), ..heartbeat(1, vec![]) };
     assert_eq!(standing(&state, Some(restarted)), Standing::NotThere);
     let other = heartbeat(2, vec![report(1)]);
-    assert_eq!(
-        standing(&state, Some(other)),
-        Standing::ServerGone,
-        "not a member"
-    );
-    let stopping = Heartbeat {
-        stopping: true,
-        ..heartbeat(1, vec![report(1)])
-    };
+    assert_eq!(standing(&state, Some(other)), Standing::ServerGone, "not a member");
+    let stopping = Heartbeat { stopping: true, ..heartbeat(1, vec![report(1)]) };
     assert_eq!(standing(&state, Some(stopping)), Standing::Stopping);
 }
 
@@ -90,27 +80,18 @@ fn admitted_volumes_are_closed_or_miss_copies_and_stay_readable() {
             incarnation: Incarnation(1),
         });
         let mut topology = Topology::default();
-        topology
-            .receive(heartbeat(1, vec![report(1)]), BootTime::default())
-            .unwrap();
+        topology.receive(heartbeat(1, vec![report(1)]), BootTime::default()).unwrap();
         let layouts = Layouts::build(&state, &topology, LIMIT);
         let placed = &layouts.volumes[&volume(1)];
         assert_eq!((placed.standing, placed.holders.len()), (expected, 1));
-        assert!(
-            layouts
-                .layouts
-                .values()
-                .all(|layout| layout.writable.is_empty())
-        );
+        assert!(layouts.layouts.values().all(|layout| layout.writable.is_empty()));
     }
 }
 
 /// A volume server's state in a drawn cluster.
 fn drawn_report(n: u32, rng: &mut SmallRng) -> VolumeReport {
     use LocalState::{Damaged, Failed, Full, LowSpace, Ready};
-    let locals = [
-        Ready, Ready, Ready, Ready, Ready, Ready, Full, LowSpace, Damaged, Failed,
-    ];
+    let locals = [Ready, Ready, Ready, Ready, Ready, Ready, Full, LowSpace, Damaged, Failed];
     VolumeReport {
         local: locals[rng.random_range(0..locals.len())],
         size_bytes: rng.random_range(0..LIMIT * 5 / 4),
@@ -166,56 +147,31 @@ fn exactly_the_volumes_that_take_writes_are_picked() {
         for n in 1..5 {
             let has_it =
                 |config: &&VolumeConfig| config.members.iter().any(|m| m.server == server(n));
-            let mine: Vec<u32> = state
-                .volumes
-                .values()
-                .filter(has_it)
-                .map(|c| c.id.as_u32())
-                .collect();
+            let mine: Vec<u32> =
+                state.volumes.values().filter(has_it).map(|c| c.id.as_u32()).collect();
             let mut reports: Vec<_> = mine.iter().map(|id| drawn_report(*id, &mut rng)).collect();
             reports.retain(|_| rng.random_bool(0.9));
             let heard = Duration::from_millis(rng.random_range(0..3000));
-            let heartbeat = Heartbeat {
-                stopping: rng.random_bool(0.1),
-                ..heartbeat(n, reports)
-            };
-            topology
-                .receive(heartbeat, BootTime::default().plus(heard))
-                .unwrap();
+            let heartbeat = Heartbeat { stopping: rng.random_bool(0.1), ..heartbeat(n, reports) };
+            topology.receive(heartbeat, BootTime::default().plus(heard)).unwrap();
         }
         topology.expire(BootTime::default().plus(Duration::from_millis(3000)));
         let layouts = Layouts::build(&state, &topology, LIMIT);
-        let writable = layouts
-            .layouts
-            .get(&plain_layout())
-            .map(|l| l.writable.clone());
-        let expected = state
-            .volumes
-            .values()
-            .filter(|c| takes_writes(c, &topology));
+        let writable = layouts.layouts.get(&plain_layout()).map(|l| l.writable.clone());
+        let expected = state.volumes.values().filter(|c| takes_writes(c, &topology));
         let expected: Vec<VolumeId> = expected.map(|config| config.id).collect();
         assert_eq!(writable.unwrap_or_default(), expected, "seed {seed}");
         passed_over += state.volumes.len() - expected.len();
         for _ in 0..20 {
             let avoid: Vec<VolumeId> = expected.iter().take(2).copied().collect();
             let picked = layouts.pick_writable(&plain_layout(), &avoid, &mut rng);
-            assert_eq!(
-                picked.is_some(),
-                expected.len() > avoid.len(),
-                "seed {seed}"
-            );
+            assert_eq!(picked.is_some(), expected.len() > avoid.len(), "seed {seed}");
             if let Some((id, placed)) = picked {
                 picked_any += 1;
-                assert!(
-                    expected.contains(&id) && !avoid.contains(&id),
-                    "seed {seed}"
-                );
+                assert!(expected.contains(&id) && !avoid.contains(&id), "seed {seed}");
                 assert!(!placed.holders.is_empty(), "seed {seed}");
             }
         }
     }
-    assert!(
-        picked_any > 1000 && passed_over > 1000,
-        "the drawn clusters are varied"
-    );
+    assert!(picked_any > 1000 && passed_over > 1000, "the drawn clusters are varied");
 }

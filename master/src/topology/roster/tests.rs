@@ -22,12 +22,7 @@ fn ids(topology: &Topology) -> Vec<u32> {
 }
 
 fn delta(seq: u64, since: u64, volumes: Vec<VolumeReport>, gone: Vec<VolumeId>) -> Heartbeat {
-    Heartbeat {
-        seq,
-        since,
-        gone,
-        ..heartbeat(1, volumes)
-    }
+    Heartbeat { seq, since, gone, ..heartbeat(1, volumes) }
 }
 
 #[test]
@@ -35,10 +30,7 @@ fn a_replay_changes_nothing_and_a_gap_asks_for_everything() {
     let mut topology = Topology::default();
     let full = heartbeat(1, vec![report(1)]);
     let received = topology.receive(full.clone(), at(0)).unwrap();
-    assert_eq!(
-        (received.acknowledged, received.change),
-        (1, Change::Layout)
-    );
+    assert_eq!((received.acknowledged, received.change), (1, Change::Layout));
     let newer = delta(2, 1, vec![report(2)], vec![volume(1)]);
     topology.receive(newer.clone(), at(500)).unwrap();
     assert_eq!(ids(&topology), [2]);
@@ -54,19 +46,11 @@ fn a_replay_changes_nothing_and_a_gap_asks_for_everything() {
 #[test]
 fn only_sizes_is_less_than_a_new_state_of_a_volume() {
     let mut topology = Topology::default();
-    topology
-        .receive(heartbeat(1, vec![report(1)]), at(0))
-        .unwrap();
-    let bigger = VolumeReport {
-        size_bytes: 999,
-        ..report(1)
-    };
+    topology.receive(heartbeat(1, vec![report(1)]), at(0)).unwrap();
+    let bigger = VolumeReport { size_bytes: 999, ..report(1) };
     let received = topology.receive(delta(2, 1, vec![bigger.clone()], vec![]), at(1));
     assert_eq!(received.unwrap().change, Change::Sizes);
-    let full = VolumeReport {
-        local: LocalState::Full,
-        ..bigger
-    };
+    let full = VolumeReport { local: LocalState::Full, ..bigger };
     let received = topology.receive(delta(3, 2, vec![full], vec![]), at(2));
     assert_eq!(received.unwrap().change, Change::Layout);
 }
@@ -74,9 +58,7 @@ fn only_sizes_is_less_than_a_new_state_of_a_volume() {
 #[test]
 fn a_silent_server_is_dead_until_it_speaks_again() {
     let mut topology = Topology::default();
-    topology
-        .receive(heartbeat(1, vec![report(1)]), at(0))
-        .unwrap();
+    topology.receive(heartbeat(1, vec![report(1)]), at(0)).unwrap();
     assert!(topology.expire(at(1999)).is_empty());
     assert_eq!(topology.expire(at(2000)), [server(1)]);
     assert!(topology.expire(at(2001)).is_empty(), "it dies once");
@@ -100,26 +82,13 @@ fn a_new_run_starts_from_nothing_and_an_old_one_is_turned_away_while_it_lives() 
     };
     topology.receive(with(5, 0), at(0)).unwrap();
     let received = topology.receive(with(6, 3), at(100)).unwrap();
-    assert_eq!(
-        (received.acknowledged, received.change),
-        (0, Change::Layout)
-    );
-    assert_eq!(
-        topology.alive().count(),
-        0,
-        "not used before its full report"
-    );
+    assert_eq!((received.acknowledged, received.change), (0, Change::Layout));
+    assert_eq!(topology.alive().count(), 0, "not used before its full report");
     topology.receive(with(6, 0), at(200)).unwrap();
     let twin = topology.receive(with(5, 0), at(300)).unwrap_err();
     assert!(matches!(twin, Rejection::Twin { .. }));
-    assert_eq!(
-        topology.server(server(1)).unwrap().incarnation,
-        Incarnation(6)
-    );
-    assert!(
-        topology.receive(with(5, 0), at(5000)).is_ok(),
-        "its clock went back"
-    );
+    assert_eq!(topology.server(server(1)).unwrap().incarnation, Incarnation(6));
+    assert!(topology.receive(with(5, 0), at(5000)).is_ok(), "its clock went back");
 }
 
 #[test]
@@ -128,29 +97,13 @@ fn a_created_volume_outlives_a_full_report_that_was_written_before_it() {
     topology.receive(heartbeat(1, vec![]), at(0)).unwrap();
     let change = topology.fold_creation(server(1), Incarnation(1), report(7), at(100));
     assert_eq!(change, Change::Layout);
-    assert!(
-        !topology
-            .server(server(1))
-            .unwrap()
-            .counts_in_slots(volume(7))
-    );
-    topology
-        .receive(delta(2, 0, vec![], vec![]), at(200))
-        .unwrap();
+    assert!(!topology.server(server(1)).unwrap().counts_in_slots(volume(7)));
+    topology.receive(delta(2, 0, vec![], vec![]), at(200)).unwrap();
     assert_eq!(ids(&topology), [7]);
-    topology
-        .receive(delta(3, 0, vec![], vec![]), at(2200))
-        .unwrap();
+    topology.receive(delta(3, 0, vec![], vec![]), at(2200)).unwrap();
     assert!(ids(&topology).is_empty(), "a later full report is believed");
-    topology
-        .receive(delta(4, 3, vec![report(7)], vec![]), at(2300))
-        .unwrap();
-    assert!(
-        topology
-            .server(server(1))
-            .unwrap()
-            .counts_in_slots(volume(7))
-    );
+    topology.receive(delta(4, 3, vec![report(7)], vec![]), at(2300)).unwrap();
+    assert!(topology.server(server(1)).unwrap().counts_in_slots(volume(7)));
     let stale = topology.fold_creation(server(1), Incarnation(0), report(8), at(2400));
     assert_eq!(stale, Change::None, "another run of the server answered");
 }
@@ -168,20 +121,10 @@ impl Sender {
     fn write(&mut self) -> Heartbeat {
         self.seq += 1;
         self.then.insert(self.seq, self.now.clone());
-        let base = self
-            .then
-            .get(&self.acknowledged)
-            .cloned()
-            .unwrap_or_default();
-        let changed = self
-            .now
-            .iter()
-            .filter(|(id, report)| base.get(*id) != Some(*report));
+        let base = self.then.get(&self.acknowledged).cloned().unwrap_or_default();
+        let changed = self.now.iter().filter(|(id, report)| base.get(*id) != Some(*report));
         let volumes = changed.map(|(_, report)| report.clone()).collect();
-        let gone = base
-            .keys()
-            .filter(|id| !self.now.contains_key(*id))
-            .copied();
+        let gone = base.keys().filter(|id| !self.now.contains_key(*id)).copied();
         delta(self.seq, self.acknowledged, volumes, gone.collect())
     }
 }
@@ -191,21 +134,14 @@ fn whatever_is_lost_repeated_or_late_the_topology_ends_up_with_what_the_server_h
     for seed in 0..500 {
         let mut rng = SmallRng::seed_from_u64(seed);
         let mut topology = Topology::default();
-        let mut sender = Sender {
-            seq: 0,
-            acknowledged: 0,
-            now: BTreeMap::new(),
-            then: BTreeMap::new(),
-        };
+        let mut sender =
+            Sender { seq: 0, acknowledged: 0, now: BTreeMap::new(), then: BTreeMap::new() };
         let mut late: Vec<Heartbeat> = Vec::new();
         for step in 0..60 {
             let id = rng.random_range(1..6);
             if rng.random_bool(0.5) {
                 let size_bytes = rng.random_range(8..99);
-                let report = VolumeReport {
-                    size_bytes,
-                    ..report(id)
-                };
+                let report = VolumeReport { size_bytes, ..report(id) };
                 sender.now.insert(volume(id), report);
             } else {
                 sender.now.remove(&volume(id));
@@ -222,9 +158,7 @@ fn whatever_is_lost_repeated_or_late_the_topology_ends_up_with_what_the_server_h
             }
             if !late.is_empty() && rng.random_bool(0.4) {
                 let index = rng.random_range(0..late.len());
-                topology
-                    .receive(late[index].clone(), at(step * 10))
-                    .unwrap();
+                topology.receive(late[index].clone(), at(step * 10)).unwrap();
             }
         }
         while sender.acknowledged != sender.seq || sender.seq == 0 {

@@ -1,0 +1,346 @@
+//! The handle by which the rest of the master uses Raft.
+//!
+//! Invariant: [`Leadership::is_leader`] holds only while a quorum has confirmed this leader within
+//! the longest election timeout and everything committed before its term is applied here. It is
+//! about freshness; that nothing is granted twice rests on committed commands alone.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use axum::Router;
+use dulse_shared::net::{address::ServerAddress, tasks::Tasks};
+use openraft::{
+    Instant, ServerState,
+    alias::WatchReceiverOf,
+    async_runtime::watch::WatchReceiver,
+    errors::{ClientWriteError, ForwardToLeader, RaftError},
+};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    bootstrap::{self, ELECTION_MAX},
+    error::{ProposeError, RaftStartError},
+    routes,
+    state_machine::Applied,
+    storage_thread::Storage,
+    type_config::{Core, Metrics, NodeId, TypeConfig},
+};
+use crate::cluster_state::{ClusterState, Command, Outcome};
+
+/// Commands under way at a time; each holds its place in memory until it is applied.
+const MAX_PROPOSALS: usize = 1_024;
+/// The largest command, as JSON. A request carries 64 of them at most.
+const MAX_COMMAND_BYTES: usize = 512 << 10;
+/// A command that is not committed by then lacks a quorum; its caller has better things to do.
+const PROPOSE_LIMIT: Duration = Duration::from_secs(5);
+/// A planned change of leader takes milliseconds. Past this the others elect one by themselves.
+const HAND_OVER_LIMIT: Duration = Duration::from_millis(300);
+
+/// Where a master keeps its state and who the masters are.
+#[derive(Clone, Debug)]
+pub struct RaftConfig {
+    /// The directory of its database; made if it is not there.
+    pub dir: PathBuf,
+    /// This master, as the others reach it.
+    pub address: ServerAddress,
+    /// All masters, this one included; empty for a master by itself.
+    pub peers: Vec<ServerAddress>,
+}
+
+/// Who leads, as far as this master knows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Leadership {
+    /// This master leads, a quorum confirmed it within the election timeout (a master by itself is
+    /// its own quorum), and it has applied everything its predecessors committed.
+    pub is_leader: bool,
+    /// The current term; each has at most one leader.
+    pub term: u64,
+    /// The leader, if one is known.
+    pub leader: Option<ServerAddress>,
+}
+
+/// This master's part in Raft. Cheap to clone; all clones are the same node.
+#[derive(Clone)]
+pub struct Raft {
+    inner: Arc<Inner>,
+}
+
+/// What a node is made of.
+pub(super) struct Parts {
+    pub(super) id: NodeId,
+    pub(super) address: ServerAddress,
+    pub(super) path: PathBuf,
+    pub(super) core: Core,
+    pub(super) applied: Applied,
+    pub(super) storage: Storage,
+}
+
+struct Inner {
+    parts: Parts,
+    metrics: WatchReceiverOf<TypeConfig, Metrics>,
+    proposals: Semaphore,
+    /// [`Raft::stop`] was called: that the node ends is no failure.
+    stopping: CancellationToken,
+}
+
+impl Raft {
+    /// Opens or makes the database, starts the node and, when it is by itself, leads the cluster
+    /// before it returns, which takes milliseconds. A failure of the node later on stops `tasks`.
+    pub async fn start(config: RaftConfig, tasks: &Tasks) -> Result<Self, RaftStartError> {
+        if !config.peers.is_empty() {
+            return Err(RaftStartError::PeersNotYet);
+        }
+        let raft = bootstrap::open(&config.dir, config.address).await?;
+        if let Err(error) = bootstrap::lead_alone(&raft).await {
+            raft.stop().await;
+            return Err(error);
+        }
+        raft.spawn_watch(tasks);
+        Ok(raft)
+    }
+
+    pub(super) fn new(parts: Parts) -> Self {
+        let metrics = parts.core.metrics();
+        let inner = Inner {
+            parts,
+            metrics,
+            proposals: Semaphore::new(MAX_PROPOSALS),
+            stopping: CancellationToken::new(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Commits and applies `command` and tells what it did. Only the leader can; a refusal by the
+    /// state is an outcome, not an error.
+    pub async fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
+        let (outcome, _) = self.propose_in_term(command).await?;
+        Ok(outcome)
+    }
+
+    /// The same, with the term in which this master proposed it.
+    pub(crate) async fn propose_in_term(
+        &self,
+        command: Command,
+    ) -> Result<(Outcome, u64), ProposeError> {
+        check_size(&command)?;
+        let permit = self.inner.proposals.try_acquire();
+        let _permit = permit.map_err(|_| ProposeError::Overloaded)?;
+        let written = self.core().client_write(command);
+        let written = tokio::time::timeout(PROPOSE_LIMIT, written).await;
+        let written = written.map_err(|_| ProposeError::Unknown {
+            reason: format!("no answer within {} s", PROPOSE_LIMIT.as_secs()),
+        })?;
+        let written = written.map_err(|error| self.not_written(error))?;
+        let term = *written.log_id.leader_id;
+        match written.data {
+            Some(outcome) => Ok((outcome, term)),
+            None => Err(ProposeError::Unknown {
+                reason: "it was applied without an outcome".to_owned(),
+            }),
+        }
+    }
+
+    fn not_written(
+        &self,
+        error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>,
+    ) -> ProposeError {
+        match error {
+            RaftError::APIError(ClientWriteError::ForwardToLeader(ForwardToLeader {
+                leader_node,
+                ..
+            })) => ProposeError::NotLeader { leader: leader_node.map(|peer| peer.address) },
+            RaftError::APIError(other) => ProposeError::Unknown { reason: other.to_string() },
+            RaftError::Fatal(_) => ProposeError::Stopped,
+        }
+    }
+
+    /// Looks at the applied state; `read` must be quick, nothing is applied meanwhile.
+    pub fn read<R>(&self, read: impl FnOnce(&ClusterState) -> R) -> R {
+        self.inner.parts.applied.read(read)
+    }
+
+    /// The index of the last applied entry. It grows with every change of the state.
+    pub fn applied(&self) -> u64 {
+        self.inner.parts.applied.index()
+    }
+
+    /// Waits until more than the entries up to `seen` are applied; the new index.
+    pub async fn applied_after(&self, seen: u64) -> u64 {
+        let mut index = self.inner.parts.applied.follow();
+        let grown = index.wait_for(|index| *index > seen).await;
+        // The sender lives in `self`, so waiting cannot fail.
+        grown.map_or(seen, |index| *index)
+    }
+
+    /// Who leads.
+    pub fn leadership(&self) -> Leadership {
+        let metrics = self.inner.metrics.borrow_watched();
+        let is_leader = is_confirmed(&metrics);
+        let leader = match metrics.current_leader {
+            // A leader that nobody confirms may have a successor.
+            Some(leader) if leader == self.id() => is_leader.then(|| self.address().clone()),
+            Some(leader) => {
+                let membership = metrics.membership_config.membership();
+                let peer = membership.get_node(&leader);
+                peer.map(|peer| peer.address.clone())
+            }
+            None => None,
+        };
+        Leadership { is_leader, term: metrics.current_term, leader }
+    }
+
+    /// The term in which this master leads, if [`Leadership::is_leader`] holds. Cheaper.
+    pub(crate) fn confirmed_term(&self) -> Option<u64> {
+        let metrics = self.inner.metrics.borrow_watched();
+        is_confirmed(&metrics).then_some(metrics.current_term)
+    }
+
+    /// Waits until something about leadership may have changed; `false` when the node has ended.
+    pub(crate) async fn leadership_changed(&self, seen: Option<u64>) -> bool {
+        let mut metrics = self.inner.metrics.clone();
+        while self.confirmed_term() == seen {
+            if metrics.changed().await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The routes by which the other masters reach this node, for the cluster port.
+    pub fn router(&self) -> Router {
+        routes::router(self.id(), self.core().clone())
+    }
+
+    /// Hands leadership to another master if there is one, then ends the node and closes the
+    /// database. Later calls fail.
+    pub async fn stop(&self) {
+        self.inner.stopping.cancel();
+        self.hand_over().await;
+        if let Err(error) = self.core().shutdown().await {
+            tracing::warn!("the Raft node did not end in an orderly way: {error}");
+        }
+        self.inner.parts.storage.close().await;
+    }
+
+    async fn hand_over(&self) {
+        let Some((term, successor)) = self.successor() else {
+            return;
+        };
+        if self.core().trigger().transfer_leader(successor).await.is_err() {
+            return;
+        }
+        let handed_over = self.leadership_changed(Some(term));
+        if tokio::time::timeout(HAND_OVER_LIMIT, handed_over).await.is_err() {
+            tracing::warn!("leadership was not taken over in time: the other masters will elect");
+        }
+    }
+
+    /// The other voter that has most of the log, if this node leads; and the term.
+    fn successor(&self) -> Option<(u64, NodeId)> {
+        let metrics = self.inner.metrics.borrow_watched();
+        if !is_confirmed(&metrics) {
+            return None;
+        }
+        let membership = metrics.membership_config.membership();
+        let replicated = metrics.replication.as_ref()?;
+        let others = membership.voter_ids().filter(|voter| *voter != self.id());
+        let successor = others.max_by_key(|voter| replicated.get(voter).cloned().flatten())?;
+        Some((metrics.current_term, successor))
+    }
+
+    /// Ends the process when the node fails, and names the cluster if this node comes to lead one
+    /// that has no name yet.
+    pub(super) fn spawn_watch(&self, tasks: &Tasks) {
+        let raft = self.clone();
+        let inner = tasks.clone();
+        tasks.spawn("raft watch", async move {
+            tokio::select! {
+                biased;
+                () = inner.stopped() => {}
+                () = raft.inner.stopping.cancelled() => {}
+                reason = raft.watch() => inner.fail(reason),
+            }
+        });
+    }
+
+    /// Returns why the node has failed, once it has.
+    async fn watch(&self) -> String {
+        let mut metrics = self.inner.metrics.clone();
+        loop {
+            let running = metrics.borrow_watched().running_state.clone();
+            if let Err(fatal) = running {
+                return format!("{}: the Raft node has failed: {fatal}", self.path_text());
+            }
+            if self.confirmed_term().is_some()
+                && let Err(error) = bootstrap::name_cluster(self).await
+            {
+                tracing::warn!("cannot name the cluster yet: {error}");
+            }
+            if metrics.changed().await.is_err() {
+                return format!("{}: the Raft node has ended", self.path_text());
+            }
+        }
+    }
+
+    fn path_text(&self) -> String {
+        self.inner.parts.path.display().to_string()
+    }
+
+    pub(super) fn id(&self) -> NodeId {
+        self.inner.parts.id
+    }
+
+    pub(super) fn address(&self) -> &ServerAddress {
+        &self.inner.parts.address
+    }
+
+    pub(super) fn core(&self) -> &Core {
+        &self.inner.parts.core
+    }
+
+    pub(super) fn metrics(&self) -> &WatchReceiverOf<TypeConfig, Metrics> {
+        &self.inner.metrics
+    }
+
+    /// Whether this node is the only voter.
+    pub(super) fn is_alone(&self) -> bool {
+        has_one_voter(&self.inner.metrics.borrow_watched())
+    }
+
+    pub(super) fn failed(&self, reason: String) -> RaftStartError {
+        RaftStartError::Failed { path: self.inner.parts.path.clone(), reason }
+    }
+}
+
+impl std::fmt::Debug for Raft {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Raft({} at {})", self.id(), self.address())
+    }
+}
+
+fn check_size(command: &Command) -> Result<(), ProposeError> {
+    let encoded = serde_json::to_vec(command)
+        .map_err(|error| ProposeError::Unknown { reason: error.to_string() })?;
+    if encoded.len() > MAX_COMMAND_BYTES {
+        return Err(ProposeError::TooLarge { bytes: encoded.len(), limit: MAX_COMMAND_BYTES });
+    }
+    Ok(())
+}
+
+fn has_one_voter(metrics: &Metrics) -> bool {
+    let configs = metrics.membership_config.membership().get_joint_config();
+    matches!(configs.as_slice(), [only] if only.len() == 1)
+}
+
+/// What [`Leadership::is_leader`] says.
+fn is_confirmed(metrics: &Metrics) -> bool {
+    if metrics.state != ServerState::Leader || metrics.running_state.is_err() {
+        return false;
+    }
+    let applied_term = metrics.last_applied.map(|log_id| *log_id.leader_id);
+    if applied_term != Some(metrics.current_term) {
+        return false;
+    }
+    let acked = metrics.last_quorum_acked;
+    has_one_voter(metrics) || acked.is_some_and(|acked| acked.elapsed() < ELECTION_MAX)
+}

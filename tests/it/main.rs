@@ -1,0 +1,16 @@
+//! One binary for all tests that run the real program.
+//!
+//! Each test starts its own servers on its own ports in its own directory through [`harness`],
+//! and polls with deadlines. What one crate can prove by itself is tested there.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod commands;
+mod harness;
+mod readme;
+mod start_stop;
