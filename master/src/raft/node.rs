@@ -211,8 +211,9 @@ impl Raft {
         routes::router(self.id(), self.core().clone())
     }
 
-    /// Hands leadership to another master if there is one, then ends the node and closes the
-    /// database. Later calls fail.
+    /// Hands leadership to another master if there is one (which then has to be heard: the cluster
+    /// port is closed after this, not before), ends the node and closes the database. Later calls
+    /// fail.
     pub async fn stop(&self) {
         self.inner.stopping.cancel();
         self.hand_over().await;
@@ -222,21 +223,30 @@ impl Raft {
         self.inner.parts.storage.close().await;
     }
 
-    async fn hand_over(&self) {
-        let Some((term, successor)) = self.successor() else {
-            return;
+    /// Makes another master lead if this one does; whether one is known to.
+    pub(super) async fn hand_over(&self) -> bool {
+        let Some(successor) = self.successor() else {
+            return false;
         };
-        if self.core().trigger().transfer_leader(successor).await.is_err() {
-            return;
+        let trigger = self.core().trigger();
+        if trigger.transfer_leader(successor).await.is_err() {
+            return false;
         }
-        let handed_over = self.leadership_changed(Some(term));
-        if tokio::time::timeout(HAND_OVER_LIMIT, handed_over).await.is_err() {
-            tracing::warn!("leadership was not taken over in time: the other masters will elect");
-        }
+        let mut metrics = self.inner.metrics.clone();
+        let taken_over = async {
+            while metrics.borrow_watched().current_leader != Some(successor) {
+                if metrics.changed().await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        let taken_over = tokio::time::timeout(HAND_OVER_LIMIT, taken_over).await;
+        taken_over.unwrap_or(false)
     }
 
-    /// The other voter that has most of the log, if this node leads; and the term.
-    fn successor(&self) -> Option<(u64, NodeId)> {
+    /// The other voter that has most of the log, if this node leads.
+    fn successor(&self) -> Option<NodeId> {
         let metrics = self.inner.metrics.borrow_watched();
         if !is_confirmed(&metrics) {
             return None;
@@ -244,8 +254,7 @@ impl Raft {
         let membership = metrics.membership_config.membership();
         let replicated = metrics.replication.as_ref()?;
         let others = membership.voter_ids().filter(|voter| *voter != self.id());
-        let successor = others.max_by_key(|voter| replicated.get(voter).cloned().flatten())?;
-        Some((metrics.current_term, successor))
+        others.max_by_key(|voter| replicated.get(voter).copied().flatten())
     }
 
     /// Ends the process when the node fails, and names the cluster if this node comes to lead one

@@ -228,5 +228,8 @@ impl Done {
 }
 
 fn as_io(committed: &Result<(), DatabaseError>) -> io::Result<()> {
-    committed.as_ref().map(|()| ()).map_err(|error| io::Error::other(error.to_string()))
+    match committed {
+        Ok(()) => Ok(()),
+        Err(error) => Err(io::Error::other(error.to_string())),
+    }
 }

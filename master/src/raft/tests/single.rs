@@ -1,7 +1,5 @@
 //! One master by itself: first start, restarts, what it refuses to start on.
 
-use std::time::Duration;
-
 use dulse_shared::{clock::Clock, net::tasks::Tasks};
 
 use super::*;
@@ -208,23 +206,29 @@ async fn a_command_too_large_for_a_log_entry_is_refused() {
 }
 
 /// Prints what a start takes; run it in release mode.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn measure_start() {
     let clock = Clock::default();
-    let dir = tempfile::tempdir_in(".").unwrap();
-    for round in 0..6 {
+    let start = async |dir: &Path| {
         let begin = clock.boot();
-        let raft = Raft::start(config(dir.path()), &Tasks::new()).await.unwrap();
-        let took = clock.since(begin);
+        let raft = Raft::start(config(dir), &Tasks::new()).await.unwrap();
+        let started = clock.since(begin);
+        let begin = clock.boot();
         raft.propose(grant(1)).await.unwrap();
+        let proposed = clock.since(begin);
         let begin = clock.boot();
-        for _ in 0..20 {
-            raft.propose(grant(1)).await.unwrap();
-        }
-        let each = clock.since(begin) / 20;
-        println!("start {round}: {took:?}; a command {each:?}");
         raft.stop().await;
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        let stopped = clock.since(begin);
+        println!("start {started:?}; a command {proposed:?}; stop {stopped:?}");
+    };
+    let dir = tempfile::tempdir_in(".").unwrap();
+    for n in 0..8 {
+        println!("empty directory {n}");
+        start(&dir.path().join(n.to_string())).await;
+    }
+    for n in 0..8 {
+        println!("restart {n}");
+        start(&dir.path().join("0")).await;
     }
 }
