@@ -32,8 +32,5 @@ pub use client::{AssignOptions, Assigned, Client};
 pub use cluster_status::{ClusterStatus, DiskStatus, ServerStatus, VolumeState, VolumeStatus};
 pub use download::{Download, NeedleInfo};
 pub use error::ClientError;
-pub use source::Source;
+pub use source::{MAX_NEEDLE_BYTES, Source};
 pub use upload::{Progress, Stored, UploadOptions};
-
-/// The largest needle, in bytes, name and type included: 256 MB.
-pub const MAX_NEEDLE_BYTES: u64 = 256 << 20;

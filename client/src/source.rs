@@ -17,8 +17,10 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 
-use crate::{MAX_NEEDLE_BYTES, error::ClientError};
+use crate::error::ClientError;
 
+/// The most a needle holds, in bytes: 256 MB.
+pub const MAX_NEEDLE_BYTES: u64 = 256 << 20;
 /// Bytes handed to the connection at a time.
 const CHUNK_BYTES: u64 = 256 << 10;
 

@@ -386,7 +386,7 @@ async fn calls_can_run_on_any_thread() {
     is_send(client.delete(fid)).await.unwrap();
 }
 
-fn get_into(fid: Fid, output: &Path) -> GetRequest {
+fn request_into(fid: Fid, output: &Path) -> GetRequest {
     let output = output.to_owned();
     GetRequest { fid, output }
 }
@@ -409,7 +409,7 @@ async fn a_file_is_put_and_got_and_the_copy_is_an_ordinary_file() {
     assert_eq!(command::put(&client, &request).await, Outcome::Partial);
     let fid = "7,010000abcd".parse().unwrap();
     std::fs::write(&copy, "an older file").unwrap();
-    command::get(&client, &get_into(fid, &copy)).await.unwrap();
+    command::get(&client, &request_into(fid, &copy)).await.unwrap();
     assert_eq!(std::fs::read(&copy).unwrap(), content);
     let mode = |path| std::fs::metadata(path).unwrap().permissions().mode();
     assert_eq!(mode(&copy), mode(&original));
@@ -426,7 +426,7 @@ async fn a_transfer_that_breaks_off_leaves_the_old_file_and_nothing_else() {
     let copy = dir.path().join("copy");
     std::fs::write(&copy, "the old file").unwrap();
     let fid = "7,010000abcd".parse().unwrap();
-    let got = command::get(&cluster.client(), &get_into(fid, &copy)).await;
+    let got = command::get(&cluster.client(), &request_into(fid, &copy)).await;
     let error = got.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
     assert_eq!(std::fs::read_to_string(&copy).unwrap(), "the old file");

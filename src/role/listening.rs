@@ -6,12 +6,31 @@ use std::{
     path::PathBuf,
 };
 
-use dulse_shared::net::address::default_cluster_port;
+use dulse_shared::net::{address::default_cluster_port, server::BindError};
 
 use crate::{cli::ListenArgs, exit::Exit};
 
 /// The address of every listener unless told otherwise, and of the cluster ports always.
 pub(crate) const LOOPBACK: &str = "127.0.0.1";
+
+/// The flags that choose a role's two ports, in the command that runs it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PortFlags {
+    pub(crate) public: &'static str,
+    pub(crate) cluster: &'static str,
+}
+
+impl PortFlags {
+    /// Of a role that has a process of its own.
+    pub(crate) const ALONE: Self = Self { public: "--port", cluster: "--cluster-port" };
+
+    /// The error of a port, naming the flag that the user can pass.
+    pub(crate) fn name_in(self, mut error: BindError) -> BindError {
+        let (BindError::Taken { flag, .. } | BindError::Other { flag, .. }) = &mut error;
+        *flag = if flag.contains("cluster") { self.cluster } else { self.public };
+        error
+    }
+}
 
 /// Where the public port is opened and under which name others reach it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,13 +72,13 @@ fn bracketed(host: &str) -> String {
 pub(crate) fn cluster_port(
     asked_for: Option<u16>,
     port: u16,
-    port_flag: &str,
-    cluster_flag: &str,
+    flags: PortFlags,
 ) -> Result<u16, Exit> {
+    let PortFlags { public, cluster } = flags;
     asked_for.or_else(|| default_cluster_port(port)).ok_or_else(|| {
         Exit::Usage(format!(
-            "{port_flag} {port}: the cluster port is the port plus 10000 and would be above \
-                 65535: pass {cluster_flag}"
+            "{public} {port}: the cluster port is the port plus 10000 and would be above \
+                 65535: pass {cluster}"
         ))
     })
 }
@@ -111,9 +130,9 @@ mod tests {
 
     #[test]
     fn a_cluster_port_past_the_last_one_is_asked_for() {
-        assert_eq!(cluster_port(None, 9333, "--port", "--cluster-port").unwrap(), 19333);
-        assert_eq!(cluster_port(Some(7), 60000, "--port", "--cluster-port").unwrap(), 7);
-        let Err(Exit::Usage(error)) = cluster_port(None, 60000, "--port", "--cluster-port") else {
+        assert_eq!(cluster_port(None, 9333, PortFlags::ALONE).unwrap(), 19333);
+        assert_eq!(cluster_port(Some(7), 60000, PortFlags::ALONE).unwrap(), 7);
+        let Err(Exit::Usage(error)) = cluster_port(None, 60000, PortFlags::ALONE) else {
             panic!("accepted");
         };
         assert!(error.contains("--cluster-port"), "{error}");

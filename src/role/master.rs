@@ -1,9 +1,9 @@
-//! `dulse master`.
+//! `dulse master`: a master from its flags to its ready line.
 
 use std::path::PathBuf;
 
 use dulse_client::MAX_NEEDLE_BYTES;
-use dulse_master::{Master, MasterConfig};
+use dulse_master::{Master, MasterConfig, MasterStartError};
 use dulse_shared::{
     clock::Clock,
     id::ReplicaPlacement,
@@ -12,7 +12,7 @@ use dulse_shared::{
 
 use super::{
     lifetime::{self, Running},
-    listening::{Listening, cluster_port, default_dir},
+    listening::{Listening, PortFlags, cluster_port, default_dir},
     ready::{ReadyText, reachable_host},
 };
 use crate::{
@@ -29,7 +29,7 @@ pub(crate) fn run_master(args: MasterArgs) -> Result<(), Exit> {
     };
     let ports = MasterPorts {
         port: args.port,
-        cluster_port: cluster_port(args.cluster_port, args.port, "--port", "--cluster-port")?,
+        cluster_port: cluster_port(args.cluster_port, args.port, PortFlags::ALONE)?,
     };
     let listening = Listening::from_args(&args.listen)?;
     let config = master_config(dir, ports, &listening, &args.cluster);
@@ -38,7 +38,7 @@ pub(crate) fn run_master(args: MasterArgs) -> Result<(), Exit> {
 
 async fn start(config: MasterConfig, tasks: &Tasks) -> Result<RunningMaster, Exit> {
     let dir = config.dir.clone();
-    let master = start_master(config, &Metrics::default(), tasks).await?;
+    let master = start_master(config, PortFlags::ALONE, &Metrics::default(), tasks).await?;
     let public = master.public_address();
     let mut ready = ReadyText::default();
     ready.listener("master", &reachable_host(public), public, master.cluster_address());
@@ -87,12 +87,16 @@ pub(super) fn check_replication(args: &ClusterArgs) -> Result<(), Exit> {
 
 pub(super) async fn start_master(
     config: MasterConfig,
+    flags: PortFlags,
     metrics: &Metrics,
     tasks: &Tasks,
 ) -> Result<Master, Exit> {
-    Master::start(config, Clock::System, metrics.clone(), tasks)
-        .await
-        .map_err(|error| Exit::Failed(one_line(&error)))
+    Master::start(config, Clock::System, metrics.clone(), tasks).await.map_err(
+        |error| match error {
+            MasterStartError::Bind(error) => Exit::Failed(one_line(&flags.name_in(error))),
+            error => Exit::Failed(one_line(&error)),
+        },
+    )
 }
 
 struct RunningMaster(Master);

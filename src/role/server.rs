@@ -8,11 +8,14 @@ use dulse_shared::{
     net::{address::ServerAddress, metrics::Metrics, tasks::Tasks},
     wire::DiskType,
 };
-use dulse_volume::{DirConfig, VolumeServer, check_volume_size_limit};
+use dulse_volume::{
+    config::{DirConfig, check_volume_size_limit},
+    server::VolumeServer,
+};
 
 use super::{
     lifetime::{self, Running},
-    listening::{LOOPBACK, Listening, cluster_port, default_dir},
+    listening::{LOOPBACK, Listening, PortFlags, cluster_port, default_dir},
     master::{MasterPorts, check_replication, master_config, start_master},
     ready::{ReadyText, reachable_host},
     volume::{VolumePlace, start_volume, volume_config},
@@ -21,6 +24,11 @@ use crate::{
     cli::ServerArgs,
     exit::{Exit, one_line},
 };
+
+const MASTER_FLAGS: PortFlags =
+    PortFlags { public: "--master-port", cluster: "--master-cluster-port" };
+const VOLUME_FLAGS: PortFlags =
+    PortFlags { public: "--volume-port", cluster: "--volume-cluster-port" };
 
 /// Runs both roles until the process is told to stop.
 pub(crate) fn run_server(args: ServerArgs) -> Result<(), Exit> {
@@ -36,18 +44,12 @@ pub(crate) fn run_server(args: ServerArgs) -> Result<(), Exit> {
         listening: Listening::from_args(&args.listen)?,
         master: MasterPorts {
             port: args.master_port,
-            cluster_port: cluster_port(
-                args.master_cluster_port,
-                args.master_port,
-                "--master-port",
-                "--master-cluster-port",
-            )?,
+            cluster_port: cluster_port(args.master_cluster_port, args.master_port, MASTER_FLAGS)?,
         },
         volume_cluster_port: cluster_port(
             args.volume_cluster_port,
             args.volume_port,
-            "--volume-port",
-            "--volume-cluster-port",
+            VOLUME_FLAGS,
         )?,
         args,
     };
@@ -67,7 +69,7 @@ async fn start(plan: Plan, tasks: &Tasks) -> Result<RunningServer, Exit> {
     let metrics = Metrics::default();
     let master =
         master_config(plan.dir.join("master"), plan.master, &plan.listening, &plan.args.cluster);
-    let master = start_master(master, &metrics, tasks).await?;
+    let master = start_master(master, MASTER_FLAGS, &metrics, tasks).await?;
     let place = VolumePlace {
         dirs: vec![DirConfig { path: plan.dir, disk: DiskType::default() }],
         port: plan.args.volume_port,
@@ -79,8 +81,8 @@ async fn start(plan: Plan, tasks: &Tasks) -> Result<RunningServer, Exit> {
         }],
     };
     let volume = volume_config(place, &plan.listening, plan.args.store);
-    let volume = start_volume(volume, &metrics, tasks).await?;
-    volume.joined().await;
+    let volume = start_volume(volume, VOLUME_FLAGS, &metrics, tasks).await?;
+    volume.ready().await;
     let running = RunningServer { master, volume };
     running.announce();
     Ok(running)

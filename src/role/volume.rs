@@ -1,4 +1,4 @@
-//! `dulse volume`.
+//! `dulse volume`: a volume server from its flags to its ready line.
 
 use dulse_client::MAX_NEEDLE_BYTES;
 use dulse_shared::{
@@ -6,11 +6,14 @@ use dulse_shared::{
     net::{address::ServerAddress, metrics::Metrics, tasks::Tasks},
     wire::DiskType,
 };
-use dulse_volume::{DirConfig, MinFreeSpace, VolumeServer, VolumeServerConfig};
+use dulse_volume::{
+    config::{DirConfig, MinFreeSpace, VolumeServerConfig},
+    server::{VolumeServer, VolumeStartError},
+};
 
 use super::{
     lifetime::{self, Running},
-    listening::{Listening, cluster_port, default_dir},
+    listening::{Listening, PortFlags, cluster_port, default_dir},
     ready::{ReadyText, reachable_host},
 };
 use crate::{
@@ -20,7 +23,7 @@ use crate::{
 
 /// Runs a volume server until it is told to stop.
 pub(crate) fn run_volume(args: VolumeArgs) -> Result<(), Exit> {
-    let cluster_port = cluster_port(args.cluster_port, args.port, "--port", "--cluster-port")?;
+    let cluster_port = cluster_port(args.cluster_port, args.port, PortFlags::ALONE)?;
     let place =
         VolumePlace { dirs: dirs(args.dir)?, port: args.port, cluster_port, masters: args.master };
     let config = volume_config(place, &Listening::from_args(&args.listen)?, args.store);
@@ -37,8 +40,8 @@ fn dirs(asked_for: Vec<VolumeDir>) -> Result<Vec<DirConfig>, Exit> {
 }
 
 async fn start(config: VolumeServerConfig, tasks: &Tasks) -> Result<RunningVolume, Exit> {
-    let volume = start_volume(config, &Metrics::default(), tasks).await?;
-    volume.joined().await;
+    let volume = start_volume(config, PortFlags::ALONE, &Metrics::default(), tasks).await?;
+    volume.ready().await;
     let public = volume.public_address();
     let host = reachable_host(public);
     let mut ready = ReadyText::default();
@@ -85,12 +88,16 @@ pub(super) fn volume_config(
 
 pub(super) async fn start_volume(
     config: VolumeServerConfig,
+    flags: PortFlags,
     metrics: &Metrics,
     tasks: &Tasks,
 ) -> Result<VolumeServer, Exit> {
-    VolumeServer::start(config, Clock::System, metrics.clone(), tasks)
-        .await
-        .map_err(|error| Exit::Failed(one_line(&error)))
+    VolumeServer::start(config, Clock::System, metrics.clone(), tasks).await.map_err(|error| {
+        match error {
+            VolumeStartError::Bind(error) => Exit::Failed(one_line(&flags.name_in(error))),
+            error => Exit::Failed(one_line(&error)),
+        }
+    })
 }
 
 struct RunningVolume(VolumeServer);

@@ -114,7 +114,9 @@ pub struct ServerBuilder {
     flags: Vec<String>,
     envs: Vec<(String, String)>,
     dir: Option<PathBuf>,
-    choose_ports: bool,
+    has_dir: bool,
+    chooses_ports: bool,
+    ports: Vec<(&'static str, u16)>,
 }
 
 impl ServerBuilder {
@@ -148,9 +150,21 @@ impl ServerBuilder {
         self.flag(format!("--master={address}"))
     }
 
+    /// This port instead of a chosen one: `port`, `master-cluster-port` and so on.
+    pub fn port(mut self, name: &'static str, port: u16) -> Self {
+        self.ports.push((name, port));
+        self
+    }
+
     /// Adds no ports: the flags have them, or the defaults are meant.
     pub fn default_ports(mut self) -> Self {
-        self.choose_ports = false;
+        self.chooses_ports = false;
+        self
+    }
+
+    /// No `--dir`: it comes from elsewhere.
+    pub fn no_dir(mut self) -> Self {
+        self.has_dir = false;
         self
     }
 
@@ -184,32 +198,39 @@ impl ServerBuilder {
     fn prepare(self) -> Server {
         let scratch = tempfile::tempdir().unwrap();
         let dir = self.dir.unwrap_or_else(|| scratch.path().join("data"));
-        let mut args = vec![role_name(self.role).to_owned(), format!("--dir={}", dir.display())];
-        if self.choose_ports {
-            args.extend(port_flags(self.role));
+        let mut args = vec![self.role.name().to_owned()];
+        if self.has_dir {
+            args.push(format!("--dir={}", dir.display()));
+        }
+        let names = self.role.port_names().iter();
+        for name in names.filter(|_| self.chooses_ports) {
+            let asked_for = self.ports.iter().find(|(asked_for, _)| asked_for == name);
+            let port = asked_for.map_or_else(free_port, |(_, port)| *port);
+            args.push(format!("--{name}={port}"));
         }
         args.extend(self.flags);
         Server { role: self.role, args, envs: self.envs, dir, scratch, starts: 0, child: None }
     }
 }
 
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Server => "server",
-        Role::Master => "master",
-        Role::Volume => "volume",
-    }
-}
-
-fn port_flags(role: Role) -> Vec<String> {
-    let names: &[&str] = match role {
-        Role::Server => {
-            &["master-port", "master-cluster-port", "volume-port", "volume-cluster-port"]
+impl Role {
+    /// The sub-command.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Master => "master",
+            Self::Volume => "volume",
         }
-        Role::Master | Role::Volume => &["port", "cluster-port"],
-    };
-    let flag = |name: &&str| format!("--{name}={}", free_port());
-    names.iter().map(flag).collect()
+    }
+
+    fn port_names(self) -> &'static [&'static str] {
+        match self {
+            Self::Server => {
+                &["master-port", "master-cluster-port", "volume-port", "volume-cluster-port"]
+            }
+            Self::Master | Self::Volume => &["port", "cluster-port"],
+        }
+    }
 }
 
 /// A process of the program; killed when dropped.
@@ -231,7 +252,9 @@ impl Server {
             flags: Vec::new(),
             envs: Vec::new(),
             dir: None,
-            choose_ports: true,
+            has_dir: true,
+            chooses_ports: true,
+            ports: Vec::new(),
         }
     }
 

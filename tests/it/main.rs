@@ -10,7 +10,15 @@
     reason = "a test fails by panicking"
 )]
 
+mod bad_requests;
+mod bad_starts;
 mod commands;
+mod durability;
+mod full_volumes;
+mod golden;
+mod golden_expiring;
 mod harness;
+mod http;
+mod needles;
 mod readme;
 mod start_stop;

@@ -5,6 +5,13 @@
 //! one on a made-up bad input, which shows that the rule bites. A violation is one line that names
 //! the file, the line and the remedy.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod borders;
 mod documents;
 mod layout;

@@ -4,6 +4,7 @@
 //! - [`disk`]: the only place that touches files.
 //! - [`engine`]: one volume: recovery, appends, lookups.
 //! - [`writer`], [`reader`]: a volume from the runtime's side.
+//! - [`http`]: the public port.
 
 pub mod admin;
 pub mod config;
@@ -11,7 +12,12 @@ pub mod disk;
 pub mod engine;
 pub mod format;
 pub mod heartbeat;
+pub mod http;
 pub mod large_needle;
 pub mod reader;
 pub mod store;
 pub mod writer;
+
+pub use config::{
+    DirConfig, MinFreeSpace, VolumeServerConfig, VolumeSizeLimitError, check_volume_size_limit,
+};

@@ -7,7 +7,7 @@
 use std::{io, sync::Arc};
 
 use bytes::Bytes;
-use dulse_shared::id::{Cookie, NeedleKey};
+use dulse_shared::id::{Cookie, NeedleKey, Ts};
 
 use crate::{
     disk::read_exact_at,
@@ -76,7 +76,7 @@ pub async fn read_needle(
     let needle = Needle::decode(record, volume.version(), located.is_own)
         .map_err(|error| context.corrupt(&error))?;
     context.check(needle.key, needle.size, &located)?;
-    if needle.cookie != cookie || is_expired(volume, &needle.meta) {
+    if needle.cookie != cookie || is_expired(volume, &needle.meta, needle.ts) {
         return Err(ReadError::NotFound);
     }
     Ok(Found::Whole(needle))
@@ -138,7 +138,7 @@ async fn read_large(
         .map_err(|error| context.io(error))?
         .map_err(|error| context.corrupt(&error))?;
     context.check(head.header().key, head.header().size, &located)?;
-    if head.header().cookie != cookie || is_expired(context.volume, &tail.meta) {
+    if head.header().cookie != cookie || is_expired(context.volume, &tail.meta, tail.ts) {
         return Err(ReadError::NotFound);
     }
     Ok(Found::Large(LargeNeedle::new(context.volume.clone(), located, &head, tail)))
@@ -169,13 +169,16 @@ pub(crate) async fn on_blocking_pool<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-fn is_expired(volume: &Volume, meta: &NeedleMeta) -> bool {
-    match (meta.ttl.duration(), meta.last_modified_secs) {
-        (Some(ttl), Some(written)) => {
-            volume.clock().wall_secs() >= written.saturating_add(ttl.as_secs())
-        }
-        _ => false,
-    }
+/// A ttl runs from when the record was written, not from the time of modification, which uploaders
+/// choose; only the oldest format has nothing else.
+fn is_expired(volume: &Volume, meta: &NeedleMeta, ts: Ts) -> bool {
+    let Some(ttl) = meta.ttl.duration() else { return false };
+    let written_secs = match ts {
+        Ts(0) => meta.last_modified_secs,
+        Ts(written_ns) => Some(written_ns / 1_000_000_000),
+    };
+    let expires_at = written_secs.map(|written| written.saturating_add(ttl.as_secs()));
+    expires_at.is_some_and(|expires_at| volume.clock().wall_secs() >= expires_at)
 }
 
 /// What an error about a needle names.

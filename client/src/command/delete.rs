@@ -1,4 +1,4 @@
-//! `dulse delete`.
+//! `dulse delete`: delete needles, print the fid of each that is gone.
 
 use dulse_shared::id::Fid;
 use serde::Serialize;

@@ -7,10 +7,9 @@ use std::{
 
 use super::{Outcome, progress::Bar, say};
 use crate::{
-    MAX_NEEDLE_BYTES,
     client::{AssignOptions, Client},
     error::ClientError,
-    source::Source,
+    source::{MAX_NEEDLE_BYTES, Source},
     upload::{Stored, UploadOptions},
 };
 

@@ -75,9 +75,9 @@ fn config(dir: &DataDir) -> VolumeConfig {
     }
 }
 
-pub fn opener(disk: Arc<dyn Disk>) -> Opener {
+pub fn opener_at(disk: Arc<dyn Disk>, clock: Clock) -> Opener {
     let shared = Shared {
-        stamps: StampSource::new(Clock::System),
+        stamps: StampSource::new(clock),
         volume_size_limit_bytes: AtomicU64::new(30 << 30),
         max_needle_bytes: 256 << 20,
         metrics: EngineMetrics::register(&Metrics::default()),
@@ -100,7 +100,7 @@ impl Rig {
         let dir = open_dir(temp.path());
         let cluster = ClusterId::from(1);
         dir.join(cluster).unwrap();
-        let opener = opener(disk);
+        let opener = opener_at(disk, Clock::System);
         let volume = opener.create(&dir, cluster, config(&dir)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         Self { _temp: temp, dir, opener, volume, runtime }
