@@ -2,4 +2,5 @@
 //! handed out, and tells clients where to write and read.
 
 pub mod cluster_state;
+pub mod key_range;
 pub mod raft;

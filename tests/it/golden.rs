@@ -16,25 +16,38 @@ use crate::{
 };
 
 /// Needles of this collection expire: they are read under a clock that stands still.
-const EXPIRING: &str = "brief";
+pub(crate) const EXPIRING: &str = "brief";
 /// Volumes of this one have a copy in each of the two directories.
 const DOUBLED: &str = "pics";
 
 /// What SeaweedFS answered to a GET of one fid.
-struct Expected {
-    fid: String,
+pub(crate) struct Expected {
+    pub(crate) fid: String,
     status: u64,
     sha256: String,
     length: u64,
     headers: BTreeMap<String, String>,
 }
 
-fn golden(width: &str) -> PathBuf {
+impl Expected {
+    /// The volume it lies in.
+    pub(crate) fn volume(&self) -> u64 {
+        self.fid.split_once(',').unwrap().0.parse().unwrap()
+    }
+
+    /// Whether it expires by itself: that takes a time of writing, which SeaweedFS gives to all
+    /// but empty needles.
+    pub(crate) fn has_lifetime(&self) -> bool {
+        self.status == 200 && self.length > 0
+    }
+}
+
+pub(crate) fn golden(width: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(width)
 }
 
 /// The last state of every fid.
-fn expected(width: &str) -> Vec<Expected> {
+pub(crate) fn expected(width: &str) -> Vec<Expected> {
     let text = std::fs::read_to_string(golden(width).join("expected.json")).unwrap();
     let requests: Vec<Value> = serde_json::from_str(&text).unwrap();
     let read = |request: &Value| {
@@ -56,7 +69,7 @@ fn expected(width: &str) -> Vec<Expected> {
 }
 
 /// The volume ids of a collection, by the names of its files.
-fn volumes_of(dir: &Path, collection: &str) -> Vec<u64> {
+pub(crate) fn volumes_of(dir: &Path, collection: &str) -> Vec<u64> {
     let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
     let id = |name: std::ffi::OsString| {
         let name = name.into_string().unwrap();
@@ -106,7 +119,7 @@ fn differences(expected: &Expected, answer: &Answer) -> Vec<String> {
 }
 
 #[track_caller]
-fn assert_served(url: &str, expected: &[Expected]) {
+pub(crate) fn assert_served(url: &str, expected: &[Expected]) {
     let mut wrong = Vec::new();
     for one in expected {
         let answer = get(&format!("{url}/{}", one.fid));
@@ -131,17 +144,17 @@ fn cluster(width: &str) -> Cluster {
     copy(&golden(width).join("b"), &dir_b);
     let master = Server::builder().role(Role::Master).start();
     let a = master.volume_server().dir(&dir_a).start();
-    await_admission(&master, &volumes_of(&dir_a, ""));
-    await_admission(&master, &volumes_of(&dir_a, DOUBLED));
+    await_admission(&master.master_url(), &volumes_of(&dir_a, ""));
+    await_admission(&master.master_url(), &volumes_of(&dir_a, DOUBLED));
     let b = master.volume_server().dir(&dir_b).start();
-    await_admission(&master, &volumes_of(&dir_b, ""));
+    await_admission(&master.master_url(), &volumes_of(&dir_b, ""));
     Cluster { master, a, b, scratch }
 }
 
-fn await_admission(master: &Server, ids: &[u64]) {
+pub(crate) fn await_admission(master_url: &str, ids: &[u64]) {
     assert!(!ids.is_empty());
     for id in ids {
-        let lookup = format!("{}/dir/lookup?volumeId={id}", master.master_url());
+        let lookup = format!("{master_url}/dir/lookup?volumeId={id}");
         eventually(&format!("volume {id} is admitted"), std::time::Duration::from_secs(30), || {
             (get(&lookup).status == 200).then_some(())
         });
@@ -154,10 +167,7 @@ fn lasting(width: &str) -> Vec<Expected> {
     let mut brief = volumes_of(&dir.join("a"), EXPIRING);
     brief.extend(volumes_of(&dir.join("b"), EXPIRING));
     assert!(!brief.is_empty());
-    let is_lasting = |one: &Expected| {
-        let (volume, _) = one.fid.split_once(',').unwrap();
-        !brief.contains(&volume.parse().unwrap())
-    };
+    let is_lasting = |one: &Expected| !brief.contains(&one.volume());
     expected(width).into_iter().filter(is_lasting).collect()
 }
 

@@ -16,34 +16,34 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a server answered.
 #[derive(Clone, Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
     /// The body as JSON.
     #[track_caller]
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error} in {} {:?}", self.status, self.text()))
     }
 
     /// The body as text.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
     /// A header, if it is there.
-    pub fn header(&self, name: &str) -> Option<String> {
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
         let value = self.headers.get(name)?;
         Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
     }
 
     /// Asserts an error of this status and stable code; gives its sentence.
     #[track_caller]
-    pub fn error(&self, status: u16, code: &str) -> String {
+    pub(crate) fn error(&self, status: u16, code: &str) -> String {
         assert_eq!(self.status, status, "{}", self.text());
         let body = self.json();
         assert_eq!(body["code"], code, "{body}");
@@ -57,19 +57,19 @@ impl Answer {
 
 /// A GET.
 #[track_caller]
-pub fn get(url: &str) -> Answer {
+pub(crate) fn get(url: &str) -> Answer {
     send(Method::GET, url, &[], Vec::new())
 }
 
 /// A request that must be answered.
 #[track_caller]
-pub fn send(method: Method, url: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+pub(crate) fn send(method: Method, url: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
     let what = format!("{method} {url}");
     attempt(method, url, headers, body).unwrap_or_else(|error| panic!("{what}: {error:?}"))
 }
 
 /// A request that may fail to be answered.
-pub fn attempt(
+pub(crate) fn attempt(
     method: Method,
     url: &str,
     headers: &[(&str, &str)],
@@ -91,7 +91,7 @@ pub fn attempt(
 
 /// Bytes to `http://host:port` as they are, then the end of what is sent; everything that comes
 /// back. A server may answer and close before it has read all.
-pub fn raw(url: &str, pieces: impl IntoIterator<Item = Vec<u8>>) -> String {
+pub(crate) fn raw(url: &str, pieces: impl IntoIterator<Item = Vec<u8>>) -> String {
     let address = url.trim_start_matches("http://");
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
@@ -116,7 +116,8 @@ fn client() -> &'static Client {
     })
 }
 
-fn runtime() -> &'static Runtime {
+/// What requests run on, and servers that a test starts in this process.
+pub(crate) fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME
         .get_or_init(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap())

@@ -16,6 +16,7 @@ mod commands;
 mod durability;
 mod full_volumes;
 mod golden;
+mod golden_expiring;
 mod harness;
 mod http;
 mod needles;

@@ -9,18 +9,18 @@ use crate::{
 
 /// What is stored, by fid; a body of `None` was deleted.
 #[derive(Default)]
-pub struct Needles {
+pub(crate) struct Needles {
     kept: Vec<(String, Option<Vec<u8>>)>,
 }
 
 /// A fid and where to write it.
-pub struct Assigned {
-    pub fid: String,
-    pub url: String,
+pub(crate) struct Assigned {
+    pub(crate) fid: String,
+    pub(crate) url: String,
 }
 
 /// Asks the master for a fid; `query` is what follows the question mark.
-pub fn try_assign(server: &Server, query: &str) -> Result<Assigned, Answer> {
+pub(crate) fn try_assign(server: &Server, query: &str) -> Result<Assigned, Answer> {
     let answer = http::get(&format!("{}/dir/assign?{query}", server.master_url()));
     if answer.status != 200 {
         return Err(answer);
@@ -32,7 +32,7 @@ pub fn try_assign(server: &Server, query: &str) -> Result<Assigned, Answer> {
 
 /// A fid and where to write it, which there must be.
 #[track_caller]
-pub fn assign(server: &Server) -> Assigned {
+pub(crate) fn assign(server: &Server) -> Assigned {
     match try_assign(server, "") {
         Ok(assigned) => assigned,
         Err(answer) => panic!("assign: {} {}", answer.status, answer.text()),
@@ -42,7 +42,7 @@ pub fn assign(server: &Server) -> Assigned {
 impl Needles {
     /// Stores a body under a fresh fid.
     #[track_caller]
-    pub fn put(&mut self, server: &Server, body: &[u8]) -> Assigned {
+    pub(crate) fn put(&mut self, server: &Server, body: &[u8]) -> Assigned {
         let assigned = assign(server);
         let answer = http::send(Method::PUT, &assigned.url, &[], body.to_vec());
         assert_eq!(answer.status, 201, "{}", answer.text());
@@ -51,28 +51,28 @@ impl Needles {
     }
 
     /// Takes note of a needle that was stored otherwise.
-    pub fn note(&mut self, fid: &str, body: &[u8]) {
+    pub(crate) fn note(&mut self, fid: &str, body: &[u8]) {
         self.kept.push((fid.to_owned(), Some(body.to_vec())));
     }
 
     /// Takes note that a needle was deleted.
-    pub fn note_deleted(&mut self, fid: &str) {
+    pub(crate) fn note_deleted(&mut self, fid: &str) {
         self.kept.push((fid.to_owned(), None));
     }
 
     /// Everything that `other` stored as well.
-    pub fn extend(&mut self, other: Self) {
+    pub(crate) fn extend(&mut self, other: Self) {
         self.kept.extend(other.kept);
     }
 
     /// How many notes there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.kept.len()
     }
 
     /// Reads everything back; the last note about a fid counts.
     #[track_caller]
-    pub fn assert_kept(&self, server: &Server) {
+    pub(crate) fn assert_kept(&self, server: &Server) {
         let url = server.volume_url();
         for (at, (fid, body)) in self.kept.iter().enumerate() {
             if self.kept.iter().skip(at + 1).any(|(later, _)| later == fid) {
@@ -91,7 +91,7 @@ impl Needles {
 }
 
 /// Bytes that look like nothing in particular and differ by seed.
-pub fn body(seed: u64, length: usize) -> Vec<u8> {
+pub(crate) fn body(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let step = || {
         state ^= state << 13;

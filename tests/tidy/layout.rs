@@ -14,7 +14,7 @@ const MAX_FILE_LINES: usize = 500;
 /// One screen: a longer function does several things.
 const MAX_FUNCTION_LINES: usize = 70;
 /// The fewest words that can say what a file owns.
-const MIN_HEADER_WORDS: usize = 4;
+const MIN_HEADER_WORDS: usize = 6;
 /// Names that say nothing, so that everything ends up there.
 const EMPTY_NAMES: [&str; 7] = ["utils", "util", "common", "helpers", "helper", "types", "misc"];
 
@@ -22,10 +22,11 @@ const EMPTY_NAMES: [&str; 7] = ["utils", "util", "common", "helpers", "helper", 
 fn headers(file: &RustFile) -> Vec<String> {
     let header = file.text.lines().take_while(|line| line.starts_with("//!"));
     let lines: Vec<&str> = header.map(|line| line.trim_start_matches("//!").trim()).collect();
-    let first_paragraph = lines.split(|line| line.is_empty()).next();
-    let sentence = first_paragraph.unwrap_or_default().join(" ");
-    let is_sentence =
-        sentence.ends_with(['.', ':']) && sentence.split_whitespace().count() >= MIN_HEADER_WORDS;
+    let words: usize = lines.iter().map(|line| line.split_whitespace().count()).sum();
+    let mut paragraphs = lines.split(|line| line.is_empty());
+    let end_of_first = paragraphs.next().and_then(|paragraph| paragraph.last());
+    let is_sentence = end_of_first.is_some_and(|line| line.ends_with(['.', ':', '?']))
+        && words >= MIN_HEADER_WORDS;
     if is_sentence {
         return Vec::new();
     }
@@ -44,7 +45,7 @@ fn file_length(file: &RustFile) -> Vec<String> {
 /// No function is longer than [`MAX_FUNCTION_LINES`], from its signature to its closing brace.
 fn function_length(file: &RustFile) -> Vec<String> {
     let mut found = Vec::new();
-    each_function(file, |signature, whole| {
+    each_function(file, |signature, whole, _| {
         let lines = whole.end().line + 1 - signature.span().start().line;
         if lines > MAX_FUNCTION_LINES {
             found.push(format!(
@@ -58,12 +59,12 @@ fn function_length(file: &RustFile) -> Vec<String> {
     found
 }
 
-/// A getter is named after what it returns.
+/// A getter is named after what it returns. The names of another's trait are not ours to choose.
 fn getters(file: &RustFile) -> Vec<String> {
     let mut found = Vec::new();
-    each_function(file, |signature, _| {
+    each_function(file, |signature, _, owner| {
         let name = signature.ident.to_string();
-        if name.starts_with("get_") {
+        if name.starts_with("get_") && owner == NameOwner::Us {
             let line = signature.ident.span().start().line;
             found.push(format!("{}:{line}: {name}: name it after what it returns", file.path));
         }
@@ -107,24 +108,41 @@ fn declarations_only(file: &RustFile) -> Vec<String> {
     file.production.items.iter().filter(is_logic).map(violation).collect()
 }
 
-/// Calls `each` with every function's signature and the span of the whole function.
-fn each_function(file: &RustFile, each: impl FnMut(&Signature, Span)) {
-    struct Functions<F>(F);
-    impl<'ast, F: FnMut(&Signature, Span)> Visit<'ast> for Functions<F> {
+/// Who chose a function's name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum NameOwner {
+    Us,
+    /// It implements a trait's function; the trait, if it is ours, is looked at by itself.
+    Trait,
+}
+
+/// Calls `each` with every function's signature, the span of the whole and who named it.
+fn each_function(file: &RustFile, each: impl FnMut(&Signature, Span, NameOwner)) {
+    struct Functions<F> {
+        each: F,
+        owner: NameOwner,
+    }
+    impl<'ast, F: FnMut(&Signature, Span, NameOwner)> Visit<'ast> for Functions<F> {
+        fn visit_item_impl(&mut self, block: &'ast syn::ItemImpl) {
+            let owner = if block.trait_.is_some() { NameOwner::Trait } else { NameOwner::Us };
+            let outer = std::mem::replace(&mut self.owner, owner);
+            visit::visit_item_impl(self, block);
+            self.owner = outer;
+        }
         fn visit_item_fn(&mut self, function: &'ast syn::ItemFn) {
-            (self.0)(&function.sig, function.span());
+            (self.each)(&function.sig, function.span(), NameOwner::Us);
             visit::visit_item_fn(self, function);
         }
         fn visit_impl_item_fn(&mut self, function: &'ast syn::ImplItemFn) {
-            (self.0)(&function.sig, function.span());
+            (self.each)(&function.sig, function.span(), self.owner);
             visit::visit_impl_item_fn(self, function);
         }
         fn visit_trait_item_fn(&mut self, function: &'ast syn::TraitItemFn) {
-            (self.0)(&function.sig, function.span());
+            (self.each)(&function.sig, function.span(), NameOwner::Us);
             visit::visit_trait_item_fn(self, function);
         }
     }
-    Functions(each).visit_file(&file.whole);
+    Functions { each, owner: NameOwner::Us }.visit_file(&file.whole);
 }
 
 #[cfg(test)]
@@ -149,7 +167,7 @@ mod tests {
         for bad in [
             "fn a() {}\n",
             "//! Stuff.\nfn a() {}\n",
-            "//! What it owns, without an end\nfn a() {}\n",
+            "//! What it owns, but without an end\nfn a() {}\n",
             "// Not a header of the file.\n",
         ] {
             assert_eq!(headers(&parse("a/src/b.rs", bad)).len(), 1, "{bad}");
@@ -196,7 +214,8 @@ mod tests {
 
     #[test]
     fn a_getter_is_found() {
-        let bad = "struct S;\nimpl S {\n    fn get_name(&self) {}\n    fn get(&self) {}\n}\n";
+        let bad = "struct S;\nimpl S {\n    fn get_name(&self) {}\n    fn get(&self) {}\n}\n\
+                   impl Foreign for S {\n    fn get_state(&self) {}\n}\n";
         assert_eq!(
             getters(&parse("a/src/b.rs", bad)),
             ["a/src/b.rs:3: get_name: name it after what it returns"]

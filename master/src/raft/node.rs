@@ -107,7 +107,9 @@ impl Raft {
             proposals: Semaphore::new(MAX_PROPOSALS),
             stopping: CancellationToken::new(),
         };
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Commits and applies `command` and tells what it did. Only the leader can; a refusal by the
@@ -148,8 +150,12 @@ impl Raft {
             RaftError::APIError(ClientWriteError::ForwardToLeader(ForwardToLeader {
                 leader_node,
                 ..
-            })) => ProposeError::NotLeader { leader: leader_node.map(|peer| peer.address) },
-            RaftError::APIError(other) => ProposeError::Unknown { reason: other.to_string() },
+            })) => ProposeError::NotLeader {
+                leader: leader_node.map(|peer| peer.address),
+            },
+            RaftError::APIError(other) => ProposeError::Unknown {
+                reason: other.to_string(),
+            },
             RaftError::Fatal(_) => ProposeError::Stopped,
         }
     }
@@ -186,7 +192,11 @@ impl Raft {
             }
             None => None,
         };
-        Leadership { is_leader, term: metrics.current_term, leader }
+        Leadership {
+            is_leader,
+            term: metrics.current_term,
+            leader,
+        }
     }
 
     /// The term in which this master leads, if [`Leadership::is_leader`] holds. Cheaper.
@@ -211,8 +221,9 @@ impl Raft {
         routes::router(self.id(), self.core().clone())
     }
 
-    /// Hands leadership to another master if there is one, then ends the node and closes the
-    /// database. Later calls fail.
+    /// Hands leadership to another master if there is one (which then has to be heard: the cluster
+    /// port is closed after this, not before), ends the node and closes the database. Later calls
+    /// fail.
     pub async fn stop(&self) {
         self.inner.stopping.cancel();
         self.hand_over().await;
@@ -222,21 +233,30 @@ impl Raft {
         self.inner.parts.storage.close().await;
     }
 
-    async fn hand_over(&self) {
-        let Some((term, successor)) = self.successor() else {
-            return;
+    /// Makes another master lead if this one does; whether one is known to.
+    pub(super) async fn hand_over(&self) -> bool {
+        let Some(successor) = self.successor() else {
+            return false;
         };
-        if self.core().trigger().transfer_leader(successor).await.is_err() {
-            return;
+        let trigger = self.core().trigger();
+        if trigger.transfer_leader(successor).await.is_err() {
+            return false;
         }
-        let handed_over = self.leadership_changed(Some(term));
-        if tokio::time::timeout(HAND_OVER_LIMIT, handed_over).await.is_err() {
-            tracing::warn!("leadership was not taken over in time: the other masters will elect");
-        }
+        let mut metrics = self.inner.metrics.clone();
+        let taken_over = async {
+            while metrics.borrow_watched().current_leader != Some(successor) {
+                if metrics.changed().await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        let taken_over = tokio::time::timeout(HAND_OVER_LIMIT, taken_over).await;
+        taken_over.unwrap_or(false)
     }
 
-    /// The other voter that has most of the log, if this node leads; and the term.
-    fn successor(&self) -> Option<(u64, NodeId)> {
+    /// The other voter that has most of the log, if this node leads.
+    fn successor(&self) -> Option<NodeId> {
         let metrics = self.inner.metrics.borrow_watched();
         if !is_confirmed(&metrics) {
             return None;
@@ -244,8 +264,7 @@ impl Raft {
         let membership = metrics.membership_config.membership();
         let replicated = metrics.replication.as_ref()?;
         let others = membership.voter_ids().filter(|voter| *voter != self.id());
-        let successor = others.max_by_key(|voter| replicated.get(voter).cloned().flatten())?;
-        Some((metrics.current_term, successor))
+        others.max_by_key(|voter| replicated.get(voter).copied().flatten())
     }
 
     /// Ends the process when the node fails, and names the cluster if this node comes to lead one
@@ -308,7 +327,10 @@ impl Raft {
     }
 
     pub(super) fn failed(&self, reason: String) -> RaftStartError {
-        RaftStartError::Failed { path: self.inner.parts.path.clone(), reason }
+        RaftStartError::Failed {
+            path: self.inner.parts.path.clone(),
+            reason,
+        }
     }
 }
 
@@ -319,10 +341,14 @@ impl std::fmt::Debug for Raft {
 }
 
 fn check_size(command: &Command) -> Result<(), ProposeError> {
-    let encoded = serde_json::to_vec(command)
-        .map_err(|error| ProposeError::Unknown { reason: error.to_string() })?;
+    let encoded = serde_json::to_vec(command).map_err(|error| ProposeError::Unknown {
+        reason: error.to_string(),
+    })?;
     if encoded.len() > MAX_COMMAND_BYTES {
-        return Err(ProposeError::TooLarge { bytes: encoded.len(), limit: MAX_COMMAND_BYTES });
+        return Err(ProposeError::TooLarge {
+            bytes: encoded.len(),
+            limit: MAX_COMMAND_BYTES,
+        });
     }
     Ok(())
 }
