@@ -112,6 +112,7 @@ impl VolumeInfo {
         let disk_id = dirs.iter().position(|report| report.dir == dir).unwrap_or(0);
         let is_agreed = volume.config().state == VolumeState::Writable;
         let takes_writes = matches!(report.local, LocalState::Ready | LocalState::LowSpace);
+        let state = state_in_words(&report, &volume.config());
         Self {
             id: report.id.as_u32(),
             size: report.size_bytes,
@@ -127,7 +128,7 @@ impl VolumeInfo {
             delete_count: report.garbage_needles,
             deleted_byte_count: report.garbage_bytes,
             read_only: !(is_agreed && takes_writes),
-            state: state_in_words(&report, &volume.config()),
+            state,
             compact_revision: report.compaction_revision,
             modified_at_second: report.modified_at_secs,
         }
