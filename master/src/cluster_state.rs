@@ -83,11 +83,7 @@ impl fmt::Display for Command {
             Self::GrantKeys { count, at_least } => {
                 write!(f, "grant {count} keys from {at_least} on")
             }
-            Self::CreateVolumes {
-                collection,
-                members,
-                ..
-            } => {
+            Self::CreateVolumes { collection, members, .. } => {
                 write!(f, "create {} volumes in {collection:?}", members.len())
             }
             Self::AdmitVolume { id, server, .. } => write!(f, "admit volume {id} of {server}"),
@@ -146,12 +142,7 @@ pub enum Refusal {
 
 impl Default for ClusterState {
     fn default() -> Self {
-        Self {
-            cluster: None,
-            next_key: 1,
-            next_volume_id: 1,
-            volumes: BTreeMap::new(),
-        }
+        Self { cluster: None, next_key: 1, next_volume_id: 1, volumes: BTreeMap::new() }
     }
 }
 
@@ -164,27 +155,13 @@ impl ClusterState {
                 Ok(Outcome::Founded { cluster })
             }
             Command::GrantKeys { count, at_least } => self.grant_keys(*count, *at_least),
-            Command::CreateVolumes {
-                collection,
-                placement,
-                ttl,
-                disk,
-                members,
-            } => {
+            Command::CreateVolumes { collection, placement, ttl, disk, members } => {
                 let template = |id, members: &[(ServerId, Incarnation)]| {
                     writable_config(id, collection, *placement, *ttl, disk, members)
                 };
                 self.create_volumes(members, template)
             }
-            Command::AdmitVolume {
-                id,
-                collection,
-                placement,
-                ttl,
-                disk,
-                server,
-                incarnation,
-            } => {
+            Command::AdmitVolume { id, collection, placement, ttl, disk, server, incarnation } => {
                 let members = [(*server, *incarnation)];
                 let config = writable_config(*id, collection, *placement, *ttl, disk, &members);
                 self.admit_volume(config)
@@ -215,8 +192,7 @@ impl ClusterState {
             next = next.checked_add(1).unwrap_or(0);
         }
         self.next_volume_id = next;
-        self.volumes
-            .extend(configs.iter().map(|config| (config.id, config.clone())));
+        self.volumes.extend(configs.iter().map(|config| (config.id, config.clone())));
         Ok(Outcome::Volumes { configs })
     }
 
@@ -228,18 +204,14 @@ impl ClusterState {
         }
         config.closed = true;
         if config.placement.copies() > config.members.len() {
-            config.state = VolumeState::ReadOnly {
-                reason: ReadOnlyReason::MissingCopies,
-            };
+            config.state = VolumeState::ReadOnly { reason: ReadOnlyReason::MissingCopies };
             config.last_writable = None;
         }
         if self.next_volume_id != 0 && config.id.as_u32() >= self.next_volume_id {
             self.next_volume_id = config.id.as_u32().checked_add(1).unwrap_or(0);
         }
         self.volumes.insert(config.id, config.clone());
-        Ok(Outcome::Volumes {
-            configs: vec![config],
-        })
+        Ok(Outcome::Volumes { configs: vec![config] })
     }
 }
 
@@ -265,16 +237,10 @@ fn writable_config(
         members: members
             .iter()
             .zip(slots)
-            .map(|((server, _), slot)| Member {
-                server: *server,
-                slot,
-            })
+            .map(|((server, _), slot)| Member { server: *server, slot })
             .collect(),
         state: VolumeState::Writable,
-        last_writable: Some(LastWritable {
-            epoch,
-            members: members.to_vec(),
-        }),
+        last_writable: Some(LastWritable { epoch, members: members.to_vec() }),
     }
 }
 
@@ -311,35 +277,12 @@ mod tests {
     #[test]
     fn keys_are_granted_once_and_above_what_was_seen() {
         let mut state = ClusterState::default();
-        let grant = |at_least| Command::GrantKeys {
-            count: 10,
-            at_least,
-        };
-        assert_eq!(
-            state.apply(&grant(0)),
-            Outcome::Keys {
-                first: 1,
-                count: 10
-            }
-        );
-        assert_eq!(
-            state.apply(&grant(0)),
-            Outcome::Keys {
-                first: 11,
-                count: 10
-            }
-        );
-        assert_eq!(
-            state.apply(&grant(100)),
-            Outcome::Keys {
-                first: 100,
-                count: 10
-            }
-        );
+        let grant = |at_least| Command::GrantKeys { count: 10, at_least };
+        assert_eq!(state.apply(&grant(0)), Outcome::Keys { first: 1, count: 10 });
+        assert_eq!(state.apply(&grant(0)), Outcome::Keys { first: 11, count: 10 });
+        assert_eq!(state.apply(&grant(100)), Outcome::Keys { first: 100, count: 10 });
         let before = state.clone();
-        let refused = Outcome::Refused {
-            refusal: Refusal::OutOfKeys,
-        };
+        let refused = Outcome::Refused { refusal: Refusal::OutOfKeys };
         assert_eq!(state.apply(&grant(u64::MAX)), refused);
         assert_eq!(state, before, "a refused command changes nothing");
     }
@@ -352,9 +295,7 @@ mod tests {
         let ids: Vec<u32> = state.volumes.keys().map(|id| id.as_u32()).collect();
         assert_eq!(ids, [41, 42, 43]);
         state.apply(&admit(u32::MAX, "000"));
-        let refused = Outcome::Refused {
-            refusal: Refusal::OutOfVolumeIds,
-        };
+        let refused = Outcome::Refused { refusal: Refusal::OutOfVolumeIds };
         assert_eq!(state.apply(&create(vec![vec![server()]])), refused);
         assert_eq!(state.volumes.len(), 4);
     }
@@ -369,24 +310,15 @@ mod tests {
         let reason = ReadOnlyReason::MissingCopies;
         assert!(config(2).closed && config(2).state == VolumeState::ReadOnly { reason });
         let id = VolumeId::new(2).unwrap();
-        let refused = Outcome::Refused {
-            refusal: Refusal::VolumeIdTaken { id },
-        };
+        let refused = Outcome::Refused { refusal: Refusal::VolumeIdTaken { id } };
         assert_eq!(state.apply(&admit(2, "000")), refused);
     }
 
     #[test]
     fn a_cluster_is_named_once() {
         let mut state = ClusterState::default();
-        let found = |n| Command::FoundCluster {
-            cluster: ClusterId::from(n),
-        };
+        let found = |n| Command::FoundCluster { cluster: ClusterId::from(n) };
         state.apply(&found(1));
-        assert_eq!(
-            state.apply(&found(2)),
-            Outcome::Founded {
-                cluster: ClusterId::from(1)
-            }
-        );
+        assert_eq!(state.apply(&found(2)), Outcome::Founded { cluster: ClusterId::from(1) });
     }
 }

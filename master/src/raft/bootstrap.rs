@@ -61,10 +61,7 @@ pub(super) async fn open(dir: &Path, address: ServerAddress) -> Result<Raft, Raf
     let (database, mut contents) = open_database(dir.to_owned()).await?;
     let path = database.path().to_owned();
     let id = database.node();
-    let failed = |reason: String| RaftStartError::Failed {
-        path: path.clone(),
-        reason,
-    };
+    let failed = |reason: String| RaftStartError::Failed { path: path.clone(), reason };
     let config = core_config().map_err(|error| failed(error.to_string()))?;
     let client = PeerClient::new().map_err(|error| failed(error.to_string()))?;
     let storage = Storage::spawn(database).map_err(|error| failed(error.to_string()))?;
@@ -75,21 +72,12 @@ pub(super) async fn open(dir: &Path, address: ServerAddress) -> Result<Raft, Raf
     let core = Core::new(id, Arc::new(config), network, log_store, state_machine)
         .await
         .map_err(|error| failed(error.to_string()))?;
-    Ok(Raft::new(Parts {
-        id,
-        address,
-        path: path.clone(),
-        core,
-        applied,
-        storage,
-    }))
+    Ok(Raft::new(Parts { id, address, path: path.clone(), core, applied, storage }))
 }
 
 async fn open_database(dir: PathBuf) -> Result<(Database, Contents), RaftStartError> {
-    let failed = |error: JoinError| RaftStartError::Failed {
-        path: dir.clone(),
-        reason: error.to_string(),
-    };
+    let failed =
+        |error: JoinError| RaftStartError::Failed { path: dir.clone(), reason: error.to_string() };
     let path = dir.clone();
     let opening = tokio::task::spawn_blocking(move || {
         let mut database = Database::open(&path)?;
@@ -104,10 +92,8 @@ pub(super) async fn initialize(
     raft: &Raft,
     members: impl IntoIterator<Item = (NodeId, ServerAddress)>,
 ) -> Result<(), RaftStartError> {
-    let members: BTreeMap<NodeId, Peer> = members
-        .into_iter()
-        .map(|(node, address)| (node, Peer { address }))
-        .collect();
+    let members: BTreeMap<NodeId, Peer> =
+        members.into_iter().map(|(node, address)| (node, Peer { address })).collect();
     let initialized = raft.core().initialize(members).await;
     initialized.map_err(|error| raft.failed(error.to_string()))
 }

@@ -98,10 +98,7 @@ impl Database {
             .set_cache_size(CACHE_BYTES)
             .create(&path)
             .map_err(|error| refused(&path, error))?;
-        let not_ours = |reason: String| RaftStartError::NotOurs {
-            path: path.clone(),
-            reason,
-        };
+        let not_ours = |reason: String| RaftStartError::NotOurs { path: path.clone(), reason };
         let node = match read_header(&redb).map_err(not_ours)? {
             Some(header) => header.node,
             None => make_tables(&redb, dir).map_err(|error| RaftStartError::Failed {
@@ -109,13 +106,7 @@ impl Database {
                 reason: error.to_string(),
             })?,
         };
-        Ok(Self {
-            path,
-            redb,
-            node,
-            failed: false,
-            snapshot: None,
-        })
+        Ok(Self { path, redb, node, failed: false, snapshot: None })
     }
 
     /// Where it lies.
@@ -199,10 +190,7 @@ impl Database {
 }
 
 fn make_dir(dir: &Path) -> Result<(), RaftStartError> {
-    let unwritable = |source| RaftStartError::Unwritable {
-        path: dir.to_owned(),
-        source,
-    };
+    let unwritable = |source| RaftStartError::Unwritable { path: dir.to_owned(), source };
     std::fs::create_dir_all(dir).map_err(unwritable)
 }
 
@@ -218,10 +206,7 @@ fn refused(path: &Path, error: redb::DatabaseError) -> RaftStartError {
         {
             RaftStartError::Unwritable { path, source }
         }
-        other => RaftStartError::NotOurs {
-            path,
-            reason: other.to_string(),
-        },
+        other => RaftStartError::NotOurs { path, reason: other.to_string() },
     }
 }
 
@@ -238,16 +223,11 @@ fn read_header(redb: &redb::Database) -> Result<Option<HeaderJson>, String> {
     }
     let meta = read.open_table(META).map_err(|error| error.to_string())?;
     let header = read_value::<HeaderJson>(&meta, HEADER).map_err(|error| error.to_string())?;
-    header
-        .map(Some)
-        .ok_or_else(|| "it has no header".to_owned())
+    header.map(Some).ok_or_else(|| "it has no header".to_owned())
 }
 
 fn make_tables(redb: &redb::Database, dir: &Path) -> Result<NodeId, DatabaseError> {
-    let header = HeaderJson {
-        version: Version,
-        node: NodeId::random(),
-    };
+    let header = HeaderJson { version: Version, node: NodeId::random() };
     let write = redb.begin_write().map_err(redb::Error::from)?;
     write.open_table(LOG).map_err(redb::Error::from)?;
     put(&write, HEADER, &header)?;
@@ -273,8 +253,7 @@ fn put<T: serde::Serialize>(
 ) -> Result<(), DatabaseError> {
     let bytes = encode(value)?;
     let mut meta = write.open_table(META).map_err(redb::Error::from)?;
-    meta.insert(key, bytes.as_slice())
-        .map_err(redb::Error::from)?;
+    meta.insert(key, bytes.as_slice()).map_err(redb::Error::from)?;
     Ok(())
 }
 
@@ -298,8 +277,7 @@ fn append(write: &WriteTransaction, entries: &[Entry]) -> Result<(), DatabaseErr
     let mut log = write.open_table(LOG).map_err(redb::Error::from)?;
     for entry in entries {
         let bytes = encode(&EntryJson::from(entry))?;
-        log.insert(entry.log_id.index, bytes.as_slice())
-            .map_err(redb::Error::from)?;
+        log.insert(entry.log_id.index, bytes.as_slice()).map_err(redb::Error::from)?;
     }
     Ok(())
 }
@@ -309,7 +287,6 @@ fn remove(
     indexes: std::ops::RangeInclusive<u64>,
 ) -> Result<(), DatabaseError> {
     let mut log = write.open_table(LOG).map_err(redb::Error::from)?;
-    log.retain_in(indexes, |_, _| false)
-        .map_err(redb::Error::from)?;
+    log.retain_in(indexes, |_, _| false).map_err(redb::Error::from)?;
     Ok(())
 }

@@ -144,10 +144,7 @@ pub(super) struct SnapshotJson {
 
 impl From<&LogId> for LogIdJson {
     fn from(log_id: &LogId) -> Self {
-        Self {
-            term: *log_id.leader_id,
-            index: log_id.index,
-        }
+        Self { term: *log_id.leader_id, index: log_id.index }
     }
 }
 
@@ -159,10 +156,7 @@ impl From<LogIdJson> for LogId {
 
 impl From<Option<&LogId>> for PositionJson {
     fn from(log_id: Option<&LogId>) -> Self {
-        Self {
-            version: Version,
-            at: log_id.map(LogIdJson::from),
-        }
+        Self { version: Version, at: log_id.map(LogIdJson::from) }
     }
 }
 
@@ -186,10 +180,7 @@ impl From<&Vote> for VoteJson {
 impl From<VoteJson> for Vote {
     fn from(json: VoteJson) -> Self {
         Self {
-            leader_id: LeaderId {
-                term: json.term,
-                voted_for: json.node,
-            },
+            leader_id: LeaderId { term: json.term, voted_for: json.node },
             committed: json.leads,
         }
     }
@@ -203,12 +194,7 @@ impl From<&Entry> for EntryJson {
             EntryPayload::Normal(command) => PayloadJson::Command(command.clone()),
             EntryPayload::Membership(membership) => PayloadJson::Membership(membership.into()),
         };
-        Self {
-            version: Version,
-            term,
-            index,
-            payload,
-        }
+        Self { version: Version, term, index, payload }
     }
 }
 
@@ -231,10 +217,7 @@ impl From<&Membership> for MembershipJson {
     fn from(membership: &Membership) -> Self {
         Self {
             voters: membership.get_joint_config().clone(),
-            nodes: membership
-                .nodes()
-                .map(|(node, peer)| (*node, peer.clone()))
-                .collect(),
+            nodes: membership.nodes().map(|(node, peer)| (*node, peer.clone())).collect(),
         }
     }
 }

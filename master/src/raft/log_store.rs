@@ -47,10 +47,7 @@ impl LogStore {
             purged: contents.purged,
             log: contents.log,
         };
-        Self {
-            mirror: Arc::new(RwLock::new(mirror)),
-            storage,
-        }
+        Self { mirror: Arc::new(RwLock::new(mirror)), storage }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Mirror> {
@@ -73,11 +70,7 @@ impl Mirror {
         if is_empty(&range) {
             return Ok(Vec::new());
         }
-        let entries: Vec<Entry> = self
-            .log
-            .range(range)
-            .map(|(_, entry)| entry.clone())
-            .collect();
+        let entries: Vec<Entry> = self.log.range(range).map(|(_, entry)| entry.clone()).collect();
         let has_hole = entries.windows(2).any(
             |pair| matches!(pair, [a, b] if a.log_id.index.checked_add(1) != Some(b.log_id.index)),
         );
@@ -116,10 +109,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
         let mirror = self.read();
-        Ok(LogState {
-            last_purged_log_id: mirror.purged,
-            last_log_id: mirror.last(),
-        })
+        Ok(LogState { last_purged_log_id: mirror.purged, last_log_id: mirror.last() })
     }
 
     async fn get_log_reader(&mut self) -> Self::LogReader {
@@ -151,9 +141,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
-        let mirrored = entries
-            .iter()
-            .map(|entry| (entry.log_id.index, entry.clone()));
+        let mirrored = entries.iter().map(|entry| (entry.log_id.index, entry.clone()));
         self.write().log.extend(mirrored);
         self.storage.append(entries, callback).await
     }

@@ -79,12 +79,7 @@ impl Connection {
         A: DeserializeOwned,
     {
         let limit = option.soft_ttl();
-        let body = Addressed {
-            version: Version,
-            from: self.from,
-            to: self.to,
-            request,
-        };
+        let body = Addressed { version: Version, from: self.from, to: self.to, request };
         self.client
             .post(&self.address, path, &body, limit)
             .await
@@ -94,12 +89,7 @@ impl Connection {
     fn classify(&self, error: PeerError, action: RPCTypes, timeout: Duration) -> RpcError {
         match &error {
             PeerError::Unreachable { source, .. } if source.is_timeout() => {
-                RPCError::Timeout(Timeout {
-                    action,
-                    id: self.from,
-                    target: self.to,
-                    timeout,
-                })
+                RPCError::Timeout(Timeout { action, id: self.from, target: self.to, timeout })
             }
             PeerError::Unreachable { source, .. } if !source.is_connect() => {
                 RPCError::Network(NetworkError::new(&error))

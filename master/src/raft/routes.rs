@@ -52,10 +52,7 @@ pub(super) fn router(id: NodeId, core: Core) -> Router {
     let snapshot_route = Router::new()
         .route(rpc::SNAPSHOT, post(snapshot))
         .layer(DefaultBodyLimit::max(MAX_SNAPSHOT_BYTES));
-    small
-        .merge(append_route)
-        .merge(snapshot_route)
-        .with_state(Node { id, core })
+    small.merge(append_route).merge(snapshot_route).with_state(Node { id, core })
 }
 
 impl Node {

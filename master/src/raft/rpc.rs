@@ -105,15 +105,9 @@ pub(super) enum TransferAnswerJson {
     /// It stands for election.
     Accepted,
     /// It knows another leader.
-    VoteChanged {
-        expected: VoteJson,
-        actual: VoteJson,
-    },
+    VoteChanged { expected: VoteJson, actual: VoteJson },
     /// It lacks entries.
-    Behind {
-        expected: Option<LogIdJson>,
-        actual: Option<LogIdJson>,
-    },
+    Behind { expected: Option<LogIdJson>, actual: Option<LogIdJson> },
 }
 
 fn to_json(log_id: Option<&LogId>) -> Option<LogIdJson> {
@@ -134,11 +128,8 @@ impl From<&AppendEntriesRequest<TypeConfig>> for AppendJson {
 impl AppendJson {
     /// The request.
     pub(super) fn into_request(self) -> Result<AppendEntriesRequest<TypeConfig>, FormatError> {
-        let entries: Result<Vec<Entry>, FormatError> = self
-            .entries
-            .into_iter()
-            .map(EntryJson::into_entry)
-            .collect();
+        let entries: Result<Vec<Entry>, FormatError> =
+            self.entries.into_iter().map(EntryJson::into_entry).collect();
         Ok(AppendEntriesRequest {
             vote: self.vote.into(),
             prev_log_id: self.previous.map(LogId::from),
@@ -242,10 +233,9 @@ impl From<TransferLeaderResponse<TypeConfig>> for TransferAnswerJson {
     fn from(answer: TransferLeaderResponse<TypeConfig>) -> Self {
         match answer {
             Ok(()) => Self::Accepted,
-            Err(TransferLeaderError::VoteChanged { expected, actual }) => Self::VoteChanged {
-                expected: (&expected).into(),
-                actual: (&actual).into(),
-            },
+            Err(TransferLeaderError::VoteChanged { expected, actual }) => {
+                Self::VoteChanged { expected: (&expected).into(), actual: (&actual).into() }
+            }
             Err(TransferLeaderError::LogNotFlushed { expected, actual }) => Self::Behind {
                 expected: to_json(expected.as_ref()),
                 actual: to_json(actual.as_ref()),

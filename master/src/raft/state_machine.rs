@@ -45,10 +45,7 @@ impl Applied {
     pub(super) fn new(snapshot: Option<(SnapshotMeta, ClusterState)>) -> Self {
         let inner = snapshot.map_or_else(Inner::default, |(meta, state)| Inner::of(&meta, state));
         let (index, _) = watch::channel(inner.index());
-        Self {
-            inner: Arc::new(RwLock::new(inner)),
-            index,
-        }
+        Self { inner: Arc::new(RwLock::new(inner)), index }
     }
 
     /// Looks at the state.
@@ -78,21 +75,15 @@ impl Applied {
 
     fn snapshot(&self) -> (SnapshotMeta, ClusterState) {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-        let meta = SnapshotMeta {
-            last_log_id: inner.last,
-            last_membership: inner.membership.clone(),
-        };
+        let meta =
+            SnapshotMeta { last_log_id: inner.last, last_membership: inner.membership.clone() };
         (meta, inner.state.clone())
     }
 }
 
 impl Inner {
     fn of(meta: &SnapshotMeta, state: ClusterState) -> Self {
-        Self {
-            state,
-            last: meta.last_log_id,
-            membership: meta.last_membership.clone(),
-        }
+        Self { state, last: meta.last_log_id, membership: meta.last_membership.clone() }
     }
 
     fn index(&self) -> u64 {
@@ -130,11 +121,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotBuilder = SnapshotBuilder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        let inner = self
-            .applied
-            .inner
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let inner = self.applied.inner.read().unwrap_or_else(PoisonError::into_inner);
         Ok((inner.last, inner.membership.clone()))
     }
 
@@ -153,10 +140,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
-        SnapshotBuilder {
-            applied: self.applied.clone(),
-            storage: self.storage.clone(),
-        }
+        SnapshotBuilder { applied: self.applied.clone(), storage: self.storage.clone() }
     }
 
     async fn install_snapshot(
@@ -166,8 +150,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     ) -> Result<(), io::Error> {
         let stored = SnapshotJson::new(meta, snapshot.clone());
         self.storage.save_snapshot(stored).await?;
-        self.applied
-            .change(|inner| *inner = Inner::of(meta, snapshot));
+        self.applied.change(|inner| *inner = Inner::of(meta, snapshot));
         Ok(())
     }
 

@@ -68,9 +68,7 @@ impl FromStr for NodeId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let is_hex = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
         let value = u64::from_str_radix(text, 16).ok().filter(|_| is_hex);
-        value
-            .map(Self)
-            .ok_or_else(|| ParseNodeIdError(text.to_owned()))
+        value.map(Self).ok_or_else(|| ParseNodeIdError(text.to_owned()))
     }
 }
 
@@ -113,12 +111,6 @@ impl TryFrom<String> for Peer {
 #[cfg(test)]
 impl Default for Peer {
     fn default() -> Self {
-        Self {
-            address: ServerAddress {
-                host: "localhost".to_owned(),
-                port: 1,
-                cluster_port: 2,
-            },
-        }
+        Self { address: ServerAddress { host: "localhost".to_owned(), port: 1, cluster_port: 2 } }
     }
 }

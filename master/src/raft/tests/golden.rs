@@ -50,13 +50,7 @@ fn log_id(term: u64, index: u64) -> LogId {
 }
 
 fn vote() -> Vote {
-    Vote {
-        leader_id: LeaderId {
-            term: 7,
-            voted_for: NodeId::from(10),
-        },
-        committed: true,
-    }
+    Vote { leader_id: LeaderId { term: 7, voted_for: NodeId::from(10) }, committed: true }
 }
 
 const VOTE: &str = r#"{"version":1,"term":7,"node":"000000000000000a","leads":true}"#;
@@ -69,12 +63,7 @@ fn membership() -> Membership {
     let mut other = address(9334);
     other.cluster_port = 7;
     let nodes = BTreeMap::from([
-        (
-            NodeId::from(10),
-            Peer {
-                address: address(9333),
-            },
-        ),
+        (NodeId::from(10), Peer { address: address(9333) }),
         (NodeId::from(11), Peer { address: other }),
     ]);
     Membership::new(voters, nodes).unwrap()
@@ -107,16 +96,11 @@ fn each_command_is_written_and_read_as_it_ever_was() {
         golden_entry(EntryPayload::Normal(command), &text);
     };
     golden_command(
-        Command::FoundCluster {
-            cluster: ClusterId::from(255),
-        },
+        Command::FoundCluster { cluster: ClusterId::from(255) },
         r#"{"do":"found_cluster","cluster":"000000000000000000000000000000ff"}"#,
     );
     golden_command(
-        Command::GrantKeys {
-            count: 10_000,
-            at_least: 5,
-        },
+        Command::GrantKeys { count: 10_000, at_least: 5 },
         r#"{"do":"grant_keys","count":10000,"at_least":5}"#,
     );
     golden_command(
@@ -151,17 +135,11 @@ fn each_command_is_written_and_read_as_it_ever_was() {
 
 #[test]
 fn header_vote_and_position_are_written_and_read_as_they_ever_were() {
-    let header = HeaderJson {
-        version: Version,
-        node: NodeId::from(10),
-    };
+    let header = HeaderJson { version: Version, node: NodeId::from(10) };
     golden(&header, r#"{"version":1,"node":"000000000000000a"}"#);
     golden(&VoteJson::from(&vote()), VOTE);
     assert_eq!(Vote::from(VoteJson::from(&vote())), vote());
-    golden(
-        &PositionJson::from(Some(&log_id(3, 4))),
-        r#"{"version":1,"at":{"term":3,"index":4}}"#,
-    );
+    golden(&PositionJson::from(Some(&log_id(3, 4))), r#"{"version":1,"at":{"term":3,"index":4}}"#);
     golden(&PositionJson::from(None), r#"{"version":1,"at":null}"#);
 }
 
@@ -171,9 +149,7 @@ fn snapshot() -> (SnapshotMeta, ClusterState) {
         last_membership: StoredMembership::new(Some(log_id(1, 1)), membership()),
     };
     let mut state = ClusterState::default();
-    state.apply(&Command::FoundCluster {
-        cluster: ClusterId::from(255),
-    });
+    state.apply(&Command::FoundCluster { cluster: ClusterId::from(255) });
     state.apply(&Command::AdmitVolume {
         id: VolumeId::new(12).unwrap(),
         collection: Default::default(),
@@ -224,12 +200,8 @@ fn golden_request<T>(request: T, text: &str)
 where
     T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
 {
-    let addressed = Addressed {
-        version: Version,
-        from: NodeId::from(10),
-        to: NodeId::from(11),
-        request,
-    };
+    let addressed =
+        Addressed { version: Version, from: NodeId::from(10), to: NodeId::from(11), request };
     let text = format!(
         r#"{{"version":1,"from":"000000000000000a","to":"000000000000000b","request":{text}}}"#
     );
@@ -282,20 +254,15 @@ fn votes_are_asked_for_and_given_as_they_ever_were() {
 
     let answer = VoteResponse::<TypeConfig>::new(vote(), None, true);
     let json = VoteAnswerJson::from(answer.clone());
-    golden(
-        &json,
-        &format!(r#"{{"vote":{VOTE},"granted":true,"last":null}}"#),
-    );
+    golden(&json, &format!(r#"{{"vote":{VOTE},"granted":true,"last":null}}"#));
     assert_eq!(VoteResponse::from(json), answer);
 }
 
 #[test]
 fn a_snapshot_is_sent_and_answered_as_it_ever_was() {
     let (meta, state) = snapshot();
-    let request = SnapshotRequestJson {
-        vote: (&vote()).into(),
-        snapshot: SnapshotJson::new(&meta, state),
-    };
+    let request =
+        SnapshotRequestJson { vote: (&vote()).into(), snapshot: SnapshotJson::new(&meta, state) };
     let text = format!(r#"{{"vote":{VOTE},"snapshot":{}}}"#, snapshot_text());
     golden_request(request, &text);
 
@@ -320,17 +287,11 @@ fn a_change_of_leader_is_asked_for_and_answered_as_it_ever_was() {
     };
     answer(Ok(()), r#""accepted""#);
     answer(
-        Err(TransferLeaderError::VoteChanged {
-            expected: vote(),
-            actual: vote(),
-        }),
+        Err(TransferLeaderError::VoteChanged { expected: vote(), actual: vote() }),
         &format!(r#"{{"vote_changed":{{"expected":{VOTE},"actual":{VOTE}}}}}"#),
     );
     answer(
-        Err(TransferLeaderError::LogNotFlushed {
-            expected: Some(log_id(3, 4)),
-            actual: None,
-        }),
+        Err(TransferLeaderError::LogNotFlushed { expected: Some(log_id(3, 4)), actual: None }),
         r#"{"behind":{"expected":{"term":3,"index":4},"actual":null}}"#,
     );
 }

@@ -15,19 +15,11 @@ use super::{Raft, RaftConfig, RaftStartError};
 use crate::cluster_state::{Command, Outcome};
 
 fn address(port: u16) -> ServerAddress {
-    ServerAddress {
-        host: "127.0.0.1".to_owned(),
-        port,
-        cluster_port: port.saturating_add(10_000),
-    }
+    ServerAddress { host: "127.0.0.1".to_owned(), port, cluster_port: port.saturating_add(10_000) }
 }
 
 fn config(dir: &Path) -> RaftConfig {
-    RaftConfig {
-        dir: dir.to_owned(),
-        address: address(9333),
-        peers: Vec::new(),
-    }
+    RaftConfig { dir: dir.to_owned(), address: address(9333), peers: Vec::new() }
 }
 
 fn grant(count: u64) -> Command {

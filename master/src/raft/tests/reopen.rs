@@ -94,9 +94,7 @@ async fn perform(
         Operation::Truncate(part) => {
             let last = model.pick(*part).or(model.purged);
             store.truncate_after(last).await.unwrap();
-            model
-                .log
-                .retain(|index, _| last.is_some_and(|last| *index <= last.index));
+            model.log.retain(|index, _| last.is_some_and(|last| *index <= last.index));
         }
         Operation::Purge(part) => {
             let Some(upto) = model.pick(*part) else {
@@ -108,23 +106,14 @@ async fn perform(
         }
         Operation::Vote(committed) => {
             model.term += 1;
-            let leader_id = LeaderId {
-                term: model.term,
-                voted_for: NodeId::from(model.term * 31),
-            };
-            let vote = Vote {
-                leader_id,
-                committed: *committed,
-            };
+            let leader_id = LeaderId { term: model.term, voted_for: NodeId::from(model.term * 31) };
+            let vote = Vote { leader_id, committed: *committed };
             store.save_vote(&vote).await.unwrap();
             model.vote = Some(vote);
         }
         Operation::Committed => store.save_committed(model.last()).await.unwrap(),
         Operation::Snapshot => {
-            let meta = SnapshotMeta {
-                last_log_id: model.last(),
-                ..SnapshotMeta::default()
-            };
+            let meta = SnapshotMeta { last_log_id: model.last(), ..SnapshotMeta::default() };
             let snapshot = SnapshotJson::new(&meta, Default::default());
             storage.save_snapshot(snapshot).await.unwrap();
             // An older one does not take the place of a newer one.
