@@ -1,2 +1,89 @@
-//! The program.
-fn main() {}
+//! The program: reads flags, environment and configuration file, runs what they ask for, and
+//! turns the outcome into an exit code: 0, 1 for a failure, 2 for wrong usage.
+//!
+//! It decides nothing about storage: roles live in the master and volume crates, commands in the
+//! client crate.
+
+mod cli;
+mod config_file;
+mod exit;
+mod resources;
+mod role;
+mod seaweedfs_flags;
+
+use std::process::ExitCode;
+
+use cli::{Cli, Command};
+use dulse_client::{
+    Client,
+    command::{self, Outcome},
+};
+use dulse_shared::net::telemetry;
+use exit::{Exit, one_line};
+
+fn main() -> ExitCode {
+    match Cli::read(std::env::args_os()).and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => exit.report(),
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Exit> {
+    telemetry::init(cli.log_format.into());
+    match cli.command {
+        Command::Server(args) => role::run_server(args),
+        Command::Master(args) => role::run_master(args),
+        Command::Volume(args) => role::run_volume(args),
+        client_command => run_client(client_command),
+    }
+}
+
+/// A client command needs no second thread; Ctrl-C drops it where it stands, which removes what
+/// it had not finished.
+fn run_client(command: Command) -> Result<(), Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Exit::Failed(format!("cannot start the runtime: {error}")))?;
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = dispatch(command) => outcome,
+            _ = tokio::signal::ctrl_c() => Err(Exit::Interrupted),
+        }
+    });
+    // A read of a terminal may hang in a thread of its own; nobody waits for it.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn dispatch(command: Command) -> Result<(), Exit> {
+    let failed = |error| Exit::Failed(one_line(&error));
+    let outcome = match command {
+        Command::Put(args) => {
+            let (client, request) = (connect(&args.master)?, args.request()?);
+            command::put(&client, &request).await
+        }
+        Command::Get(args) => {
+            command::get(&connect(&args.master)?, &args.request()).await.map_err(failed)?
+        }
+        Command::Delete(args) => {
+            command::delete(&connect(&args.master)?, &args.fids, args.output.json).await
+        }
+        Command::Lookup(args) => {
+            let client = connect(&args.master)?;
+            command::lookup(&client, &args.subject, args.output.json).await.map_err(failed)?
+        }
+        Command::Status(args) => {
+            command::status(&connect(&args.master)?, args.output.json).await.map_err(failed)?
+        }
+        Command::Server(_) | Command::Master(_) | Command::Volume(_) => Outcome::Done,
+    };
+    match outcome {
+        Outcome::Done => Ok(()),
+        Outcome::Partial => Err(Exit::Told),
+    }
+}
+
+fn connect(masters: &cli::Masters) -> Result<Client, Exit> {
+    Client::new(&masters.master).map_err(|error| Exit::Usage(one_line(&error)))
+}

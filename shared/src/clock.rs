@@ -95,9 +95,7 @@ impl BootTime {
 fn nanoseconds(time: Timespec) -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
-    seconds
-        .saturating_mul(1_000_000_000)
-        .saturating_add(nanoseconds)
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
 }
 
 #[cfg(test)]
@@ -110,10 +108,7 @@ mod tests {
         let start = clock.boot();
         assert_eq!(clock.wall_secs(), 5);
         clock.advance(Duration::from_secs(2));
-        assert_eq!(
-            (clock.wall_secs(), clock.since(start)),
-            (7, Duration::from_secs(2))
-        );
+        assert_eq!((clock.wall_secs(), clock.since(start)), (7, Duration::from_secs(2)));
     }
 
     #[test]

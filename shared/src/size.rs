@@ -19,17 +19,14 @@ impl FromStr for ByteSize {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || ParseByteSizeError(text.to_owned());
-        let digits_end = text
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len());
+        let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (digits, unit) = text.split_at(digits_end);
         let unit = unit.trim().to_ascii_uppercase().replace("IB", "B");
         let power = match unit.as_str() {
             "" | "B" => 0,
-            short if short.len() == 1 => UNITS
-                .iter()
-                .position(|u| u.starts_with(short))
-                .ok_or_else(error)?,
+            short if short.len() == 1 => {
+                UNITS.iter().position(|u| u.starts_with(short)).ok_or_else(error)?
+            }
             long => UNITS.iter().position(|u| *u == long).ok_or_else(error)?,
         };
         let number: u64 = digits.parse().map_err(|_| error())?;
@@ -41,9 +38,7 @@ impl FromStr for ByteSize {
 impl fmt::Display for ByteSize {
     /// Exact below 1 KB and where a unit divides evenly, else one decimal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let power = (1..UNITS.len())
-            .take_while(|power| self.0 >> (10 * power) > 0)
-            .last();
+        let power = (1..UNITS.len()).take_while(|power| self.0 >> (10 * power) > 0).last();
         let power = power.unwrap_or(0);
         let unit = 1_u64 << (10 * power);
         let name = UNITS[power];

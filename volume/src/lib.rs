@@ -1,1 +1,25 @@
 //! The volume server: keeps needles in append-only volume files and answers for them.
+//!
+//! - [`format`]: the files as bytes, pure.
+//! - [`disk`]: the only place that touches files.
+//! - [`engine`]: one volume: recovery, appends, lookups.
+//! - [`writer`], [`reader`]: a volume from the runtime's side.
+//! - [`http`]: the public port.
+
+pub mod admin;
+pub mod config;
+pub mod disk;
+pub mod engine;
+pub mod format;
+pub mod heartbeat;
+pub mod http;
+pub mod large_needle;
+pub mod reader;
+pub mod server;
+pub mod store;
+pub mod writer;
+
+pub use config::{
+    DirConfig, MinFreeSpace, VolumeServerConfig, VolumeSizeLimitError, check_volume_size_limit,
+};
+pub use server::{VolumeServer, VolumeStartError};

@@ -53,14 +53,8 @@ impl FromStr for Collection {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let is_valid = text.len() <= Self::MAX_LEN
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-        if is_valid {
-            Ok(Self(Arc::from(text)))
-        } else {
-            Err(ParseCollectionError(text.into()))
-        }
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        if is_valid { Ok(Self(Arc::from(text))) } else { Err(ParseCollectionError(text.into())) }
     }
 }
 

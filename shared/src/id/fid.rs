@@ -43,11 +43,7 @@ impl Fid {
             .map_err(|_| ParseFidError::Length(digits.len()))?;
         let key = base.checked_add(delta).ok_or(ParseFidError::KeyOverflow)?;
         let key = NeedleKey::new(key).ok_or(ParseFidError::KeyZero)?;
-        Ok(Self {
-            volume,
-            key,
-            cookie: Cookie(cookie),
-        })
+        Ok(Self { volume, key, cookie: Cookie(cookie) })
     }
 }
 
@@ -62,9 +58,7 @@ fn parse_delta(text: &str) -> Result<u64, ParseFidError> {
 fn parse_hex(digits: &str) -> Result<u128, ParseFidError> {
     let mut value: u128 = 0;
     for character in digits.chars() {
-        let digit = character
-            .to_digit(16)
-            .ok_or(ParseFidError::Digit(character))?;
+        let digit = character.to_digit(16).ok_or(ParseFidError::Digit(character))?;
         value = (value << 4) | u128::from(digit);
     }
     Ok(value)
@@ -132,10 +126,7 @@ mod tests {
     fn a_fid_prints_the_key_without_leading_zero_bytes() {
         assert_eq!(fid(3, 1, 0xf83e_45ff).to_string(), "3,01f83e45ff");
         assert_eq!(fid(3, 0x100, 1).to_string(), "3,010000000001");
-        assert_eq!(
-            fid(1, u64::MAX, 0).to_string(),
-            "1,ffffffffffffffff00000000"
-        );
+        assert_eq!(fid(1, u64::MAX, 0).to_string(), "1,ffffffffffffffff00000000");
     }
 
     #[test]
@@ -162,10 +153,7 @@ mod tests {
             ("3,01f83e45ff_x", E::Delta("x".into())),
             ("3,ffffffffffffffff00000000_1", E::KeyOverflow),
             ("0,01f83e45ff", E::Volume(ParseVolumeIdError("0".into()))),
-            (
-                "4294967296,01f83e45ff",
-                E::Volume(ParseVolumeIdError("4294967296".into())),
-            ),
+            ("4294967296,01f83e45ff", E::Volume(ParseVolumeIdError("4294967296".into()))),
         ] {
             assert_eq!(text.parse::<Fid>(), Err(error), "{text}");
         }

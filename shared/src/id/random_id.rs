@@ -89,10 +89,6 @@ mod tests {
         let id = ServerId::random();
         assert_eq!(id.to_string().parse(), Ok(id));
         assert!("12".parse::<ServerId>().is_err());
-        assert!(
-            "+0000000000000000000000000000001"
-                .parse::<ServerId>()
-                .is_err()
-        );
+        assert!("+0000000000000000000000000000001".parse::<ServerId>().is_err());
     }
 }

@@ -44,10 +44,7 @@ const UNITS: [(TtlUnit, u64, char); 6] = [
 
 impl Ttl {
     /// Lives for ever.
-    pub const NONE: Self = Self {
-        count: 0,
-        unit: TtlUnit::None,
-    };
+    pub const NONE: Self = Self { count: 0, unit: TtlUnit::None };
 
     /// From the two bytes on disk, count first; `None` for an unknown unit.
     pub fn from_bytes([count, unit]: [u8; 2]) -> Option<Self> {
@@ -138,9 +135,7 @@ impl Ttl {
         }
         UNITS.into_iter().find_map(|(unit, unit_minutes, _)| {
             let count = u8::try_from(minutes / unit_minutes).ok()?;
-            minutes
-                .is_multiple_of(unit_minutes)
-                .then_some(Self { count, unit })
+            minutes.is_multiple_of(unit_minutes).then_some(Self { count, unit })
         })
     }
 }
@@ -188,11 +183,7 @@ mod tests {
         assert_eq!(ttl.as_bytes(), [3, 3]);
         assert_eq!(Ttl::from_bytes([3, 3]), Some(ttl));
         assert_eq!(Ttl::from_bytes([0, 9]), Some(Ttl::NONE));
-        assert_eq!(
-            Ttl::from_bytes([1, 9]),
-            None,
-            "an unknown unit is an error, not for ever"
-        );
+        assert_eq!(Ttl::from_bytes([1, 9]), None, "an unknown unit is an error, not for ever");
         assert_eq!(ttl.duration(), Some(Duration::from_secs(3 * 24 * 3600)));
     }
 }

@@ -32,11 +32,7 @@ impl ServerAddress {
 /// The cluster port that goes with a public one; `None` past 65535. Port 0 stays 0: both are
 /// then picked by the system.
 pub fn default_cluster_port(port: u16) -> Option<u16> {
-    if port == 0 {
-        Some(0)
-    } else {
-        port.checked_add(CLUSTER_PORT_OFFSET)
-    }
+    if port == 0 { Some(0) } else { port.checked_add(CLUSTER_PORT_OFFSET) }
 }
 
 impl fmt::Display for ServerAddress {
@@ -82,18 +78,12 @@ impl FromStr for ServerAddress {
             None => default_cluster_port(port)
                 .ok_or_else(|| ParseServerAddressError::ClusterPort(text.to_owned()))?,
         };
-        Ok(Self {
-            host: host.to_owned(),
-            port,
-            cluster_port,
-        })
+        Ok(Self { host: host.to_owned(), port, cluster_port })
     }
 }
 
 fn parse_port(text: &str) -> Option<u16> {
-    text.parse()
-        .ok()
-        .filter(|port| *port != 0 && text.bytes().all(|b| b.is_ascii_digit()))
+    text.parse().ok().filter(|port| *port != 0 && text.bytes().all(|b| b.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -103,10 +93,7 @@ mod tests {
     #[test]
     fn the_cluster_port_is_found_or_given() {
         let address: ServerAddress = "a:9333".parse().unwrap();
-        assert_eq!(
-            (address.public(), address.cluster()),
-            ("a:9333".into(), "a:19333".into())
-        );
+        assert_eq!((address.public(), address.cluster()), ("a:9333".into(), "a:19333".into()));
         let address: ServerAddress = "[::1]:60000.7".parse().unwrap();
         assert_eq!(address.cluster(), "[::1]:7");
         assert_eq!(address.to_string(), "[::1]:60000.7");

@@ -18,15 +18,12 @@ pub struct Metrics {
 }
 
 /// Upper bounds, in seconds, of the buckets of every latency histogram.
-pub const LATENCY_BUCKETS: [f64; 12] = [
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0,
-];
+pub const LATENCY_BUCKETS: [f64; 12] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0];
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self {
-            registry: Arc::new(Mutex::new(Registry::with_prefix("dulse"))),
-        }
+        Self { registry: Arc::new(Mutex::new(Registry::with_prefix("dulse"))) }
     }
 }
 
@@ -80,25 +77,16 @@ impl RequestMetrics {
             );
         });
         let usual = USUAL_VERBS.map(|verb| {
-            USUAL_STATUSES.map(|status| {
-                family
-                    .get_or_create(&labels(listener, &verb, status))
-                    .clone()
-            })
+            USUAL_STATUSES
+                .map(|status| family.get_or_create(&labels(listener, &verb, status)).clone())
         });
-        Self {
-            listener,
-            family,
-            usual: Arc::new(usual),
-        }
+        Self { listener, family, usual: Arc::new(usual) }
     }
 
     /// Counts one request.
     pub fn observe(&self, verb: &Method, status: StatusCode, seconds: f64) {
         let verb_index = USUAL_VERBS.iter().position(|usual| usual == verb);
-        let status_index = USUAL_STATUSES
-            .iter()
-            .position(|usual| *usual == status.as_u16());
+        let status_index = USUAL_STATUSES.iter().position(|usual| *usual == status.as_u16());
         if let (Some(verb), Some(status)) = (verb_index, status_index) {
             self.usual[verb][status].observe(seconds);
             return;
@@ -110,16 +98,9 @@ impl RequestMetrics {
 
 fn labels(listener: &'static str, verb: &Method, status: u16) -> RequestLabels {
     // A verb is the caller's text: only known ones become labels, so that their number is bounded.
-    let known = [Method::DELETE, Method::OPTIONS]
-        .iter()
-        .chain(&USUAL_VERBS)
-        .any(|k| k == verb);
+    let known = [Method::DELETE, Method::OPTIONS].iter().chain(&USUAL_VERBS).any(|k| k == verb);
     let verb = if known { verb.as_str() } else { "other" };
-    [
-        ("listener", listener.to_owned()),
-        ("verb", verb.to_owned()),
-        ("code", status.to_string()),
-    ]
+    [("listener", listener.to_owned()), ("verb", verb.to_owned()), ("code", status.to_string())]
 }
 
 #[cfg(test)]
@@ -131,11 +112,7 @@ mod tests {
         let metrics = Metrics::default();
         let requests = RequestMetrics::register(&metrics, "volume");
         requests.observe(&Method::GET, StatusCode::OK, 0.001);
-        requests.observe(
-            &Method::from_bytes(b"WEIRD").unwrap(),
-            StatusCode::BAD_REQUEST,
-            0.1,
-        );
+        requests.observe(&Method::from_bytes(b"WEIRD").unwrap(), StatusCode::BAD_REQUEST, 0.1);
         let text = metrics.encode();
         let counted = |verb: &str, code: &str| {
             format!(

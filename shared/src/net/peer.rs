@@ -98,10 +98,7 @@ async fn read_answer<A: DeserializeOwned>(
     url: String,
     request: reqwest::RequestBuilder,
 ) -> Result<A, PeerError> {
-    let unreachable = |source| PeerError::Unreachable {
-        url: url.clone(),
-        source,
-    };
+    let unreachable = |source| PeerError::Unreachable { url: url.clone(), source };
     let mut response = request.send().await.map_err(unreachable)?;
     let status = response.status();
     let mut body = Vec::new();
@@ -115,25 +112,17 @@ async fn read_answer<A: DeserializeOwned>(
     if !status.is_success() {
         return Err(refusal(url, status.as_u16(), &body));
     }
-    serde_json::from_slice(&body).map_err(|error| PeerError::Unreadable {
-        url,
-        reason: error.to_string(),
-    })
+    serde_json::from_slice(&body)
+        .map_err(|error| PeerError::Unreadable { url, reason: error.to_string() })
 }
 
 fn refusal(url: String, status: u16, body: &[u8]) -> PeerError {
     match serde_json::from_slice::<ProblemBody>(body) {
-        Ok(problem) => PeerError::Refused {
-            url,
-            status,
-            code: Some(problem.code),
-            message: problem.error,
-        },
-        Err(_) => PeerError::Refused {
-            url,
-            status,
-            code: None,
-            message: "no reason given".to_owned(),
-        },
+        Ok(problem) => {
+            PeerError::Refused { url, status, code: Some(problem.code), message: problem.error }
+        }
+        Err(_) => {
+            PeerError::Refused { url, status, code: None, message: "no reason given".to_owned() }
+        }
     }
 }

@@ -75,20 +75,10 @@ pub enum BindError {
 pub async fn bind(host: &str, port: u16, flag: &'static str) -> Result<TcpListener, BindError> {
     let bare_host = host.trim_start_matches('[').trim_end_matches(']');
     let address = format!("{host}:{port}");
-    TcpListener::bind((bare_host, port))
-        .await
-        .map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => BindError::Taken {
-                port,
-                address,
-                flag,
-            },
-            _ => BindError::Other {
-                address,
-                flag,
-                source,
-            },
-        })
+    TcpListener::bind((bare_host, port)).await.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::Taken { port, address, flag },
+        _ => BindError::Other { address, flag, source },
+    })
 }
 
 /// The id of a request, in its log lines, its error body and its `X-Request-Id`.
@@ -117,16 +107,9 @@ pub fn spawn_server(
     clock: Clock,
     tasks: &Tasks,
 ) {
-    let shared = Arc::new(Shared {
-        router,
-        metrics,
-        clock,
-    });
+    let shared = Arc::new(Shared { router, metrics, clock });
     let inner = tasks.clone();
-    tasks.spawn(
-        name,
-        async move { accept_loop(listener, shared, inner).await },
-    );
+    tasks.spawn(name, async move { accept_loop(listener, shared, inner).await });
 }
 
 async fn accept_loop(listener: TcpListener, shared: Arc<Shared>, tasks: Tasks) {
@@ -154,11 +137,7 @@ async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = permits
-        .clone()
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
+    let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     stream.set_nodelay(true)?;
     Ok((stream, permit))
@@ -201,20 +180,13 @@ async fn answer(
     let verb = request.method().clone();
     let mut request: Request = request.map(Body::new);
     if let Some(peer) = peer {
-        request
-            .extensions_mut()
-            .insert(axum::extract::ConnectInfo(peer));
+        request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
     }
-    let handled = AssertUnwindSafe(shared.router.clone().oneshot(request))
-        .catch_unwind()
-        .await;
+    let handled = AssertUnwindSafe(shared.router.clone().oneshot(request)).catch_unwind().await;
     let response = match handled {
         Ok(Ok(response)) => response,
-        Err(_) => Problem::new(
-            Code::Internal,
-            "the server made a mistake; its log says where",
-        )
-        .into_response(),
+        Err(_) => Problem::new(Code::Internal, "the server made a mistake; its log says where")
+            .into_response(),
     };
     let response = finish(response, id, &verb);
     let seconds = shared.clock.since(start).as_secs_f64();
@@ -235,6 +207,8 @@ fn finish(mut response: Response, id: RequestId, verb: &Method) -> Response {
         };
         // The body has only strings: it always serializes.
         *response.body_mut() = Body::from(serde_json::to_vec(&body).unwrap_or_default());
+        // The router has measured the empty body that came before.
+        response.headers_mut().remove(header::CONTENT_LENGTH);
     }
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
@@ -257,14 +231,32 @@ impl IntoResponse for Problem {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         response.extensions_mut().insert(self);
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_problem_is_rendered_at_its_own_length() {
+        let problem = || async { Problem::new(Code::NotFound, "no such needle") };
+        let router = Router::new().route("/", get(problem));
+        let request = Request::builder().body(Body::empty());
+        let response = router.oneshot(request.unwrap()).await.unwrap();
+        assert_eq!(response.headers()[header::CONTENT_LENGTH], "0");
+        let response = finish(response, RequestId(1), &Method::GET);
+        assert_eq!(response.headers().get(header::CONTENT_LENGTH), None);
+        let body = axum::body::to_bytes(response.into_body(), 1 << 10).await;
+        let body: ProblemBody = serde_json::from_slice(&body.unwrap()).unwrap();
+        assert_eq!(body.error, "no such needle");
     }
 }

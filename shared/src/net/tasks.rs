@@ -75,9 +75,7 @@ impl Tasks {
     /// Waits for all tasks to end; `false` if some did not within `limit`.
     pub async fn drain(&self, limit: Duration) -> bool {
         self.tracker.close();
-        tokio::time::timeout(limit, self.tracker.wait())
-            .await
-            .is_ok()
+        tokio::time::timeout(limit, self.tracker.wait()).await.is_ok()
     }
 }
 

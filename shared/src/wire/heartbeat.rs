@@ -111,6 +111,8 @@ pub enum LocalState {
     LowSpace,
     /// A part of its file does not verify: reads only.
     Damaged,
+    /// Its format is older than the one that is written: reads only.
+    OldFormat,
     /// A write or a sync failed: reads only, until the server is started again.
     Failed,
 }

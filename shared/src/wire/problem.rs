@@ -16,10 +16,7 @@ pub struct Problem {
 impl Problem {
     /// A problem of this kind.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-        }
+        Self { code, message: message.into() }
     }
 }
 

@@ -18,11 +18,7 @@ pub struct UploadResponse {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub mime: String,
     /// Base64 MD5 of the bytes, if the client sent it.
-    #[serde(
-        default,
-        rename = "contentMd5",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(default, rename = "contentMd5", skip_serializing_if = "String::is_empty")]
     pub content_md5: String,
 }
 

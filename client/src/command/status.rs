@@ -1,0 +1,156 @@
+//! `dulse status`: the cluster as tables.
+
+use std::fmt::Write;
+
+use dulse_shared::size::ByteSize;
+
+use super::{Outcome, say};
+use crate::{
+    client::Client,
+    cluster_status::{ClusterStatus, ServerStatus, VolumeState, VolumeStatus},
+    error::ClientError,
+};
+
+/// Prints leader, servers and volumes.
+pub async fn status(client: &Client, json: bool) -> Result<Outcome, ClientError> {
+    let status = client.status().await?;
+    if json {
+        say::json(&status)?;
+    } else {
+        say::data(render(&status).trim_end())?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn render(status: &ClusterStatus) -> String {
+    let mut text = summary(status);
+    let servers = status.servers.iter().map(server_row).collect();
+    add_table(&mut text, ["SERVER", "DATA CENTER", "RACK", "VOLUMES", "FREE", "STATE"], servers);
+    let volumes = status.servers.iter().flat_map(volume_rows).collect();
+    add_table(&mut text, ["VOLUME", "COLLECTION", "SIZE", "NEEDLES", "SERVER", "STATE"], volumes);
+    text
+}
+
+fn summary(status: &ClusterStatus) -> String {
+    let leader = if status.leader.is_empty() {
+        "none: no master leads; writes wait until one does"
+    } else {
+        &status.leader
+    };
+    let mut text = format!("leader    {leader}\n");
+    let counts = status.volumes_by_state();
+    let counts: Vec<String> =
+        counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    // Writing into a String cannot fail.
+    let _ = writeln!(text, "volumes   {}", counts.join(", "));
+    let _ = writeln!(text, "room      {} more volumes", status.free_slots);
+    text
+}
+
+fn server_row(server: &ServerStatus) -> [String; 6] {
+    let free = server.disks.iter().map(|disk| disk.free_bytes).sum();
+    let state = server.unreachable.as_deref().unwrap_or("up");
+    [
+        server.url.clone(),
+        server.data_center.clone(),
+        server.rack.clone(),
+        server.volumes.len().to_string(),
+        ByteSize(free).to_string(),
+        state.to_owned(),
+    ]
+}
+
+fn volume_rows(server: &ServerStatus) -> impl Iterator<Item = [String; 6]> {
+    server.volumes.iter().map(|volume| {
+        [
+            volume.id.to_string(),
+            volume.collection.clone(),
+            ByteSize(volume.size_bytes).to_string(),
+            volume.needles.to_string(),
+            server.url.clone(),
+            state_in_words(volume),
+        ]
+    })
+}
+
+fn state_in_words(volume: &VolumeStatus) -> String {
+    match (volume.state, volume.reason.as_str()) {
+        (VolumeState::ReadOnly | VolumeState::Closed, reason) if !reason.is_empty() => {
+            format!("{}: {reason}", volume.state.as_word())
+        }
+        (state, _) => state.as_word().to_owned(),
+    }
+}
+
+/// Columns as wide as their widest cell; nothing for a table without rows.
+fn add_table(text: &mut String, head: [&str; 6], rows: Vec<[String; 6]>) {
+    if rows.is_empty() {
+        return;
+    }
+    let head = head.map(str::to_owned);
+    let rows: Vec<&[String; 6]> = std::iter::once(&head).chain(&rows).collect();
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    text.push('\n');
+    for row in rows {
+        let cells = row.iter().zip(&widths);
+        let line: Vec<String> = cells.map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let _ = writeln!(text, "{}", line.join("  ").trim_end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster_status::DiskStatus;
+
+    fn volume(id: u32, state: VolumeState) -> VolumeStatus {
+        VolumeStatus {
+            id,
+            collection: String::new(),
+            size_bytes: 2048,
+            garbage_bytes: 0,
+            needles: 3,
+            state,
+            reason: String::new(),
+        }
+    }
+
+    #[test]
+    fn the_tables_line_up_and_count_volumes_once() {
+        let server = |url: &str| ServerStatus {
+            url: url.to_owned(),
+            data_center: "dc".to_owned(),
+            rack: "r".to_owned(),
+            unreachable: None,
+            disks: vec![DiskStatus {
+                dir: "/d".to_owned(),
+                total_bytes: 10 << 30,
+                free_bytes: 5 << 30,
+            }],
+            volumes: vec![volume(1, VolumeState::Writable), volume(2, VolumeState::Full)],
+        };
+        let status = ClusterStatus {
+            leader: "a:9333".to_owned(),
+            peers: Vec::new(),
+            free_slots: 6,
+            servers: vec![server("a:8080"), server("b:8080")],
+        };
+        let text = render(&status);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[..3],
+            [
+                "leader    a:9333",
+                "volumes   1 full, 0 read-only, 1 writable",
+                "room      6 more volumes",
+            ]
+        );
+        assert_eq!(lines[4], "SERVER  DATA CENTER  RACK  VOLUMES  FREE  STATE");
+        assert_eq!(lines[5], "a:8080  dc           r     2        5GB   up");
+        assert!(lines.contains(&"2                   2KB   3        b:8080  full"), "{text}");
+    }
+}

@@ -1,0 +1,29 @@
+-- Fids of the file that FIDS names are read in random order, each thread with its own sequence.
+
+local threads = 0
+
+function setup(thread)
+  threads = threads + 1
+  thread:set("number", threads)
+end
+
+function init(args)
+  math.randomseed(number * 7919)
+  paths = {}
+  for fid in io.lines(os.getenv("FIDS")) do
+    paths[#paths + 1] = "/" .. fid
+  end
+end
+
+function request()
+  return wrk.format("GET", paths[math.random(#paths)])
+end
+
+function done(summary, latency, requests)
+  local errors = summary.errors
+  io.open(os.getenv("REPORT"), "w"):write(string.format(
+    '{"requests":%d,"seconds":%f,"bytes":%d,"p50_ms":%f,"p99_ms":%f,"errors":%d,"bad_status":%d}\n',
+    summary.requests, summary.duration / 1e6, summary.bytes,
+    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
+    errors.connect + errors.read + errors.write + errors.timeout, errors.status))
+end

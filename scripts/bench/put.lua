@@ -1,0 +1,50 @@
+-- Each fid of the file that FIDS names is put once, by one thread. The body is BODY's bytes.
+-- A thread that has used up its fids stops and says so: no fid is ever put twice.
+
+local threads = {}
+
+function setup(thread)
+  thread:set("number", #threads)
+  table.insert(threads, thread)
+end
+
+function init(args)
+  local count = tonumber(os.getenv("THREADS"))
+  local body = io.open(os.getenv("BODY"), "rb"):read("*a")
+  wrk.method, wrk.body = "PUT", body
+  wrk.headers["Content-Type"] = "application/octet-stream"
+  paths, next_path, exhausted = {}, 1, 0
+  local line = 0
+  for fid in io.lines(os.getenv("FIDS")) do
+    if line % count == number then
+      paths[#paths + 1] = "/" .. fid
+    end
+    line = line + 1
+  end
+end
+
+function request()
+  local path = paths[next_path]
+  if path == nil then
+    exhausted = 1
+    wrk.thread:stop()
+    return wrk.format("GET", "/healthz")
+  end
+  next_path = next_path + 1
+  return wrk.format(nil, path)
+end
+
+function done(summary, latency, requests)
+  local used, exhausted = {}, 0
+  for number, thread in ipairs(threads) do
+    used[number] = thread:get("next_path") - 1
+    exhausted = exhausted + thread:get("exhausted")
+  end
+  local errors = summary.errors
+  io.open(os.getenv("REPORT"), "w"):write(string.format(
+    '{"requests":%d,"seconds":%f,"bytes":%d,"p50_ms":%f,"p99_ms":%f,"errors":%d,"bad_status":%d,"exhausted":%d,"used":[%s]}\n',
+    summary.requests, summary.duration / 1e6, summary.bytes,
+    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
+    errors.connect + errors.read + errors.write + errors.timeout, errors.status,
+    exhausted, table.concat(used, ",")))
+end

@@ -1,0 +1,403 @@
+//! The command line: every flag of every command, its environment variable and its default.
+//!
+//! A setting comes from its flag, else from `DULSE_…`, else from the file given with `--config`,
+//! else from its default; [`Cli::read`] is where the four meet. What a setting means is decided
+//! where the typed configurations are made.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{
+    Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+    error::{ContextKind, ContextValue},
+};
+use dulse_client::{AssignOptions, command};
+use dulse_shared::{
+    id::{Collection, Fid, ReplicaPlacement, Ttl},
+    net::{address::ServerAddress, telemetry},
+    size::ByteSize,
+    wire::DiskType,
+};
+
+use crate::{
+    config_file::{self, ConfigFile},
+    exit::Exit,
+    seaweedfs_flags,
+};
+
+/// A volume-based distributed object store.
+#[derive(Debug, Parser)]
+#[command(
+    name = "dulse",
+    version,
+    before_help = "Examples:\n  \
+        dulse server                            a whole store on this machine\n  \
+        dulse put README.md                     store a file, print its fid\n  \
+        dulse get 3,01637037d6 -o README.md     fetch it\n  \
+        dulse status                            what is running",
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    /// Read settings from this TOML file; its keys are the flags' names.
+    #[arg(long, global = true, value_name = "FILE", env = "DULSE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// How log lines on stderr look.
+    #[arg(long, global = true, env = "DULSE_LOG_FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+impl From<LogFormat> for telemetry::LogFormat {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Server(ServerArgs),
+    Master(MasterArgs),
+    Volume(VolumeArgs),
+    Put(PutArgs),
+    Get(GetArgs),
+    Delete(DeleteArgs),
+    Lookup(LookupArgs),
+    Status(StatusArgs),
+}
+
+/// Run a master and a volume server in one process.
+#[derive(Debug, Args)]
+#[command(before_help = "Examples:\n  \
+    dulse server\n  \
+    dulse server --dir /srv/dulse --master-port 9333 --volume-port 8080")]
+pub(crate) struct ServerArgs {
+    /// Where the data is kept [default: dulse in $XDG_DATA_HOME or ~/.local/share].
+    #[arg(long, env = "DULSE_DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// The master's port; 0 picks one.
+    #[arg(long, value_name = "PORT", env = "DULSE_MASTER_PORT", default_value_t = 9333)]
+    pub(crate) master_port: u16,
+    /// The master's port for other servers [default: the port + 10000].
+    #[arg(long, value_name = "PORT", env = "DULSE_MASTER_CLUSTER_PORT")]
+    pub(crate) master_cluster_port: Option<u16>,
+    /// The volume server's port; 0 picks one.
+    #[arg(long, value_name = "PORT", env = "DULSE_VOLUME_PORT", default_value_t = 8080)]
+    pub(crate) volume_port: u16,
+    /// The volume server's port for other servers [default: the port + 10000].
+    #[arg(long, value_name = "PORT", env = "DULSE_VOLUME_CLUSTER_PORT")]
+    pub(crate) volume_cluster_port: Option<u16>,
+    #[command(flatten)]
+    pub(crate) listen: ListenArgs,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// Run a master.
+#[derive(Debug, Args)]
+#[command(before_help = "Example:\n  dulse master --dir /srv/dulse/master")]
+pub(crate) struct MasterArgs {
+    /// Where the cluster's state is kept [default: dulse/master in $XDG_DATA_HOME or ~/.local/share].
+    #[arg(long, env = "DULSE_DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// The port for clients; 0 picks one.
+    #[arg(long, alias = "master-port", env = "DULSE_PORT", default_value_t = 9333)]
+    pub(crate) port: u16,
+    /// The port for other servers [default: the port + 10000].
+    #[arg(long, alias = "master-cluster-port", value_name = "PORT", env = "DULSE_CLUSTER_PORT")]
+    pub(crate) cluster_port: Option<u16>,
+    #[command(flatten)]
+    pub(crate) listen: ListenArgs,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+}
+
+/// Run a volume server.
+#[derive(Debug, Args)]
+#[command(before_help = "Examples:\n  \
+    dulse volume --dir /srv/disk1 --dir /srv/disk2:ssd --master 127.0.0.1:9333\n  \
+    dulse volume --dir ./second --port 8081")]
+pub(crate) struct VolumeArgs {
+    /// Where volumes are kept; once for each disk [default: dulse in $XDG_DATA_HOME or ~/.local/share].
+    #[arg(long, value_name = "DIR[:DISKTYPE]", env = "DULSE_DIR", value_delimiter = ',', value_parser = parse_dir)]
+    pub(crate) dir: Vec<VolumeDir>,
+    /// The port for clients; 0 picks one.
+    #[arg(long, alias = "volume-port", env = "DULSE_PORT", default_value_t = 8080)]
+    pub(crate) port: u16,
+    /// The port for other servers [default: the port + 10000].
+    #[arg(long, alias = "volume-cluster-port", value_name = "PORT", env = "DULSE_CLUSTER_PORT")]
+    pub(crate) cluster_port: Option<u16>,
+    /// The masters, separated by commas.
+    #[arg(
+        long,
+        value_name = "HOST:PORT[.CLUSTERPORT]",
+        env = "DULSE_MASTER",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:9333"
+    )]
+    pub(crate) master: Vec<ServerAddress>,
+    #[command(flatten)]
+    pub(crate) listen: ListenArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// A data directory and its kind of disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct VolumeDir {
+    pub(crate) path: PathBuf,
+    pub(crate) disk: DiskType,
+}
+
+/// A disk type is a short word; what else follows a colon belongs to the path.
+fn parse_dir(text: &str) -> Result<VolumeDir, String> {
+    let is_word = |text: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+    };
+    let (path, disk) = match text.rsplit_once(':') {
+        Some((path, disk)) if is_word(disk) => (path, DiskType(disk.to_ascii_lowercase())),
+        _ => (text, DiskType::default()),
+    };
+    if path.is_empty() {
+        return Err("the directory is missing".to_owned());
+    }
+    Ok(VolumeDir { path: path.into(), disk })
+}
+
+/// Where to listen and what others are told.
+#[derive(Debug, Args)]
+pub(crate) struct ListenArgs {
+    /// Address to listen on and to tell others: sets --bind and --advertise.
+    #[arg(long, value_name = "HOST", env = "DULSE_IP")]
+    pub(crate) ip: Option<String>,
+    /// Address to listen on [default: 127.0.0.1].
+    #[arg(long, value_name = "HOST", env = "DULSE_BIND")]
+    pub(crate) bind: Option<String>,
+    /// Name or address that others are told [default: what --bind says].
+    #[arg(long, value_name = "HOST", env = "DULSE_ADVERTISE")]
+    pub(crate) advertise: Option<String>,
+}
+
+/// What a master decides for the cluster.
+#[derive(Debug, Args)]
+pub(crate) struct ClusterArgs {
+    /// Size at which a volume is full.
+    #[arg(long, value_name = "SIZE", env = "DULSE_VOLUME_SIZE_LIMIT", default_value = "30GB")]
+    pub(crate) volume_size_limit: ByteSize,
+    /// Copies of each volume unless an upload says otherwise; 000 (one copy) is all there is yet.
+    #[arg(long, value_name = "XYZ", env = "DULSE_DEFAULT_REPLICATION", default_value = "000")]
+    pub(crate) default_replication: ReplicaPlacement,
+}
+
+/// How a volume server keeps volumes.
+#[derive(Debug, Args)]
+pub(crate) struct StoreArgs {
+    /// host:port that clients outside are told.
+    #[arg(long, value_name = "HOST:PORT", env = "DULSE_PUBLIC_URL")]
+    pub(crate) public_url: Option<String>,
+    /// Volumes in each directory [default: what its disk holds, at least 8].
+    #[arg(long, value_name = "N", env = "DULSE_MAX_VOLUMES", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_volumes: Option<u32>,
+    /// Give new volumes offsets of five bytes: up to 8 TB instead of 32 GB each.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "DULSE_LARGE_VOLUMES",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        default_value = "false",
+        action = clap::ArgAction::Set
+    )]
+    pub(crate) large_volumes: bool,
+    /// Room to leave free on each disk; below it, no new data [default: by the disk's size].
+    #[arg(long, value_name = "SIZE", env = "DULSE_MIN_FREE_SPACE")]
+    pub(crate) min_free_space: Option<ByteSize>,
+    /// Data center of this server.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "DULSE_DATA_CENTER",
+        default_value = "DefaultDataCenter"
+    )]
+    pub(crate) data_center: String,
+    /// Rack of this server.
+    #[arg(long, value_name = "NAME", env = "DULSE_RACK", default_value = "DefaultRack")]
+    pub(crate) rack: String,
+}
+
+/// Which masters a client asks.
+#[derive(Debug, Args)]
+pub(crate) struct Masters {
+    /// The masters, separated by commas; tried in turn.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "DULSE_MASTER",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:9333"
+    )]
+    pub(crate) master: Vec<String>,
+}
+
+/// How results are printed.
+#[derive(Debug, Args)]
+pub(crate) struct OutputArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Store files and print their fids.
+#[derive(Debug, Args)]
+#[command(before_help = "Examples:\n  \
+    dulse put photo.jpg\n  \
+    dulse put *.jpg --collection pictures --json\n  \
+    tar c src | dulse put - --name src.tar")]
+pub(crate) struct PutArgs {
+    /// Files to store; - is standard input.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Collection to put them in.
+    #[arg(long, env = "DULSE_COLLECTION")]
+    collection: Option<Collection>,
+    /// Copies to keep [default: what the master was started with].
+    #[arg(long, value_name = "XYZ", env = "DULSE_REPLICATION")]
+    replication: Option<ReplicaPlacement>,
+    /// Time after which they are gone, as 3d (m, h, d, w, M, y).
+    #[arg(long, env = "DULSE_TTL")]
+    ttl: Option<Ttl>,
+    /// Name to store with the file instead of its own; for one file only.
+    #[arg(long)]
+    name: Option<String>,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) master: Masters,
+}
+
+impl PutArgs {
+    pub(crate) fn request(&self) -> Result<command::PutRequest, Exit> {
+        if self.name.is_some() && self.files.len() > 1 {
+            let count = self.files.len();
+            return Err(Exit::Usage(format!(
+                "--name names one file, not {count}: put them one by one, or leave it out"
+            )));
+        }
+        Ok(command::PutRequest {
+            files: self.files.clone(),
+            name: self.name.clone(),
+            assign: AssignOptions {
+                collection: self.collection.clone().unwrap_or_default(),
+                replication: self.replication,
+                ttl: self.ttl.unwrap_or(Ttl::NONE),
+                ..AssignOptions::default()
+            },
+            json: self.output.json,
+        })
+    }
+}
+
+/// Fetch a needle.
+#[derive(Debug, Args)]
+#[command(before_help = "Examples:\n  \
+    dulse get 3,01637037d6 -o photo.jpg\n  \
+    dulse get 3,01637037d6 | less")]
+pub(crate) struct GetArgs {
+    /// What to fetch.
+    #[arg(value_name = "FID")]
+    fid: Fid,
+    /// File to write, which appears when it is whole; - is standard output.
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    output: PathBuf,
+    #[command(flatten)]
+    pub(crate) master: Masters,
+}
+
+impl GetArgs {
+    pub(crate) fn request(&self) -> command::GetRequest {
+        command::GetRequest { fid: self.fid, output: self.output.clone() }
+    }
+}
+
+/// Delete needles.
+#[derive(Debug, Args)]
+#[command(before_help = "Example:\n  dulse delete 3,01637037d6 3,02b4f1a2c9")]
+pub(crate) struct DeleteArgs {
+    /// What to delete.
+    #[arg(required = true, value_name = "FID")]
+    pub(crate) fids: Vec<Fid>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) master: Masters,
+}
+
+/// Show which servers hold a volume.
+#[derive(Debug, Args)]
+#[command(before_help = "Examples:\n  dulse lookup 3\n  dulse lookup 3,01637037d6")]
+pub(crate) struct LookupArgs {
+    /// A volume's number, or a fid in it.
+    #[arg(value_name = "VOLUME|FID", value_parser = command::parse_subject)]
+    pub(crate) subject: command::LookupSubject,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) master: Masters,
+}
+
+/// Show leader, servers and volumes of the cluster.
+#[derive(Debug, Args)]
+#[command(before_help = "Examples:\n  dulse status\n  dulse status --json --master a:9333,b:9333")]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) master: Masters,
+}
+
+impl Cli {
+    /// Reads the arguments (program name first), the environment and the configuration file.
+    pub(crate) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, Exit> {
+        let args = seaweedfs_flags::rewrite(args);
+        let matches = Self::command().try_get_matches_from(&args);
+        let matches = matches.map_err(Exit::Clap)?;
+        let (Some(path), Some(name)) = (config_file::path_in(&matches), matches.subcommand_name())
+        else {
+            return Self::from_arg_matches(&matches).map_err(Exit::Clap);
+        };
+        let usage = |error: config_file::ConfigError| Exit::Usage(error.to_string());
+        let file = ConfigFile::read(path).map_err(usage)?;
+        let command = file.apply(Self::command(), name).map_err(usage)?;
+        let matches = command.try_get_matches_from(&args);
+        let matches = matches.map_err(|error| blame(error, &file))?;
+        Self::from_arg_matches(&matches).map_err(Exit::Clap)
+    }
+}
+
+/// The arguments were fine without the file: what is refused now may stand in it.
+fn blame(error: clap::Error, file: &ConfigFile) -> Exit {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    let blamed = file.blame(text(ContextKind::InvalidArg), text(ContextKind::InvalidValue));
+    let Some(blamed) = blamed else {
+        return Exit::Clap(error);
+    };
+    match std::error::Error::source(&error) {
+        Some(reason) => Exit::Usage(format!("{blamed}: {reason}")),
+        None => Exit::Usage(blamed),
+    }
+}

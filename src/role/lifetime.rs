@@ -1,0 +1,96 @@
+//! A server process from start to end: start, serve until a signal or a failure, stop accepting,
+//! drain, close.
+//!
+//! The first SIGTERM or SIGINT begins an orderly stop, the second ends the process at once. A
+//! task that the process cannot do without ends it as well, in the same order, with exit code 1.
+
+use std::{future::Future, time::Duration};
+
+use dulse_shared::net::tasks::Tasks;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{
+    exit::Exit,
+    resources::{raise_open_files, server_runtime},
+};
+
+/// Requests under way when the process stops have this long to finish.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// What still blocks a thread after everything was closed is left behind.
+const LEFTOVER_LIMIT: Duration = Duration::from_millis(500);
+
+/// What was started, and has to be closed.
+pub(crate) trait Running {
+    /// Closes it, after its tasks have ended.
+    fn stop(self) -> impl Future<Output = ()>;
+}
+
+/// Runs what `start` starts until the process is told to stop.
+pub(crate) fn run<R: Running>(
+    start: impl AsyncFnOnce(&Tasks) -> Result<R, Exit>,
+) -> Result<(), Exit> {
+    raise_open_files();
+    let runtime = server_runtime()?;
+    let outcome = runtime.block_on(live(start));
+    runtime.shutdown_timeout(LEFTOVER_LIMIT);
+    outcome
+}
+
+async fn live<R: Running>(start: impl AsyncFnOnce(&Tasks) -> Result<R, Exit>) -> Result<(), Exit> {
+    let tasks = Tasks::new();
+    let mut signals = Signals::listen()?;
+    let running = tokio::select! {
+        started = start(&tasks) => started?,
+        _ = signals.next() => return Ok(()),
+        () = tasks.stopped() => return outcome(&tasks),
+    };
+    tokio::select! {
+        code = signals.next() => tracing::info!(signal = code, "stopping; again ends it at once"),
+        () = tasks.stopped() => {}
+    }
+    tasks.stop();
+    tokio::select! {
+        () = wind_down(running, &tasks) => outcome(&tasks),
+        code = signals.next() => std::process::exit(128 + code),
+    }
+}
+
+async fn wind_down(running: impl Running, tasks: &Tasks) {
+    if !tasks.drain(DRAIN_LIMIT).await {
+        tracing::warn!("requests were still under way after {DRAIN_LIMIT:?}; they are cut off");
+    }
+    running.stop().await;
+}
+
+fn outcome(tasks: &Tasks) -> Result<(), Exit> {
+    match tasks.failure() {
+        Some(reason) => Err(Exit::Failed(reason.to_owned())),
+        None => Ok(()),
+    }
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Exit> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Exit::Failed(format!("cannot listen for signals: {error}")))
+        };
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    /// The number of the next signal.
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! `dulse volume`: a volume server from its flags to its ready line.
+
+use dulse_client::MAX_NEEDLE_BYTES;
+use dulse_shared::{
+    clock::Clock,
+    net::{address::ServerAddress, metrics::Metrics, tasks::Tasks},
+    wire::DiskType,
+};
+use dulse_volume::{
+    config::{DirConfig, MinFreeSpace, VolumeServerConfig},
+    server::{VolumeServer, VolumeStartError},
+};
+
+use super::{
+    lifetime::{self, Running},
+    listening::{Listening, PortFlags, cluster_port, default_dir},
+    ready::{ReadyText, reachable_host},
+};
+use crate::{
+    cli::{StoreArgs, VolumeArgs, VolumeDir},
+    exit::{Exit, one_line},
+};
+
+/// Runs a volume server until it is told to stop.
+pub(crate) fn run_volume(args: VolumeArgs) -> Result<(), Exit> {
+    let cluster_port = cluster_port(args.cluster_port, args.port, PortFlags::ALONE)?;
+    let place =
+        VolumePlace { dirs: dirs(args.dir)?, port: args.port, cluster_port, masters: args.master };
+    let config = volume_config(place, &Listening::from_args(&args.listen)?, args.store);
+    lifetime::run(async |tasks| start(config, tasks).await)
+}
+
+fn dirs(asked_for: Vec<VolumeDir>) -> Result<Vec<DirConfig>, Exit> {
+    if asked_for.is_empty() {
+        let (path, disk) = (default_dir()?, DiskType::default());
+        return Ok(vec![DirConfig { path, disk }]);
+    }
+    let config = |VolumeDir { path, disk }| DirConfig { path, disk };
+    Ok(asked_for.into_iter().map(config).collect())
+}
+
+async fn start(config: VolumeServerConfig, tasks: &Tasks) -> Result<RunningVolume, Exit> {
+    let volume = start_volume(config, PortFlags::ALONE, &Metrics::default(), tasks).await?;
+    volume.ready().await;
+    let public = volume.public_address();
+    let host = reachable_host(public);
+    let mut ready = ReadyText::default();
+    ready.listener("volume server", &host, public, volume.cluster_address());
+    ready.room(&volume.room());
+    ready.attempt(&format!("curl http://{host}:{}/status", public.port()));
+    ready.print();
+    Ok(RunningVolume(volume))
+}
+
+/// What differs between a volume server of its own and one beside its master.
+pub(super) struct VolumePlace {
+    pub(super) dirs: Vec<DirConfig>,
+    pub(super) port: u16,
+    pub(super) cluster_port: u16,
+    pub(super) masters: Vec<ServerAddress>,
+}
+
+pub(super) fn volume_config(
+    place: VolumePlace,
+    listening: &Listening,
+    args: StoreArgs,
+) -> VolumeServerConfig {
+    let min_free_space = match args.min_free_space {
+        Some(size) => MinFreeSpace::Bytes(size.0),
+        None => MinFreeSpace::Default,
+    };
+    VolumeServerConfig {
+        dirs: place.dirs,
+        bind: listening.bind.clone(),
+        port: place.port,
+        cluster_port: place.cluster_port,
+        advertise: listening.advertise.clone(),
+        public_url: args.public_url,
+        masters: place.masters,
+        data_center: args.data_center,
+        rack: args.rack,
+        max_volumes: args.max_volumes,
+        large_volumes: args.large_volumes,
+        min_free_space,
+        max_needle_bytes: MAX_NEEDLE_BYTES,
+    }
+}
+
+pub(super) async fn start_volume(
+    config: VolumeServerConfig,
+    flags: PortFlags,
+    metrics: &Metrics,
+    tasks: &Tasks,
+) -> Result<VolumeServer, Exit> {
+    VolumeServer::start(config, Clock::System, metrics.clone(), tasks).await.map_err(|error| {
+        match error {
+            VolumeStartError::Bind(error) => Exit::Failed(one_line(&flags.name_in(error))),
+            error => Exit::Failed(one_line(&error)),
+        }
+    })
+}
+
+struct RunningVolume(VolumeServer);
+
+impl Running for RunningVolume {
+    async fn stop(self) {
+        self.0.stop().await;
+    }
+}

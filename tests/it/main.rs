@@ -1,0 +1,24 @@
+//! One binary for all tests that run the real program.
+//!
+//! Each test starts its own servers on its own ports in its own directory through [`harness`],
+//! and polls with deadlines. What one crate can prove by itself is tested there.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod bad_requests;
+mod bad_starts;
+mod commands;
+mod durability;
+mod full_volumes;
+mod golden;
+mod golden_expiring;
+mod harness;
+mod http;
+mod needles;
+mod readme;
+mod start_stop;

@@ -1,0 +1,125 @@
+//! What a volume server is told at start.
+
+use std::path::PathBuf;
+
+use dulse_shared::{net::address::ServerAddress, size::ByteSize, wire::DiskType};
+
+use crate::format::OffsetWidth;
+
+/// The settings of a volume server.
+#[derive(Clone, Debug)]
+pub struct VolumeServerConfig {
+    /// The data directories, at least one.
+    pub dirs: Vec<DirConfig>,
+    /// The address the public port listens on.
+    pub bind: String,
+    /// The public port; 0 lets the system pick.
+    pub port: u16,
+    /// The cluster port, on loopback; 0 lets the system pick.
+    pub cluster_port: u16,
+    /// The host that others are told.
+    pub advertise: String,
+    /// `host:port` that clients outside are told; the public address if none.
+    pub public_url: Option<String>,
+    /// The masters.
+    pub masters: Vec<ServerAddress>,
+    /// Where the server stands.
+    pub data_center: String,
+    /// Where in the data center it stands.
+    pub rack: String,
+    /// Volumes per directory; none derives it from the disk's size.
+    pub max_volumes: Option<u32>,
+    /// New volumes get 5-byte offsets.
+    pub large_volumes: bool,
+    /// When a disk counts as short of room.
+    pub min_free_space: MinFreeSpace,
+    /// The largest needle, in bytes of data.
+    pub max_needle_bytes: u64,
+}
+
+/// One data directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DirConfig {
+    /// Its path; made if missing.
+    pub path: PathBuf,
+    /// The kind of disk it lies on.
+    pub disk: DiskType,
+}
+
+/// The free bytes below which no volume is created on a disk and none there is assigned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum MinFreeSpace {
+    /// 2 % of the disk, at most 10 GB.
+    #[default]
+    Default,
+    /// This many.
+    Bytes(u64),
+}
+
+impl MinFreeSpace {
+    /// The mark of a disk of `total_bytes`.
+    pub fn bytes(self, total_bytes: u64) -> u64 {
+        match self {
+            Self::Default => (total_bytes / 50).min(10 << 30),
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+/// A volume size limit that the offsets of new volumes cannot address.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "a volume size limit of {limit} and one needle of {needle} more pass the {addressable} that \
+     4-byte offsets address: lower --volume-size-limit, or pass --large-volumes"
+)]
+pub struct VolumeSizeLimitError {
+    limit: ByteSize,
+    needle: ByteSize,
+    addressable: ByteSize,
+}
+
+/// Checks that a volume at `limit_bytes` can still take one needle of `max_needle_bytes`.
+pub fn check_volume_size_limit(
+    limit_bytes: u64,
+    max_needle_bytes: u64,
+    large_volumes: bool,
+) -> Result<(), VolumeSizeLimitError> {
+    let width = offset_width(large_volumes);
+    // A record adds less than 128 KiB of names, pairs and framing to its data.
+    let highest = limit_bytes.saturating_add(max_needle_bytes).saturating_add(128 << 10);
+    if highest <= width.max_bytes() {
+        return Ok(());
+    }
+    Err(VolumeSizeLimitError {
+        limit: ByteSize(limit_bytes),
+        needle: ByteSize(max_needle_bytes),
+        addressable: ByteSize(width.max_bytes()),
+    })
+}
+
+/// The offsets that new volumes get.
+pub fn offset_width(large_volumes: bool) -> OffsetWidth {
+    if large_volumes { OffsetWidth::Five } else { OffsetWidth::Four }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_must_leave_room_for_the_largest_needle() {
+        let needle = 256 << 20;
+        assert_eq!(check_volume_size_limit(30 << 30, needle, false), Ok(()));
+        let error = check_volume_size_limit(32 << 30, needle, false).unwrap_err().to_string();
+        assert!(error.contains("--volume-size-limit") && error.contains("--large-volumes"));
+        assert_eq!(check_volume_size_limit(32 << 30, needle, true), Ok(()));
+        assert!(check_volume_size_limit(9 << 40, needle, true).is_err());
+    }
+
+    #[test]
+    fn the_mark_is_two_percent_but_at_most_ten_gigabytes() {
+        assert_eq!(MinFreeSpace::Default.bytes(100 << 30), 2 << 30);
+        assert_eq!(MinFreeSpace::Default.bytes(10 << 40), 10 << 30);
+        assert_eq!(MinFreeSpace::Bytes(7).bytes(100), 7);
+    }
+}

@@ -1,0 +1,357 @@
+//! A data directory: its lock, its identity, the volume files in it, and the room of its disk.
+//!
+//! One process holds a directory at a time. The identity (`dulse.json`) says which server and
+//! which cluster the files belong to, whatever address the server has today.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use dulse_shared::{
+    disk::{durable_replace, fsync_dir},
+    id::{ClusterId, ServerId},
+    wire::DiskType,
+};
+use rustix::fs::{FlockOperation, flock, statvfs};
+use serde::{Deserialize, Serialize};
+
+use super::VolumeName;
+use crate::config::{DirConfig, MinFreeSpace};
+
+const IDENTITY_FILE: &str = "dulse.json";
+const LOCK_FILE: &str = "dulse.lock";
+const TRASH: &str = "trash";
+/// The format of the directory; a program that knows only older ones must not touch it.
+const FORMAT_VERSION: u32 = 1;
+
+/// Whose files a directory holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Identity {
+    /// The format of the directory.
+    pub version: u32,
+    /// The server.
+    pub server: ServerId,
+    /// The cluster, once the server has joined one.
+    pub cluster: Option<ClusterId>,
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// The file system says no.
+    #[error("cannot {action} in the data directory {dir}: {source}; check --dir and its owner")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The directory.
+        dir: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error(
+        "the data directory {0} is in use by another dulse process: stop that one, or pass another \
+         --dir"
+    )]
+    InUse(PathBuf),
+    /// Its identity cannot be read.
+    #[error(
+        "{0} cannot be read as a dulse identity: {1}; restore it, or move it away to have the \
+         directory join as a new server"
+    )]
+    Identity(PathBuf, String),
+    /// It was written by a newer program.
+    #[error("the data directory {dir} has format {found}; this program knows {FORMAT_VERSION}")]
+    Newer {
+        /// The directory.
+        dir: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// Directories that belong to different servers or clusters.
+    #[error(
+        "the data directories {first} and {second} belong to different servers or clusters: start \
+         one `dulse volume` for each"
+    )]
+    Mixed {
+        /// One of them.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// The same directory twice.
+    #[error("the data directory {0} is given twice")]
+    Twice(PathBuf),
+}
+
+/// A locked data directory.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    disk: DiskType,
+    identity: Mutex<Identity>,
+    min_free_space: MinFreeSpace,
+    total_bytes: AtomicU64,
+    free_bytes: AtomicU64,
+    /// Held for as long as the directory is used.
+    _lock: File,
+}
+
+/// Opens, locks and identifies all directories of a server.
+///
+/// New ones take the identity of the others, or a fresh one; a mixture is refused before anything
+/// is written.
+pub fn open_data_dirs(
+    configs: &[DirConfig],
+    min_free_space: MinFreeSpace,
+) -> Result<Vec<DataDir>, DataDirError> {
+    let mut locked: Vec<(PathBuf, DiskType, File, Option<Identity>)> = Vec::new();
+    for config in configs {
+        fs::create_dir_all(&config.path).map_err(io_error("create it", &config.path))?;
+        let path = fs::canonicalize(&config.path).map_err(io_error("look", &config.path))?;
+        if locked.iter().any(|(other, ..)| *other == path) {
+            return Err(DataDirError::Twice(path));
+        }
+        let lock = lock_dir(&path)?;
+        let identity = read_identity(&path)?;
+        locked.push((path, config.disk.clone(), lock, identity));
+    }
+    let known: Vec<_> =
+        locked.iter().filter_map(|(path, _, _, identity)| Some((path, (*identity)?))).collect();
+    if let Some(pair) = known.windows(2).find(|pair| pair[0].1 != pair[1].1) {
+        return Err(DataDirError::Mixed { first: pair[0].0.clone(), second: pair[1].0.clone() });
+    }
+    let identity = known.first().map_or_else(Identity::fresh, |(_, identity)| *identity);
+    locked
+        .into_iter()
+        .map(|(path, disk, lock, found)| {
+            if found.is_none() {
+                write_identity(&path, &identity)?;
+            }
+            DataDir::new(path, disk, identity, min_free_space, lock)
+        })
+        .collect()
+}
+
+impl Identity {
+    fn fresh() -> Self {
+        Self { version: FORMAT_VERSION, server: ServerId::random(), cluster: None }
+    }
+}
+
+impl DataDir {
+    fn new(
+        path: PathBuf,
+        disk: DiskType,
+        identity: Identity,
+        min_free_space: MinFreeSpace,
+        lock: File,
+    ) -> Result<Self, DataDirError> {
+        let dir = Self {
+            path,
+            disk,
+            identity: Mutex::new(identity),
+            min_free_space,
+            total_bytes: AtomicU64::new(0),
+            free_bytes: AtomicU64::new(0),
+            _lock: lock,
+        };
+        dir.measure().map_err(io_error("measure the room", &dir.path))?;
+        Ok(dir)
+    }
+
+    /// Its absolute path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The kind of disk it lies on.
+    pub fn disk(&self) -> &DiskType {
+        &self.disk
+    }
+
+    /// Whose files it holds.
+    pub fn identity(&self) -> Identity {
+        *self.identity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records the cluster that the server has joined, durably.
+    pub fn join(&self, cluster: ClusterId) -> Result<(), DataDirError> {
+        let mut identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+        let joined = Identity { cluster: Some(cluster), ..*identity };
+        write_identity(&self.path, &joined)?;
+        *identity = joined;
+        Ok(())
+    }
+
+    /// The volumes whose `.dat` lies here.
+    pub fn volume_names(&self) -> Result<Vec<VolumeName>, DataDirError> {
+        let entries = fs::read_dir(&self.path).map_err(io_error("list the files", &self.path))?;
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(io_error("list the files", &self.path))?;
+            let file_name = entry.file_name();
+            let Some(text) = file_name.to_str().filter(|text| text.ends_with(".dat")) else {
+                continue;
+            };
+            match VolumeName::parse_dat(text) {
+                Some(name) => names.push(name),
+                None => {
+                    tracing::warn!("{}: not a volume's name, left alone", entry.path().display())
+                }
+            }
+        }
+        names.sort_by_key(|name| name.id);
+        Ok(names)
+    }
+
+    /// Keeps `bytes` that were cut off a volume file, so that nothing is thrown away unseen.
+    pub fn keep_in_trash(&self, name: &str, bytes: &mut dyn io::Read) -> io::Result<PathBuf> {
+        let trash = self.path.join(TRASH);
+        fs::create_dir_all(&trash)?;
+        let path = trash.join(name);
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        io::copy(bytes, &mut file)?;
+        file.sync_all()?;
+        fsync_dir(&trash)?;
+        fsync_dir(&self.path)?;
+        Ok(path)
+    }
+
+    /// Asks the file system how much room there is.
+    pub fn measure(&self) -> io::Result<()> {
+        let stat = statvfs(&self.path)?;
+        self.total_bytes.store(stat.f_blocks.saturating_mul(stat.f_frsize), Ordering::Relaxed);
+        self.free_bytes.store(stat.f_bavail.saturating_mul(stat.f_frsize), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Size of the file system in bytes, as last measured.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes free for us, as last measured.
+    pub fn free_bytes(&self) -> u64 {
+        self.free_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Below the first mark: no volume is created here, none is assigned.
+    pub fn is_low(&self) -> bool {
+        self.free_bytes() < self.min_free_space.bytes(self.total_bytes())
+    }
+
+    /// Below the second mark: nothing is uploaded, so that deletes and sidecars still fit.
+    pub fn is_exhausted(&self) -> bool {
+        self.free_bytes() < self.min_free_space.bytes(self.total_bytes()) / 4
+    }
+}
+
+fn lock_dir(path: &Path) -> Result<File, DataDirError> {
+    let mut options = OpenOptions::new();
+    let lock = options
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path.join(LOCK_FILE))
+        .map_err(io_error("write", path))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(DataDirError::InUse(path.to_owned())),
+        Err(error) => Err(io_error("take the lock", path)(error.into())),
+    }
+}
+
+fn read_identity(dir: &Path) -> Result<Option<Identity>, DataDirError> {
+    let path = dir.join(IDENTITY_FILE);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error("read dulse.json", dir)(error)),
+    };
+    let identity: Identity = serde_json::from_slice(&bytes)
+        .map_err(|error| DataDirError::Identity(path, error.to_string()))?;
+    if identity.version > FORMAT_VERSION {
+        return Err(DataDirError::Newer { dir: dir.to_owned(), found: identity.version });
+    }
+    Ok(Some(identity))
+}
+
+fn write_identity(dir: &Path, identity: &Identity) -> Result<(), DataDirError> {
+    let text = serde_json::to_vec_pretty(identity).map_err(io::Error::from);
+    text.and_then(|text| durable_replace(&dir.join(IDENTITY_FILE), &text))
+        .map_err(io_error("write dulse.json", dir))
+}
+
+fn io_error(action: &'static str, dir: &Path) -> impl FnOnce(io::Error) -> DataDirError {
+    let dir = dir.to_owned();
+    move |source| DataDirError::Io { action, dir, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(paths: &[&Path]) -> Result<Vec<DataDir>, DataDirError> {
+        let disk = DiskType::default();
+        let configs: Vec<_> = paths
+            .iter()
+            .map(|path| DirConfig { path: path.to_path_buf(), disk: disk.clone() })
+            .collect();
+        open_data_dirs(&configs, MinFreeSpace::Default)
+    }
+
+    #[test]
+    fn a_directory_is_one_process_at_a_time_and_keeps_its_identity() {
+        let temp = tempfile::tempdir().unwrap();
+        let first = open(&[temp.path()]).unwrap();
+        let cluster = ClusterId::random();
+        first[0].join(cluster).unwrap();
+        let error = open(&[temp.path()]).unwrap_err();
+        assert!(matches!(error, DataDirError::InUse(_)), "{error}");
+        let identity = first[0].identity();
+        drop(first);
+        let again = open(&[temp.path()]).unwrap();
+        assert_eq!(again[0].identity(), identity);
+        assert_eq!(identity.cluster, Some(cluster));
+    }
+
+    #[test]
+    fn a_new_directory_joins_the_others_and_a_mixture_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let [a, b, c] = ["a", "b", "c"].map(|name| temp.path().join(name));
+        let server = open(&[&a]).unwrap()[0].identity().server;
+        assert_eq!(open(&[&a, &b]).unwrap()[1].identity().server, server);
+        open(&[&c]).unwrap();
+        assert!(matches!(open(&[&a, &c]), Err(DataDirError::Mixed { .. })));
+        assert!(matches!(open(&[&a, &a]), Err(DataDirError::Twice(_))));
+    }
+
+    #[test]
+    fn an_unreadable_identity_is_named_and_left_alone() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::write(temp.path().join(IDENTITY_FILE), "{").unwrap();
+        let error = open(&[temp.path()]).unwrap_err().to_string();
+        assert!(error.contains("dulse.json"), "{error}");
+        assert_eq!(fs::read(temp.path().join(IDENTITY_FILE)).unwrap(), b"{");
+        let newer = r#"{"version":2,"server":"00000000000000000000000000000007","cluster":null}"#;
+        fs::write(temp.path().join(IDENTITY_FILE), newer).unwrap();
+        assert!(matches!(open(&[temp.path()]), Err(DataDirError::Newer { found: 2, .. })));
+    }
+
+    #[test]
+    fn a_path_through_a_file_says_which_directory() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = open(&[&file.join("data")]).unwrap_err().to_string();
+        assert!(error.contains("file/data") && error.contains("--dir"), "{error}");
+    }
+}

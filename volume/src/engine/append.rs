@@ -1,0 +1,399 @@
+//! Committing a batch of writes: the only code that makes a volume longer.
+//!
+//! The order is never changed: append → sync → index → visible → answer. A batch whose sync failed
+//! is never retried, because the kernel may have dropped its pages and would report success; the
+//! volume then takes no more writes.
+
+use std::{
+    collections::HashMap,
+    io::{self, IoSlice},
+    sync::{Arc, PoisonError, atomic::Ordering},
+};
+
+use dulse_shared::{
+    clock::BootTime,
+    id::{Cookie, NeedleKey, Ts},
+    wire::VolumeConfig,
+};
+
+use super::{
+    index_file::IndexFile,
+    needle_map::Entry,
+    open::new_sidecar,
+    sidecar::Checkpoint,
+    volume::{Refusal, Volume},
+};
+use crate::{
+    disk::{VolumeFile, read_exact_at, write_all_at},
+    format::{
+        CURRENT_VERSION, EncodeError, HEADER_LEN, IndexRow, NeedleHeader, NewNeedle, Offset,
+        Record, RowSize, TOMBSTONE_LEN, encode_tombstone, record_len,
+    },
+};
+
+/// One write, as it comes from a client.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// A needle to store.
+    Put(NewNeedle),
+    /// A needle to delete.
+    Delete {
+        /// Its key.
+        key: NeedleKey,
+        /// The caller's proof that it was told the fid.
+        cookie: Cookie,
+    },
+}
+
+impl Write {
+    /// Bytes it keeps in memory while it waits, roughly.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Put(needle) => needle.data.len(),
+            Self::Delete { .. } => TOMBSTONE_LEN,
+        }
+    }
+
+    fn key(&self) -> NeedleKey {
+        match self {
+            Self::Put(needle) => needle.key,
+            Self::Delete { key, .. } => *key,
+        }
+    }
+}
+
+/// What a write did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Written {
+    /// The needle is stored.
+    Stored,
+    /// The needle is deleted; how many bytes its body took, never 0.
+    Deleted {
+        /// That number.
+        body_bytes: u64,
+    },
+}
+
+/// Why a write did nothing, or may have done something.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// There is no such needle to delete.
+    #[error("there is no such needle")]
+    NotFound,
+    /// The stored needle has another cookie.
+    #[error("the cookie is not that of the stored needle")]
+    CookieMismatch,
+    /// The volume takes no such write; nothing was stored.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It does not fit the format; nothing was stored.
+    #[error(transparent)]
+    Invalid(#[from] EncodeError),
+    /// The needle that it would replace cannot be read; nothing was stored.
+    #[error("the needle that is stored there cannot be read: {0}")]
+    Unreadable(#[source] Arc<io::Error>),
+    /// Too much waits; nothing was stored.
+    #[error("too many writes wait for volume {0}: try again, or ask the master for another fid")]
+    Overloaded(dulse_shared::id::VolumeId),
+    /// The disk failed: whether it was stored shows only after a restart.
+    #[error("the disk failed while writing to volume {0}; it is unknown whether the write counts")]
+    Unknown(dulse_shared::id::VolumeId),
+}
+
+/// What only the writer touches.
+#[derive(Debug)]
+pub struct WriteState {
+    pub(super) idx: IndexFile,
+    /// Set once the index could not be written: it is then rebuilt at the next start.
+    pub(super) idx_is_broken: bool,
+    pub(super) checkpointed_len: u64,
+    pub(super) checkpointed_at: BootTime,
+}
+
+/// Writes of one batch that passed all checks, in order.
+struct Batch {
+    end: u64,
+    planned: Vec<Planned>,
+    /// The newest planned version of each key, so that writes of one batch see each other.
+    newest: HashMap<NeedleKey, Existing>,
+}
+
+struct Planned {
+    /// Index of the write among those given.
+    index: usize,
+    row: IndexRow,
+    ts: Ts,
+    bytes: Bytes,
+}
+
+enum Bytes {
+    Put(Record),
+    Tombstone([u8; TOMBSTONE_LEN]),
+}
+
+/// The version that a write would replace.
+#[derive(Clone, Copy)]
+struct Existing {
+    size: RowSize,
+    cookie: Cookie,
+    ts: Ts,
+}
+
+impl Volume {
+    /// Commits `writes` together with one sync; an answer for each, in their order.
+    pub fn commit(&self, writes: Vec<Write>) -> Vec<Result<Written, WriteError>> {
+        let mut state = self.lock_writes();
+        let mut answers: Vec<Result<Written, WriteError>> = Vec::with_capacity(writes.len());
+        let mut batch = Batch {
+            end: self.dat_len.load(Ordering::Acquire),
+            planned: Vec::with_capacity(writes.len()),
+            newest: HashMap::new(),
+        };
+        let puts = self.refuses_puts();
+        let deletes = self.refuses_deletes();
+        for (index, write) in writes.into_iter().enumerate() {
+            let gate = match write {
+                Write::Put(_) => &puts,
+                Write::Delete { .. } => &deletes,
+            };
+            let planned = gate
+                .clone()
+                .map_err(WriteError::from)
+                .and_then(|()| self.plan(&mut batch, index, write));
+            answers.push(planned);
+        }
+        if let Err(failure) = self.append(&mut state, &batch) {
+            for planned in &batch.planned {
+                answers[planned.index] = Err(failure.answer(self));
+            }
+        }
+        drop(state);
+        answers
+    }
+
+    /// Checks one write and plans where its record goes.
+    fn plan(&self, batch: &mut Batch, index: usize, write: Write) -> Result<Written, WriteError> {
+        let key = write.key();
+        let existing = match batch.newest.get(&key) {
+            Some(existing) => Some(*existing),
+            None => self.existing(key).map_err(|error| WriteError::Unreadable(Arc::new(error)))?,
+        };
+        let ts = self.shared.stamps.next(existing.map_or(Ts::default(), |e| e.ts), self.slot());
+        let offset = Offset::from_bytes(batch.end).unwrap_or_default();
+        let (bytes, size, cookie, written) = match write {
+            Write::Put(needle) => {
+                if existing.is_some_and(|existing| existing.cookie != needle.cookie) {
+                    return Err(WriteError::CookieMismatch);
+                }
+                let cookie = needle.cookie;
+                let record = needle.encode(ts)?;
+                let size = RowSize::Live(needle.body_size()?);
+                (Bytes::Put(record), size, cookie, Written::Stored)
+            }
+            Write::Delete { key, cookie } => {
+                let body_bytes = deletable(existing, cookie)?;
+                let record = encode_tombstone(key, cookie, ts);
+                let written = Written::Deleted { body_bytes };
+                (Bytes::Tombstone(record), RowSize::Tombstone, cookie, written)
+            }
+        };
+        batch.end += bytes.len();
+        batch.newest.insert(key, Existing { size, cookie, ts });
+        let row = IndexRow { key, offset, size };
+        batch.planned.push(Planned { index, row, ts, bytes });
+        Ok(written)
+    }
+
+    /// The version of `key` that is committed, read from its record; tombstones count, because
+    /// their cookie still guards the fid.
+    fn existing(&self, key: NeedleKey) -> io::Result<Option<Existing>> {
+        let Some(Entry { offset, size }) = self.entry(key) else {
+            return Ok(None);
+        };
+        let dat = self.snapshot.read().unwrap_or_else(PoisonError::into_inner).dat.clone();
+        let mut header = [0; HEADER_LEN];
+        read_exact_at(&*dat, &mut header, offset.as_bytes())?;
+        let header = NeedleHeader::parse(&header).map_err(io::Error::other)?;
+        if header.key != key {
+            return Err(io::Error::other("another needle's record lies there"));
+        }
+        let mut ts = [0; 8];
+        // Behind the body come the checksum and the stamp.
+        let ts_offset = offset.as_bytes() + HEADER_LEN as u64 + u64::from(header.size) + 4;
+        read_exact_at(&*dat, &mut ts, ts_offset)?;
+        Ok(Some(Existing { size, cookie: header.cookie, ts: Ts(u64::from_be_bytes(ts)) }))
+    }
+
+    /// Our stamp's slot in the volume's configuration.
+    fn slot(&self) -> u8 {
+        let server = self.dir.identity().server;
+        let config = self.config();
+        config.members.iter().find(|member| member.server == server).map_or(0, |m| m.slot)
+    }
+
+    /// Append → sync → index → visible.
+    fn append(&self, state: &mut WriteState, batch: &Batch) -> Result<(), AppendFailure> {
+        if batch.planned.is_empty() {
+            return Ok(());
+        }
+        let dat = self.snapshot.read().unwrap_or_else(PoisonError::into_inner).dat.clone();
+        let start = self.dat_len.load(Ordering::Acquire);
+        let mut slices = Vec::with_capacity(batch.planned.len() * 3);
+        for planned in &batch.planned {
+            planned.bytes.push_slices(&mut slices);
+        }
+        if let Err(error) = write_all_at(&*dat, &mut slices, start) {
+            return Err(self.take_back(&*dat, start, error));
+        }
+        let before_sync = self.clock().boot();
+        if let Err(error) = dat.sync_data() {
+            return Err(self.fail("sync", &error));
+        }
+        let metrics = &self.shared.metrics;
+        metrics.fsync_seconds.observe(self.clock().since(before_sync).as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "a batch has at most thousands of writes")]
+        metrics.commit_batch_size.observe(batch.planned.len() as f64);
+        self.index(state, batch);
+        Ok(())
+    }
+
+    /// Enters a durable batch into index, map and counters.
+    fn index(&self, state: &mut WriteState, batch: &Batch) {
+        if !state.idx_is_broken
+            && let Err(error) = state.idx.append(batch.planned.iter().map(|planned| &planned.row))
+        {
+            tracing::error!(volume = %self.id(), "cannot append to the index file: {error}; it is rebuilt at the next start");
+            state.idx_is_broken = true;
+            self.mark_failed();
+        }
+        let mut snapshot = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
+        let mut counters = self.counters();
+        for Planned { row, ts, .. } in &batch.planned {
+            let entry = Entry { offset: row.offset, size: row.size };
+            let before = snapshot.map.insert(row.key, entry);
+            counters.moved(before, entry, CURRENT_VERSION);
+            counters.stamped(*ts);
+        }
+        self.dat_len.store(batch.end, Ordering::Release);
+    }
+
+    /// Cuts a short or failed write off again. If that works nothing was stored; if not, the
+    /// volume has failed.
+    fn take_back(&self, dat: &dyn VolumeFile, start: u64, error: io::Error) -> AppendFailure {
+        if let Err(truncate) = dat.truncate(start).and_then(|()| dat.sync_data()) {
+            tracing::error!(volume = %self.id(), "cannot take back a failed write: {truncate}");
+            return self.fail("write", &error);
+        }
+        tracing::error!(volume = %self.id(), "cannot write: {error}; nothing was stored");
+        AppendFailure::TakenBack
+    }
+
+    fn fail(&self, action: &str, error: &io::Error) -> AppendFailure {
+        tracing::error!(volume = %self.id(), "cannot {action}: {error}; the volume takes no more writes until the server is started again");
+        self.mark_failed();
+        AppendFailure::Failed
+    }
+
+    /// Writes a checkpoint, so that a restart reads only what comes after.
+    pub fn checkpoint(&self) -> io::Result<()> {
+        let mut state = self.lock_writes();
+        if state.idx_is_broken || state.checkpointed_len == self.dat_len.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.write_sidecar(&mut state, &self.config())
+    }
+
+    /// Writes a checkpoint whether or not anything was appended.
+    pub(super) fn write_checkpoint(&self) -> io::Result<()> {
+        self.write_sidecar(&mut self.lock_writes(), &self.config())
+    }
+
+    /// How many bytes were appended since the last checkpoint, and when that was.
+    pub fn uncheckpointed(&self) -> (u64, BootTime) {
+        let state = self.lock_writes();
+        let dat_len = self.dat_len.load(Ordering::Acquire);
+        (dat_len.saturating_sub(state.checkpointed_len), state.checkpointed_at)
+    }
+
+    /// Makes `config` the fence, durably, and then serves it. An older one changes nothing.
+    pub fn accept_config(&self, config: VolumeConfig) -> io::Result<()> {
+        let mut state = self.lock_writes();
+        if config.epoch <= self.config().epoch {
+            return Ok(());
+        }
+        self.write_sidecar(&mut state, &config)?;
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        Ok(())
+    }
+
+    fn write_sidecar(&self, state: &mut WriteState, config: &VolumeConfig) -> io::Result<()> {
+        state.idx.sync()?;
+        let dat_len = self.dat_len.load(Ordering::Acquire);
+        let counters = *self.counters();
+        let framing = self.superblock.first_needle_offset().as_bytes();
+        let checkpoint = Checkpoint {
+            dat_len,
+            idx_len: state.idx.len(),
+            idx_crc32c: state.idx.crc(),
+            digest: None,
+            live_needles: counters.live_needles,
+            live_bytes: counters.live_bytes,
+            garbage_needles: counters.garbage_needles,
+            garbage_bytes: dat_len.saturating_sub(framing).saturating_sub(counters.live_bytes),
+            max_ts: counters.max_ts,
+            modified_at_secs: counters.modified_at_secs,
+        };
+        let (cluster, own_from) = (self.cluster, self.own_from);
+        let sidecar = new_sidecar(cluster, config, own_from, &self.superblock, checkpoint);
+        sidecar.write(&self.name.sidecar(self.dir.path()))?;
+        state.checkpointed_len = dat_len;
+        state.checkpointed_at = self.clock().boot();
+        Ok(())
+    }
+}
+
+/// How an append came to nothing.
+enum AppendFailure {
+    /// The file is as it was before.
+    TakenBack,
+    /// Nobody knows what the file holds.
+    Failed,
+}
+
+impl AppendFailure {
+    fn answer(&self, volume: &Volume) -> WriteError {
+        match self {
+            Self::TakenBack => Refusal::NoRoom(volume.id()).into(),
+            Self::Failed => WriteError::Unknown(volume.id()),
+        }
+    }
+}
+
+impl Bytes {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Put(record) => record.len(),
+            Self::Tombstone(bytes) => bytes.len() as u64,
+        }
+    }
+
+    fn push_slices<'a>(&'a self, slices: &mut Vec<IoSlice<'a>>) {
+        match self {
+            Self::Put(Record { head, data, tail }) => {
+                slices.extend([&head[..], &data[..], &tail[..]].map(IoSlice::new));
+            }
+            Self::Tombstone(bytes) => slices.push(IoSlice::new(bytes)),
+        }
+    }
+}
+
+/// What a delete answers; an empty needle of another program's making has no body, but some
+/// clients take a size of 0 for "was not there".
+fn deletable(existing: Option<Existing>, cookie: Cookie) -> Result<u64, WriteError> {
+    match existing {
+        None | Some(Existing { size: RowSize::Tombstone, .. }) => Err(WriteError::NotFound),
+        Some(existing) if existing.cookie != cookie => Err(WriteError::CookieMismatch),
+        Some(Existing { size: RowSize::Live(0), .. }) => Ok(record_len(0, CURRENT_VERSION)),
+        Some(Existing { size: RowSize::Live(size), .. }) => Ok(u64::from(size)),
+    }
+}

@@ -1,0 +1,15 @@
+//! The volume engine: synchronous, without a runtime, over [`crate::disk`].
+
+pub mod append;
+pub mod counters;
+pub mod damage;
+pub mod index_file;
+pub mod metrics;
+pub mod needle_map;
+pub mod open;
+pub mod recovery;
+pub mod scan;
+pub mod sidecar;
+pub mod stamp;
+pub mod verified;
+pub mod volume;

@@ -1,0 +1,254 @@
+//! How a volume comes to be: created, opened again, or admitted from another program.
+//!
+//! The sidecar is written before the volume file when a volume is created, and after everything
+//! else when one is admitted: a volume file with a sidecar is always ours and whole.
+
+use std::{
+    io::{self, IoSlice},
+    path::Path,
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicBool, AtomicU64},
+    },
+};
+
+use dulse_shared::{
+    disk::{durable_replace, fsync_dir},
+    id::ClusterId,
+    wire::{Epoch, ForeignVolume, VolumeConfig},
+};
+
+use super::{
+    append::WriteState,
+    counters::Counters,
+    index_file::load_rows,
+    needle_map::{Entry, NeedleMap},
+    recovery::{Files, Loaded, OpenError},
+    sidecar::{Checkpoint, Found, SIDECAR_VERSION, Sidecar},
+    verified::VerifiedLately,
+    volume::{Shared, Snapshot, Volume},
+};
+use crate::{
+    disk::{DataDir, Disk, VolumeFile, VolumeName, read_small_file, write_all_at},
+    format::{CURRENT_VERSION, OffsetWidth, Superblock, Vif},
+    writer::Queue,
+};
+
+/// A volume file that was found in a directory.
+#[derive(Debug)]
+pub enum Discovered {
+    /// One of ours, open.
+    Own(Arc<Volume>),
+    /// One that no cluster has claimed.
+    Foreign(ForeignVolume),
+}
+
+/// What opening needs to know besides the files.
+#[derive(Clone, Debug)]
+pub struct Opener {
+    /// What all volumes of the server share.
+    pub shared: Arc<Shared>,
+    /// Where files come from.
+    pub disk: Arc<dyn Disk>,
+    /// The offsets of new volumes.
+    pub default_width: OffsetWidth,
+}
+
+/// Whose a volume is.
+struct Claim {
+    cluster: ClusterId,
+    config: VolumeConfig,
+    own_from: u64,
+}
+
+impl Opener {
+    /// Opens what lies under `name` if it is ours; only looks at it otherwise.
+    pub fn discover(&self, dir: &Arc<DataDir>, name: &VolumeName) -> Result<Discovered, OpenError> {
+        let Some(sidecar) = read_sidecar(dir, name)? else {
+            return self.inspect(dir, name).map(Discovered::Foreign);
+        };
+        let ours = dir.identity().cluster;
+        if let Some(ours) = ours.filter(|ours| *ours != sidecar.cluster) {
+            let path = name.dat(dir.path());
+            return Err(OpenError::OtherCluster { path, found: sidecar.cluster, ours });
+        }
+        let files = Files::open(&self.disk, dir.path(), name, self.default_width)?;
+        let loaded = files.load_own(&sidecar.checkpoint, sidecar.own_from, dir, self.now_ns())?;
+        let Sidecar { cluster, config, own_from, .. } = sidecar;
+        Ok(Discovered::Own(self.assemble(dir, name, Claim { cluster, config, own_from }, loaded)))
+    }
+
+    /// Makes the files of a new, empty volume.
+    pub fn create(
+        &self,
+        dir: &Arc<DataDir>,
+        cluster: ClusterId,
+        config: VolumeConfig,
+    ) -> io::Result<Arc<Volume>> {
+        let name = VolumeName { collection: config.collection.clone(), id: config.id };
+        let superblock = Superblock {
+            version: CURRENT_VERSION,
+            placement: config.placement,
+            ttl: config.ttl,
+            compaction_revision: 0,
+            extra_len: 0,
+        };
+        let own_from = superblock.first_needle_offset().as_bytes();
+        let checkpoint = Checkpoint { dat_len: own_from, ..Checkpoint::default() };
+        let claim = Claim { cluster, config, own_from };
+        claim.sidecar(&superblock, checkpoint).write(&name.sidecar(dir.path()))?;
+        let expire_at_secs = match superblock.ttl.duration() {
+            Some(ttl) => self.shared.stamps.clock().wall_secs() + ttl.as_secs(),
+            None => 0,
+        };
+        let vif = Vif::new(self.default_width, expire_at_secs);
+        durable_replace(&name.vif(dir.path()), vif.encode().as_bytes())?;
+        let idx = self.empty_file(&name.idx(dir.path()))?;
+        let dat = self.empty_file(&name.dat(dir.path()))?;
+        write_all_at(&*dat, &mut [IoSlice::new(&superblock.encode())], 0)?;
+        dat.sync_data()?;
+        fsync_dir(dir.path())?;
+        let idx = super::index_file::IndexFile::open_at(idx, self.default_width, 0, 0)?;
+        let loaded = Loaded {
+            dat,
+            superblock,
+            width: self.default_width,
+            map: NeedleMap::default(),
+            counters: Counters::default(),
+            idx,
+            dat_len: own_from,
+            is_damaged: false,
+        };
+        Ok(self.assemble(dir, &name, claim, loaded))
+    }
+
+    /// Takes in a foreign volume that the cluster state now lists.
+    pub fn admit(
+        &self,
+        dir: &Arc<DataDir>,
+        cluster: ClusterId,
+        config: VolumeConfig,
+    ) -> Result<Arc<Volume>, OpenError> {
+        let name = VolumeName { collection: config.collection.clone(), id: config.id };
+        let files = Files::open(&self.disk, dir.path(), &name, self.default_width)?;
+        let loaded = files.load_foreign(dir, self.now_ns())?;
+        let claim = Claim { cluster, config, own_from: loaded.dat_len };
+        let volume = self.assemble(dir, &name, claim, loaded);
+        let sidecar_path = name.sidecar(dir.path());
+        volume.write_checkpoint().map_err(|source| OpenError::Io { path: sidecar_path, source })?;
+        Ok(volume)
+    }
+
+    /// What a foreign volume's superblock and index say.
+    fn inspect(&self, dir: &DataDir, name: &VolumeName) -> Result<ForeignVolume, OpenError> {
+        let files = Files::open(&self.disk, dir.path(), name, self.default_width)?;
+        let mut map = NeedleMap::default();
+        let mut counters = Counters::default();
+        let io_error = |source| OpenError::Io { path: name.idx(dir.path()), source };
+        let idx_len = files.idx.len().map_err(io_error)?;
+        load_rows(&*files.idx, files.width, idx_len, |row| {
+            let entry = Entry { offset: row.offset, size: row.size };
+            let before = map.insert(row.key, entry);
+            counters.moved(before, entry, files.superblock.version);
+            true
+        })
+        .map_err(io_error)?;
+        Ok(ForeignVolume {
+            id: name.id,
+            collection: name.collection.clone(),
+            placement: files.superblock.placement,
+            ttl: files.superblock.ttl,
+            disk: dir.disk().clone(),
+            live_needles: counters.live_needles,
+        })
+    }
+
+    fn assemble(
+        &self,
+        dir: &Arc<DataDir>,
+        name: &VolumeName,
+        claim: Claim,
+        loaded: Loaded,
+    ) -> Arc<Volume> {
+        self.shared.stamps.saw(loaded.counters.max_ts);
+        let write_state = WriteState {
+            checkpointed_len: loaded.dat_len,
+            checkpointed_at: self.shared.stamps.clock().boot(),
+            idx: loaded.idx,
+            idx_is_broken: false,
+        };
+        Arc::new(Volume {
+            name: name.clone(),
+            dir: dir.clone(),
+            cluster: claim.cluster,
+            superblock: loaded.superblock,
+            width: loaded.width,
+            own_from: claim.own_from,
+            shared: self.shared.clone(),
+            config: RwLock::new(Arc::new(claim.config)),
+            snapshot: RwLock::new(Snapshot { map: loaded.map, dat: loaded.dat }),
+            counters: Mutex::new(loaded.counters),
+            dat_len: AtomicU64::new(loaded.dat_len),
+            is_damaged: loaded.is_damaged,
+            has_failed: AtomicBool::new(false),
+            write_state: Mutex::new(write_state),
+            queue: Queue::default(),
+            verified: VerifiedLately::default(),
+        })
+    }
+
+    /// Also clears what an interrupted creation left.
+    fn empty_file(&self, path: &Path) -> io::Result<Arc<dyn VolumeFile>> {
+        let file = self.disk.open_or_create(path)?;
+        file.truncate(0)?;
+        Ok(file)
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.shared.stamps.clock().wall_ns()
+    }
+}
+
+impl Claim {
+    fn sidecar(&self, superblock: &Superblock, checkpoint: Checkpoint) -> Sidecar {
+        new_sidecar(self.cluster, &self.config, self.own_from, superblock, checkpoint)
+    }
+}
+
+/// A sidecar with nothing in it that only several members need.
+pub(super) fn new_sidecar(
+    cluster: ClusterId,
+    config: &VolumeConfig,
+    own_from: u64,
+    superblock: &Superblock,
+    checkpoint: Checkpoint,
+) -> Sidecar {
+    Sidecar {
+        version: SIDECAR_VERSION,
+        cluster,
+        fence: Epoch(config.epoch.0),
+        config: config.clone(),
+        generation: superblock.compaction_revision,
+        own_from,
+        resolved_len: checkpoint.dat_len,
+        aborted: Vec::new(),
+        reconciled: Vec::new(),
+        checkpoint,
+    }
+}
+
+fn read_sidecar(dir: &DataDir, name: &VolumeName) -> Result<Option<Sidecar>, OpenError> {
+    let path = name.sidecar(dir.path());
+    let bytes =
+        read_small_file(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
+    match bytes.map_or(Found::Absent(None), |bytes| Sidecar::decode(&bytes)) {
+        Found::Sidecar(sidecar) => Ok(Some(*sidecar)),
+        Found::Newer(found) => Err(OpenError::Newer { path, found }),
+        Found::Absent(reason) => {
+            if let Some(reason) = reason {
+                tracing::warn!("{}: the sidecar cannot be read: {reason}", path.display());
+            }
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,503 @@
+//! Opening a volume: from its checkpoint and the records since, or from nothing but `.dat`.
+//!
+//! `.idx` is believed as far as a checkpoint's checksum covers it, and no further, except in a
+//! foreign volume whose two files end together. Everything else is read from `.dat`, record by
+//! record, and the index is written anew.
+
+use std::{
+    collections::HashSet,
+    io::{self, Read},
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    counters::Counters,
+    damage::{Suspect, Verdict},
+    index_file::{IndexFile, load_rows},
+    needle_map::{Entry, NeedleMap},
+    scan::{Scanned, Scanner},
+    sidecar::Checkpoint,
+};
+use crate::{
+    disk::{
+        DataDir, Disk, VolumeFile, VolumeName, modified_at_secs, read_exact_at, read_small_file,
+        replace_file,
+    },
+    format::{
+        IndexRow, Offset, OffsetWidth, RowSize, SUPERBLOCK_LEN, Superblock, SuperblockError, Vif,
+        record_len,
+    },
+};
+
+/// Rows that are written to a new index at once.
+const ROWS_PER_WRITE: usize = 1 << 14;
+
+/// Why a volume cannot be opened. The others of the server are not concerned.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file system says no.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The superblock cannot be read.
+    #[error("{path}: {source}; the file is left alone")]
+    Superblock {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: SuperblockError,
+    },
+    /// Neither file says how wide the index's offsets are.
+    #[error(
+        "{0}: it is unclear whether its offsets have 4 or 5 bytes; restore the .vif file, or remove \
+         the .idx file to have it made anew"
+    )]
+    Width(PathBuf),
+    /// The sidecar is a newer program's.
+    #[error("{path}: its sidecar has format {found}, which this program does not know")]
+    Newer {
+        /// The sidecar.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// The sidecar names another cluster.
+    #[error("{path} belongs to the cluster {found}, this directory to {ours}: move it away")]
+    OtherCluster {
+        /// The sidecar.
+        path: PathBuf,
+        /// Its cluster.
+        found: dulse_shared::id::ClusterId,
+        /// Ours.
+        ours: dulse_shared::id::ClusterId,
+    },
+}
+
+/// The open files of a volume, before anything of them is believed.
+#[derive(Debug)]
+pub struct Files {
+    /// Its name.
+    pub name: VolumeName,
+    /// The volume file.
+    pub dat: Arc<dyn VolumeFile>,
+    /// Its length.
+    pub dat_len: u64,
+    /// The index file, made if it was missing.
+    pub idx: Arc<dyn VolumeFile>,
+    /// What the volume file says of itself.
+    pub superblock: Superblock,
+    /// How wide the index keeps offsets.
+    pub width: OffsetWidth,
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+}
+
+/// A volume's memory, built from its files.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The volume file.
+    pub dat: Arc<dyn VolumeFile>,
+    /// What it says of itself.
+    pub superblock: Superblock,
+    /// How wide the index keeps offsets.
+    pub width: OffsetWidth,
+    /// Where its needles are.
+    pub map: NeedleMap,
+    /// How many live.
+    pub counters: Counters,
+    /// The index, ready to append to.
+    pub idx: IndexFile,
+    /// Where the next record goes.
+    pub dat_len: u64,
+    /// A part of the file does not verify.
+    pub is_damaged: bool,
+}
+
+impl Files {
+    /// Opens `.dat` and `.idx` and reads the superblock; changes nothing in them.
+    pub fn open(
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        name: &VolumeName,
+        default_width: OffsetWidth,
+    ) -> Result<Self, OpenError> {
+        let (dat_path, idx_path) = (name.dat(dir), name.idx(dir));
+        let dat = disk.open(&dat_path).map_err(at(&dat_path))?;
+        let idx = disk.open_or_create(&idx_path).map_err(at(&idx_path))?;
+        let mut superblock = [0; SUPERBLOCK_LEN];
+        read_exact_at(&*dat, &mut superblock, 0).map_err(at(&dat_path))?;
+        let superblock = Superblock::parse(&superblock)
+            .map_err(|source| OpenError::Superblock { path: dat_path.clone(), source })?;
+        let dat_len = dat.len().map_err(at(&dat_path))?;
+        let mut files = Self {
+            name: name.clone(),
+            disk: disk.clone(),
+            dat,
+            dat_len,
+            idx,
+            superblock,
+            width: default_width,
+            dir: dir.to_owned(),
+        };
+        files.width = files.find_width(default_width)?;
+        Ok(files)
+    }
+
+    /// The width that `.vif` names, or the only one under which `.idx` makes sense.
+    fn find_width(&self, default: OffsetWidth) -> Result<OffsetWidth, OpenError> {
+        let vif_path = self.name.vif(&self.dir);
+        let vif = read_small_file(&vif_path).map_err(at(&vif_path))?;
+        let named = vif.and_then(|text| Vif::parse(&text).ok()).and_then(|vif| vif.offset_width);
+        if let Some(width) = named {
+            return Ok(width);
+        }
+        let idx_path = self.name.idx(&self.dir);
+        if self.idx.is_empty().map_err(at(&idx_path))? {
+            return Ok(default);
+        }
+        let four = self.ends_together(OffsetWidth::Four).map_err(at(&idx_path))?;
+        let five = self.ends_together(OffsetWidth::Five).map_err(at(&idx_path))?;
+        match (four, five) {
+            (true, false) => Ok(OffsetWidth::Four),
+            (false, true) => Ok(OffsetWidth::Five),
+            _ => Err(OpenError::Width(idx_path)),
+        }
+    }
+
+    /// Whether every row parses and the last record that they name ends at the end of `.dat`.
+    fn ends_together(&self, width: OffsetWidth) -> io::Result<bool> {
+        let idx_len = self.idx.len()?;
+        let mut end = self.superblock.first_needle_offset().as_bytes();
+        let (rows_len, _) = load_rows(&*self.idx, width, idx_len, |row| {
+            end = end.max(self.end_of(&row));
+            true
+        })?;
+        Ok(rows_len == idx_len && end == self.dat_len)
+    }
+
+    fn end_of(&self, row: &IndexRow) -> u64 {
+        let size = match row.size {
+            RowSize::Live(size) => size,
+            RowSize::Tombstone => 0,
+        };
+        row.offset.as_bytes().saturating_add(record_len(size, self.superblock.version))
+    }
+
+    /// Builds a foreign volume's memory: from its index if both files end together.
+    pub fn load_foreign(self, dir: &DataDir, now_ns: u64) -> Result<Loaded, OpenError> {
+        let idx_path = self.name.idx(&self.dir);
+        if !self.ends_together(self.width).map_err(at(&idx_path))? {
+            return self.rebuild(dir, u64::MAX, 0, now_ns);
+        }
+        let mut loaded = Memory::default();
+        let version = self.superblock.version;
+        let idx_len = self.idx.len().map_err(at(&idx_path))?;
+        let (len, crc) = load_rows(&*self.idx, self.width, idx_len, |row| {
+            loaded.enter(&row, version);
+            true
+        })
+        .map_err(at(&idx_path))?;
+        loaded.counters.modified_at_secs = modified_at_secs(&self.name.dat(&self.dir));
+        let idx =
+            IndexFile::open_at(self.idx.clone(), self.width, len, crc).map_err(at(&idx_path))?;
+        let dat_len = self.dat_len;
+        Ok(loaded.finish(self, idx, dat_len))
+    }
+
+    /// Builds the memory of a volume of this cluster: from the checkpoint and what was written
+    /// after it, or, if the index does not match the checkpoint, from `.dat` alone.
+    pub fn load_own(
+        self,
+        checkpoint: &Checkpoint,
+        own_from: u64,
+        dir: &DataDir,
+        now_ns: u64,
+    ) -> Result<Loaded, OpenError> {
+        let idx_path = self.name.idx(&self.dir);
+        let Some(memory) = self.load_checkpoint(checkpoint).map_err(at(&idx_path))? else {
+            tracing::warn!(volume = %self.name.id, "the index does not match the checkpoint: reading the whole volume file");
+            return self.rebuild(dir, own_from, checkpoint.dat_len, now_ns);
+        };
+        self.load_tail(memory, checkpoint, own_from, dir, now_ns)
+    }
+
+    fn load_checkpoint(&self, checkpoint: &Checkpoint) -> io::Result<Option<Memory>> {
+        if self.idx.len()? < checkpoint.idx_len || self.dat_len < checkpoint.dat_len {
+            return Ok(None);
+        }
+        let mut memory = Memory::default();
+        let version = self.superblock.version;
+        let (len, crc) = load_rows(&*self.idx, self.width, checkpoint.idx_len, |row| {
+            memory.enter(&row, version);
+            true
+        })?;
+        if (len, crc) != (checkpoint.idx_len, checkpoint.idx_crc32c) {
+            return Ok(None);
+        }
+        memory.counters.max_ts = checkpoint.max_ts;
+        memory.counters.modified_at_secs = checkpoint.modified_at_secs;
+        Ok(Some(memory))
+    }
+
+    /// Reads the records after the checkpoint and replaces the rows after it.
+    fn load_tail(
+        self,
+        mut memory: Memory,
+        checkpoint: &Checkpoint,
+        own_from: u64,
+        dir: &DataDir,
+        now_ns: u64,
+    ) -> Result<Loaded, OpenError> {
+        let idx_path = self.name.idx(&self.dir);
+        let mut rows = Vec::new();
+        let mut row_sink = |row| {
+            rows.push(row);
+            Ok(())
+        };
+        let from = checkpoint.dat_len;
+        let walk = Walk { own_from, from, covered_len: from, empties: &HashSet::new() };
+        let end = self.walk(&walk, &mut memory, &mut row_sink)?;
+        let dat_len = self.cut_torn_tail(&end, dir, now_ns)?;
+        let (len, crc) = (checkpoint.idx_len, checkpoint.idx_crc32c);
+        let idx = IndexFile::open_at(self.idx.clone(), self.width, len, crc);
+        let idx = idx.and_then(|mut idx| idx.append(rows.iter()).map(|()| idx));
+        memory.is_damaged = end.is_damaged;
+        Ok(memory.finish(self, idx.map_err(at(&idx_path))?, dat_len))
+    }
+
+    /// Reads all of `.dat` and puts a new index in place of the old.
+    fn rebuild(
+        self,
+        dir: &DataDir,
+        own_from: u64,
+        covered_len: u64,
+        now_ns: u64,
+    ) -> Result<Loaded, OpenError> {
+        let idx_path = self.name.idx(&self.dir);
+        let new_path = idx_path.with_extension("idx.new");
+        let empties = self.empty_needles().map_err(at(&idx_path))?;
+        let new = self.disk.open_or_create(&new_path).map_err(at(&new_path))?;
+        let idx = IndexFile::open_at(new, self.width, 0, 0).map_err(at(&new_path))?;
+        let mut writer = RowWriter { idx, rows: Vec::with_capacity(ROWS_PER_WRITE) };
+        let mut memory = Memory::default();
+        let from = self.superblock.first_needle_offset().as_bytes();
+        let walk = Walk { own_from, from, covered_len, empties: &empties };
+        let end = self.walk(&walk, &mut memory, &mut |row| writer.push(row))?;
+        let idx = writer.finish(&new_path, &idx_path).map_err(at(&new_path))?;
+        let dat_len = self.cut_torn_tail(&end, dir, now_ns)?;
+        memory.is_damaged = end.is_damaged || dat_len < covered_len;
+        Ok(memory.finish(self, idx, dat_len))
+    }
+
+    /// Offsets of records without a body that the index calls live. Only it can tell an empty
+    /// needle of another program's making from a tombstone.
+    fn empty_needles(&self) -> io::Result<HashSet<u64>> {
+        let mut empties = HashSet::new();
+        load_rows(&*self.idx, self.width, self.idx.len()?, |row| {
+            if row.size == RowSize::Live(0) {
+                empties.insert(row.offset.as_bytes());
+            }
+            true
+        })?;
+        Ok(empties)
+    }
+
+    fn walk(
+        &self,
+        walk: &Walk<'_>,
+        memory: &mut Memory,
+        row_sink: &mut dyn FnMut(IndexRow) -> io::Result<()>,
+    ) -> Result<WalkEnd, OpenError> {
+        let dat_path = self.name.dat(&self.dir);
+        self.walk_records(walk, memory, row_sink).map_err(at(&dat_path))
+    }
+
+    fn walk_records(
+        &self,
+        walk: &Walk<'_>,
+        memory: &mut Memory,
+        row_sink: &mut dyn FnMut(IndexRow) -> io::Result<()>,
+    ) -> io::Result<WalkEnd> {
+        let version = self.superblock.version;
+        let mut scanner = Scanner::new(&*self.dat, version, walk.own_from, walk.from, self.dat_len);
+        let mut end = WalkEnd { valid_len: self.dat_len, is_damaged: false };
+        while let Some(found) = scanner.advance()? {
+            match found {
+                Ok(record) => {
+                    let row = walk.row(&record);
+                    memory.enter(&row, version);
+                    memory.counters.stamped(record.ts);
+                    row_sink(row)?;
+                }
+                Err(error) => {
+                    let bad_at = scanner.position();
+                    tracing::warn!(volume = %self.name.id, offset = bad_at, "a record does not verify: {error}");
+                    match self.suspect(bad_at, walk.covered_len).judge(&mut scanner)? {
+                        Verdict::TornTail => {
+                            end.valid_len = bad_at;
+                            return Ok(end);
+                        }
+                        Verdict::Damage { resume_at } => {
+                            let resume_at = resume_at.unwrap_or(self.dat_len);
+                            self.keep_damaged_rows(bad_at..resume_at, memory, row_sink)?;
+                            end.is_damaged = true;
+                            scanner.seek(resume_at);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(end)
+    }
+
+    /// Needles whose records are damaged stay in the index, so that a read answers an error and
+    /// not that there is no such needle.
+    fn keep_damaged_rows(
+        &self,
+        damaged: Range<u64>,
+        memory: &mut Memory,
+        row_sink: &mut dyn FnMut(IndexRow) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut rows = Vec::new();
+        load_rows(&*self.idx, self.width, self.idx.len()?, |row| {
+            if damaged.contains(&row.offset.as_bytes()) {
+                rows.push(row);
+            }
+            true
+        })?;
+        for row in rows {
+            memory.enter(&row, self.superblock.version);
+            row_sink(row)?;
+        }
+        Ok(())
+    }
+
+    fn suspect(&self, bad_at: u64, covered_len: u64) -> Suspect<'_> {
+        let (width, dat_len) = (self.width, self.dat_len);
+        Suspect { idx: &*self.idx, width, bad_at, dat_len, covered_len }
+    }
+
+    /// Cuts off what was never acknowledged, keeping the bytes in the trash. The file's new length.
+    fn cut_torn_tail(&self, end: &WalkEnd, dir: &DataDir, now_ns: u64) -> Result<u64, OpenError> {
+        if end.valid_len == self.dat_len || end.is_damaged {
+            return Ok(self.dat_len);
+        }
+        let kept_name = self.name.with_suffix(&format!("{now_ns}.torn"));
+        let mut tail = FileRange { file: &*self.dat, from: end.valid_len, to: self.dat_len };
+        let mut cut = || {
+            let kept = dir.keep_in_trash(&kept_name, &mut tail)?;
+            self.dat.truncate(end.valid_len)?;
+            self.dat.sync_data()?;
+            Ok(kept)
+        };
+        let kept = cut().map_err(at(&self.name.dat(&self.dir)))?;
+        tracing::warn!(
+            volume = %self.name.id,
+            "cut a torn tail of {} bytes, which no write was answered for; kept as {}",
+            self.dat_len - end.valid_len,
+            kept.display(),
+        );
+        Ok(end.valid_len)
+    }
+}
+
+/// What a walk over `.dat` starts from.
+struct Walk<'a> {
+    own_from: u64,
+    from: u64,
+    covered_len: u64,
+    empties: &'a HashSet<u64>,
+}
+
+struct WalkEnd {
+    valid_len: u64,
+    is_damaged: bool,
+}
+
+impl Walk<'_> {
+    fn row(&self, record: &Scanned) -> IndexRow {
+        let is_live = record.size != 0 || self.empties.contains(&record.offset);
+        let size = if is_live { RowSize::Live(record.size) } else { RowSize::Tombstone };
+        let offset = Offset::from_bytes(record.offset).unwrap_or_default();
+        IndexRow { key: record.key, offset, size }
+    }
+}
+
+/// Map and counters while they are built.
+#[derive(Default)]
+struct Memory {
+    map: NeedleMap,
+    counters: Counters,
+    is_damaged: bool,
+}
+
+impl Memory {
+    fn enter(&mut self, row: &IndexRow, version: crate::format::Version) {
+        let entry = Entry { offset: row.offset, size: row.size };
+        let before = self.map.insert(row.key, entry);
+        self.counters.moved(before, entry, version);
+    }
+
+    fn finish(self, files: Files, idx: IndexFile, dat_len: u64) -> Loaded {
+        let Self { map, counters, is_damaged } = self;
+        let Files { dat, superblock, width, .. } = files;
+        Loaded { dat, superblock, width, map, counters, idx, dat_len, is_damaged }
+    }
+}
+
+/// Writes the rows of a new index in pieces.
+struct RowWriter {
+    idx: IndexFile,
+    rows: Vec<IndexRow>,
+}
+
+impl RowWriter {
+    fn push(&mut self, row: IndexRow) -> io::Result<()> {
+        self.rows.push(row);
+        if self.rows.len() == ROWS_PER_WRITE { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.idx.append(self.rows.iter())?;
+        self.rows.clear();
+        Ok(())
+    }
+
+    /// Puts the new index in the place of the old one.
+    fn finish(mut self, new: &Path, old: &Path) -> io::Result<IndexFile> {
+        self.flush()?;
+        self.idx.sync()?;
+        replace_file(new, old)?;
+        Ok(self.idx)
+    }
+}
+
+/// A stretch of a file as a stream.
+struct FileRange<'a> {
+    file: &'a dyn VolumeFile,
+    from: u64,
+    to: u64,
+}
+
+impl Read for FileRange<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.to - self.from).unwrap_or(usize::MAX);
+        let len = left.min(buffer.len());
+        let read = self.file.read_at(&mut buffer[..len], self.from)?;
+        self.from += read as u64;
+        Ok(read)
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    let path = path.to_owned();
+    move |source| OpenError::Io { path, source }
+}

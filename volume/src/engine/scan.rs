@@ -1,0 +1,158 @@
+//! Walking a volume file record by record, verifying each.
+//!
+//! What is found is exactly what a read would accept: structure, checksum of the data and, for our
+//! own records, the sums in the padding. Memory is bounded whatever the sizes on disk say.
+
+use std::io;
+
+use bytes::Bytes;
+use dulse_shared::id::{Cookie, NeedleKey, Ts};
+
+use crate::{
+    disk::{VolumeFile, read_exact_at},
+    format::{DecodeError, HEAD_LEN, Head, Version},
+};
+
+/// Bytes that are read at once: long enough for a disk to stream.
+const WINDOW_BYTES: usize = 4 << 20;
+
+/// A record that verifies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Scanned {
+    /// Where it starts.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub len: u64,
+    /// The needle's key.
+    pub key: NeedleKey,
+    /// The needle's cookie.
+    pub cookie: Cookie,
+    /// Length of its body; 0 is a tombstone (or an empty needle of another program's making).
+    pub size: u32,
+    /// Its stamp.
+    pub ts: Ts,
+}
+
+/// Why the bytes at an offset are no record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ScanError {
+    /// The file ends before the record does.
+    #[error("the file ends within the record")]
+    PastEnd,
+    /// They do not verify.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+/// Walks a volume file.
+#[derive(Debug)]
+pub struct Scanner<'a> {
+    file: &'a dyn VolumeFile,
+    version: Version,
+    own_from: u64,
+    position: u64,
+    end: u64,
+    window: Vec<u8>,
+    window_start: u64,
+}
+
+impl<'a> Scanner<'a> {
+    /// A walk over `file` from `position` to `end`; records from `own_from` on are our own.
+    pub fn new(
+        file: &'a dyn VolumeFile,
+        version: Version,
+        own_from: u64,
+        position: u64,
+        end: u64,
+    ) -> Self {
+        Self { file, version, own_from, position, end, window: Vec::new(), window_start: 0 }
+    }
+
+    /// Where the next record starts.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Goes on at `position`.
+    pub fn seek(&mut self, position: u64) {
+        self.position = position;
+    }
+
+    /// The next record; `None` at the end. After an error the position is that of the bad record.
+    pub fn advance(&mut self) -> io::Result<Option<Result<Scanned, ScanError>>> {
+        if self.position >= self.end {
+            return Ok(None);
+        }
+        let found = self.record_at(self.position)?;
+        if let Ok(record) = &found {
+            self.position += record.len;
+        }
+        Ok(Some(found))
+    }
+
+    /// The record at `offset`, if one is there that verifies.
+    pub fn record_at(&mut self, offset: u64) -> io::Result<Result<Scanned, ScanError>> {
+        let left = self.end.saturating_sub(offset);
+        // A record without a body has no data length, but is longer than a head all the same.
+        if left < HEAD_LEN as u64 {
+            return Ok(Err(ScanError::PastEnd));
+        }
+        let mut head = [0; HEAD_LEN];
+        head.copy_from_slice(self.bytes(offset, HEAD_LEN)?);
+        let head = match Head::parse(&head, self.version) {
+            Ok(head) => head,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        if head.record_len() > left {
+            return Ok(Err(ScanError::PastEnd));
+        }
+        self.verify(offset, &head)
+    }
+
+    fn verify(&mut self, offset: u64, head: &Head) -> io::Result<Result<Scanned, ScanError>> {
+        // The tail first: it is small, and in random bytes it hardly ever parses.
+        let tail_len = usize::try_from(head.tail_len()).map_err(io::Error::other)?;
+        let tail = Bytes::copy_from_slice(self.bytes(offset + head.tail_start(), tail_len)?);
+        let tail = match head.parse_tail(tail, offset >= self.own_from) {
+            Ok(tail) => tail,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        let computed = self.data_crc(offset + head.data_start(), u64::from(head.data_len()))?;
+        if !tail.checksum_matches(computed) {
+            let stored = tail.stored_checksum;
+            return Ok(Err(DecodeError::Checksum { stored, computed }.into()));
+        }
+        let header = head.header();
+        Ok(Ok(Scanned {
+            offset,
+            len: head.record_len(),
+            key: header.key,
+            cookie: header.cookie,
+            size: header.size,
+            ts: tail.ts,
+        }))
+    }
+
+    fn data_crc(&mut self, start: u64, len: u64) -> io::Result<u32> {
+        let (mut crc, mut done) = (0, 0);
+        while done < len {
+            let piece = usize::try_from(len - done).unwrap_or(usize::MAX).min(WINDOW_BYTES / 2);
+            crc = crc32c::crc32c_append(crc, self.bytes(start + done, piece)?);
+            done += piece as u64;
+        }
+        Ok(crc)
+    }
+
+    /// `len` bytes at `offset`, at most a window; the caller knows that they lie before the end.
+    fn bytes(&mut self, offset: u64, len: usize) -> io::Result<&[u8]> {
+        let window_end = self.window_start + self.window.len() as u64;
+        if offset < self.window_start || offset + len as u64 > window_end {
+            let left = usize::try_from(self.end.saturating_sub(offset)).unwrap_or(usize::MAX);
+            self.window.resize(left.min(WINDOW_BYTES).max(len), 0);
+            self.window_start = offset;
+            read_exact_at(self.file, &mut self.window, offset)?;
+        }
+        let from = usize::try_from(offset - self.window_start).map_err(io::Error::other)?;
+        Ok(&self.window[from..from + len])
+    }
+}

@@ -1,0 +1,269 @@
+//! One volume: what readers see of it, and what it says about itself.
+//!
+//! Readers take the map and the file together under a short lock and then read with no lock held.
+//! What changes the files goes through [`super::append`], one thread at a time; a needle enters
+//! the map only after its record is durable.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use dulse_shared::{
+    clock::Clock,
+    id::{ClusterId, Collection, NeedleKey, Ttl, VolumeId},
+    wire::{LocalState, VolumeConfig, VolumeReport, VolumeState},
+};
+
+use super::{
+    append::WriteState,
+    counters::Counters,
+    metrics::EngineMetrics,
+    needle_map::{Entry, NeedleMap},
+    stamp::StampSource,
+    verified::VerifiedLately,
+};
+use crate::{
+    config::check_volume_size_limit,
+    disk::{DataDir, VolumeFile, VolumeName},
+    format::{OffsetWidth, RowSize, Superblock, Version},
+    writer::Queue,
+};
+
+/// What all volumes of a server share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Stamps every write.
+    pub stamps: StampSource,
+    /// The size at which a volume is full; 0 until a master told it, when nothing is full.
+    pub volume_size_limit_bytes: AtomicU64,
+    /// The largest needle, in bytes of data: a volume is full once its offsets could not address
+    /// one more.
+    pub max_needle_bytes: u64,
+    /// Histograms of the write path.
+    pub metrics: EngineMetrics,
+}
+
+/// An open volume.
+#[derive(Debug)]
+pub struct Volume {
+    pub(super) name: VolumeName,
+    pub(super) dir: Arc<DataDir>,
+    pub(super) cluster: ClusterId,
+    pub(super) superblock: Superblock,
+    pub(super) width: OffsetWidth,
+    /// Records from here on were written by dulse: their padding is checked.
+    pub(super) own_from: u64,
+    pub(super) shared: Arc<Shared>,
+    pub(super) config: RwLock<Arc<VolumeConfig>>,
+    pub(super) snapshot: RwLock<Snapshot>,
+    pub(super) counters: Mutex<Counters>,
+    pub(super) dat_len: AtomicU64,
+    /// A part of the file does not verify.
+    pub(super) is_damaged: bool,
+    /// A write or sync failed; nothing is written any more.
+    pub(super) has_failed: AtomicBool,
+    /// Held by whoever changes the files.
+    pub(super) write_state: Mutex<WriteState>,
+    /// What waits to be written.
+    pub(crate) queue: Queue,
+    /// Large needles that were read whole lately.
+    pub(crate) verified: VerifiedLately,
+}
+
+/// Map and file as one: compaction replaces both together.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) map: NeedleMap,
+    pub(super) dat: Arc<dyn VolumeFile>,
+}
+
+/// Where a live needle's record is, and the file to read it from.
+#[derive(Clone, Debug)]
+pub struct Located {
+    /// The volume file.
+    pub dat: Arc<dyn VolumeFile>,
+    /// Byte position of the record.
+    pub offset: u64,
+    /// Body length by the index; 0 is an empty needle.
+    pub size: u32,
+    /// Whether the record's padding is checked.
+    pub is_own: bool,
+}
+
+/// Why a volume takes no needles at present.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The size limit is reached.
+    #[error("volume {0} is full: ask the master for another fid")]
+    Full(VolumeId),
+    /// Its disk is short of room.
+    #[error(
+        "the disk of volume {0} is short of room: free space or ask the master for another fid"
+    )]
+    NoRoom(VolumeId),
+    /// It is read-only.
+    #[error("volume {id} is read-only: {reason}")]
+    ReadOnly {
+        /// The volume.
+        id: VolumeId,
+        /// Why.
+        reason: &'static str,
+    },
+}
+
+impl Volume {
+    /// Its number.
+    pub fn id(&self) -> VolumeId {
+        self.name.id
+    }
+
+    /// Its collection.
+    pub fn collection(&self) -> &Collection {
+        &self.name.collection
+    }
+
+    /// The ttl that its needles take unless they bring their own.
+    pub fn ttl(&self) -> Ttl {
+        self.superblock.ttl
+    }
+
+    /// The format of its records.
+    pub fn version(&self) -> Version {
+        self.superblock.version
+    }
+
+    /// How wide its index keeps offsets.
+    pub fn offset_width(&self) -> OffsetWidth {
+        self.width
+    }
+
+    /// The directory it lies in.
+    pub fn dir(&self) -> &DataDir {
+        &self.dir
+    }
+
+    /// The configuration that it serves.
+    pub fn config(&self) -> Arc<VolumeConfig> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The clock that decides expiry.
+    pub fn clock(&self) -> &Clock {
+        self.shared.stamps.clock()
+    }
+
+    /// Where a live needle is; `None` if it is missing or deleted.
+    pub fn locate(&self, key: NeedleKey) -> Option<Located> {
+        let snapshot = self.snapshot.read().unwrap_or_else(PoisonError::into_inner);
+        let Entry { offset, size: RowSize::Live(size) } = snapshot.map.lookup(key)? else {
+            return None;
+        };
+        let offset = offset.as_bytes();
+        let is_own = offset >= self.own_from;
+        Some(Located { dat: snapshot.dat.clone(), offset, size, is_own })
+    }
+
+    /// Keys in the map and the highest of them.
+    pub fn keys(&self) -> (usize, u64) {
+        let snapshot = self.snapshot.read().unwrap_or_else(PoisonError::into_inner);
+        (snapshot.map.len(), snapshot.map.max_key())
+    }
+
+    /// What the server says of it in heartbeats and on its pages.
+    pub fn report(&self) -> VolumeReport {
+        let counters = *self.counters();
+        let size_bytes = self.dat_len.load(Ordering::Acquire);
+        let framing = self.superblock.first_needle_offset().as_bytes();
+        VolumeReport {
+            id: self.id(),
+            collection: self.collection().clone(),
+            placement: self.superblock.placement,
+            ttl: self.ttl(),
+            disk: self.dir.disk().clone(),
+            epoch: self.config().epoch,
+            size_bytes,
+            live_needles: counters.live_needles,
+            live_bytes: counters.live_bytes,
+            garbage_needles: counters.garbage_needles,
+            garbage_bytes: size_bytes.saturating_sub(framing).saturating_sub(counters.live_bytes),
+            compaction_revision: self.superblock.compaction_revision,
+            modified_at_secs: counters.modified_at_secs,
+            local: self.local_state(),
+        }
+    }
+
+    /// What this server knows by itself about writing to it.
+    pub fn local_state(&self) -> LocalState {
+        if self.has_failed.load(Ordering::Acquire) {
+            LocalState::Failed
+        } else if self.is_damaged {
+            LocalState::Damaged
+        } else if self.version() != crate::format::CURRENT_VERSION {
+            LocalState::OldFormat
+        } else if self.is_full() {
+            LocalState::Full
+        } else if self.dir.is_low() {
+            LocalState::LowSpace
+        } else {
+            LocalState::Ready
+        }
+    }
+
+    /// Whether deletes are refused, and why.
+    pub fn refuses_deletes(&self) -> Result<(), Refusal> {
+        let read_only = |reason| Err(Refusal::ReadOnly { id: self.id(), reason });
+        if let VolumeState::ReadOnly { .. } = self.config().state {
+            return read_only("it has fewer copies than its replica placement asks for");
+        }
+        match self.local_state() {
+            LocalState::Failed => {
+                read_only("its disk failed; see the server's log, then restart it")
+            }
+            LocalState::Damaged => read_only("a part of its file does not verify"),
+            LocalState::OldFormat => read_only("its format is older than the one that is written"),
+            LocalState::Full | LocalState::LowSpace | LocalState::Ready => Ok(()),
+        }
+    }
+
+    /// Whether new needles and overwrites are refused, and why.
+    pub fn refuses_puts(&self) -> Result<(), Refusal> {
+        self.refuses_deletes()?;
+        if self.is_full() {
+            return Err(Refusal::Full(self.id()));
+        }
+        if self.dir.is_exhausted() {
+            return Err(Refusal::NoRoom(self.id()));
+        }
+        Ok(())
+    }
+
+    /// Nothing is written to it any more.
+    pub(crate) fn mark_failed(&self) {
+        self.has_failed.store(true, Ordering::Release);
+    }
+
+    fn is_full(&self) -> bool {
+        let dat_len = self.dat_len.load(Ordering::Acquire);
+        let limit = self.shared.volume_size_limit_bytes.load(Ordering::Relaxed);
+        let is_past_limit = limit != 0 && dat_len >= limit;
+        let needle = self.shared.max_needle_bytes;
+        is_past_limit || check_volume_size_limit(dat_len, needle, self.is_large()).is_err()
+    }
+
+    fn is_large(&self) -> bool {
+        self.width == OffsetWidth::Five
+    }
+
+    pub(super) fn counters(&self) -> MutexGuard<'_, Counters> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn entry(&self, key: NeedleKey) -> Option<Entry> {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).map.lookup(key)
+    }
+
+    pub(super) fn lock_writes(&self) -> MutexGuard<'_, WriteState> {
+        self.write_state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

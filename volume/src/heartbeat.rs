@@ -1,0 +1,224 @@
+//! Heartbeats: twice a second a volume server tells every master what changed, and takes from the
+//! answer the cluster it belongs to, the size limit, and configurations newer than its own.
+//!
+//! Each master acknowledges a numbered report; the next one says what changed since. A master that
+//! lost track asks for a full report by acknowledging 0.
+
+use std::{collections::HashMap, time::Duration};
+
+use dulse_shared::{
+    id::VolumeId,
+    net::{
+        address::ServerAddress,
+        peer::{PeerClient, PeerError},
+        tasks::Tasks,
+    },
+    wire::{Code, Heartbeat, HeartbeatAnswer, Incarnation, VolumeReport},
+};
+use tokio::sync::watch;
+
+use crate::{config::check_volume_size_limit, reader::on_blocking_pool, store::Store};
+
+/// Between two heartbeats, unless something changed.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// A master that takes longer is asked again.
+const LIMIT: Duration = Duration::from_secs(2);
+/// Between attempts while a master cannot be reached.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// What a server says of itself in every heartbeat.
+#[derive(Clone, Debug)]
+pub struct Introduction {
+    /// This run of the server.
+    pub incarnation: Incarnation,
+    /// `host:port` of the public listener, for the cluster.
+    pub url: String,
+    /// The same for clients outside.
+    pub public_url: String,
+    /// `host:port` of the cluster listener.
+    pub cluster_url: String,
+    /// Where it stands.
+    pub data_center: String,
+    /// Where in the data center it stands.
+    pub rack: String,
+    /// Whether new volumes get 5-byte offsets.
+    pub large_volumes: bool,
+    /// The largest needle, in bytes of data.
+    pub max_needle_bytes: u64,
+}
+
+/// Sends heartbeats to one master.
+#[derive(Debug)]
+pub struct Reporter {
+    store: Store,
+    introduction: Introduction,
+    master: ServerAddress,
+    peers: PeerClient,
+    tasks: Tasks,
+    /// Set once a leading master has acknowledged a report.
+    acknowledged: watch::Sender<bool>,
+    seq: u64,
+    /// The last acknowledged report and what it said.
+    base: Option<(u64, HashMap<VolumeId, VolumeReport>)>,
+}
+
+impl Reporter {
+    /// A reporter to `master`.
+    pub fn new(
+        store: Store,
+        introduction: Introduction,
+        master: ServerAddress,
+        peers: PeerClient,
+        tasks: Tasks,
+        acknowledged: watch::Sender<bool>,
+    ) -> Self {
+        Self { store, introduction, master, peers, tasks, acknowledged, seq: 0, base: None }
+    }
+
+    /// Reports until the process stops; the last report says that it is stopping.
+    pub async fn run(mut self) {
+        let mut was_reachable = true;
+        let mut changes = self.store.subscribe();
+        while !self.tasks.is_stopping() {
+            let pause = match self.beat(false).await {
+                Ok(()) => {
+                    was_reachable = true;
+                    INTERVAL
+                }
+                Err(error) => {
+                    self.judge(&error, &mut was_reachable);
+                    RETRY
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = changes.changed() => {}
+                () = self.tasks.stopped() => {}
+            }
+        }
+        // A courtesy: without it the masters notice by themselves.
+        drop(self.beat(true).await);
+    }
+
+    async fn beat(&mut self, stopping: bool) -> Result<(), PeerError> {
+        let store = self.store.clone();
+        let measured = on_blocking_pool(move || {
+            store.measure();
+            Ok(store.reports())
+        });
+        let reports = measured.await.unwrap_or_default();
+        let reports: HashMap<_, _> =
+            reports.into_iter().map(|report| (report.id, report)).collect();
+        self.seq += 1;
+        let heartbeat = self.compose(&reports, stopping);
+        let cluster_address = self.master.cluster();
+        let answer: HeartbeatAnswer =
+            self.peers.post(&cluster_address, "/heartbeat", &heartbeat, LIMIT).await?;
+        let is_acknowledged = answer.acknowledged == self.seq;
+        self.base = is_acknowledged.then_some((self.seq, reports));
+        self.obey(answer).await;
+        Ok(())
+    }
+
+    fn compose(&self, reports: &HashMap<VolumeId, VolumeReport>, stopping: bool) -> Heartbeat {
+        let store = &self.store;
+        let introduction = self.introduction.clone();
+        let (since, changes) = changes(self.base.as_ref(), reports);
+        Heartbeat {
+            server: store.server(),
+            incarnation: introduction.incarnation,
+            cluster: store.cluster(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            url: introduction.url,
+            public_url: introduction.public_url,
+            cluster_url: introduction.cluster_url,
+            data_center: introduction.data_center,
+            rack: introduction.rack,
+            seq: self.seq,
+            since,
+            dirs: store.dirs(),
+            volumes: changes.changed,
+            gone: changes.gone,
+            foreign: store.foreign().into_iter().map(|foreign| foreign.volume).collect(),
+            max_key: store.max_key(),
+            stopping,
+        }
+    }
+
+    /// Does what a master's answer asks for.
+    async fn obey(&self, answer: HeartbeatAnswer) {
+        if !self.join(&answer) {
+            return;
+        }
+        let store = self.store.clone();
+        let is_leader = answer.is_leader;
+        let accepted = on_blocking_pool(move || {
+            for config in answer.configs {
+                let id = config.id;
+                if let Err(error) = store.accept_config(answer.cluster, config) {
+                    tracing::error!("volume {id} keeps its configuration: {error}");
+                }
+            }
+            for refused in answer.refused {
+                store.refuse_foreign(refused.id, &refused.reason);
+            }
+            Ok(())
+        });
+        if accepted.await.is_ok() && is_leader {
+            self.acknowledged.send_replace(true);
+        }
+    }
+
+    /// Joins the master's cluster and takes its size limit; `false` if the process must stop.
+    fn join(&self, answer: &HeartbeatAnswer) -> bool {
+        let ours = self.store.cluster();
+        if let Some(ours) = ours.filter(|ours| *ours != answer.cluster) {
+            self.tasks.fail(format!(
+                "the data directory belongs to the cluster {ours}, the master {} to {}: pass \
+                 another --dir, or the --master of its own cluster",
+                self.master, answer.cluster
+            ));
+            return false;
+        }
+        let limit = answer.volume_size_limit_bytes;
+        let Introduction { max_needle_bytes, large_volumes, .. } = self.introduction;
+        if let Err(error) = check_volume_size_limit(limit, max_needle_bytes, large_volumes) {
+            self.tasks.fail(format!("the master {} says: {error}", self.master));
+            return false;
+        }
+        if let Err(error) = self.store.join(answer.cluster) {
+            self.tasks.fail(error.to_string());
+            return false;
+        }
+        self.store.limit_volume_size(limit);
+        true
+    }
+
+    fn judge(&self, error: &PeerError, was_reachable: &mut bool) {
+        if let PeerError::Refused { code: Some(Code::OtherCluster), message, .. } = error {
+            self.tasks.fail(message.clone());
+        } else if std::mem::replace(was_reachable, false) {
+            tracing::warn!("no heartbeat reaches the master {}: {error}; trying on", self.master);
+        }
+    }
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Changes {
+    changed: Vec<VolumeReport>,
+    gone: Vec<VolumeId>,
+}
+
+/// What differs from the acknowledged report, and that report's number; everything and 0 without.
+fn changes(
+    base: Option<&(u64, HashMap<VolumeId, VolumeReport>)>,
+    reports: &HashMap<VolumeId, VolumeReport>,
+) -> (u64, Changes) {
+    let Some((since, known)) = base else {
+        return (0, Changes { changed: reports.values().cloned().collect(), gone: Vec::new() });
+    };
+    let differs = |report: &&VolumeReport| known.get(&report.id) != Some(report);
+    let changed = reports.values().filter(differs).cloned().collect();
+    let gone = known.keys().filter(|id| !reports.contains_key(id)).copied().collect();
+    (*since, Changes { changed, gone })
+}

@@ -1,0 +1,49 @@
+//! What goes wrong below, as an answer: the only place of this server that chooses codes.
+
+use dulse_shared::{
+    id::{Fid, VolumeId},
+    wire::{Code, Problem},
+};
+
+use crate::{
+    engine::{append::WriteError, volume::Refusal},
+    reader::ReadError,
+};
+
+/// The volume is not on this server.
+pub(super) fn volume_not_here(id: VolumeId) -> Problem {
+    let message = format!(
+        "volume {id} is not on this server: ask a master where it is, GET /dir/lookup?volumeId={id}"
+    );
+    Problem::new(Code::VolumeNotFound, message)
+}
+
+/// A read that gave nothing.
+pub(super) fn read_problem(fid: Fid, error: &ReadError) -> Problem {
+    match error {
+        ReadError::NotFound => Problem::new(
+            Code::NotFound,
+            format!("there is no needle {fid}: it was deleted, it expired, or it never was"),
+        ),
+        ReadError::Corrupt { .. } => Problem::new(
+            Code::Corrupt,
+            format!("{error}; the volume's file is damaged, restore it or read another copy"),
+        ),
+        ReadError::Io { .. } => Problem::new(Code::Internal, format!("{error}; check the disk")),
+    }
+}
+
+/// A write or delete that did not happen, or may not have.
+pub(super) fn write_problem(fid: Fid, error: &WriteError) -> Problem {
+    let code = match error {
+        WriteError::NotFound => Code::NotFound,
+        WriteError::CookieMismatch => Code::CookieMismatch,
+        WriteError::Refused(Refusal::Full(_) | Refusal::NoRoom(_)) => Code::VolumeFull,
+        WriteError::Refused(Refusal::ReadOnly { .. }) => Code::VolumeReadOnly,
+        WriteError::Invalid(_) => Code::BadRequest,
+        WriteError::Unreadable(_) => Code::Corrupt,
+        WriteError::Overloaded(_) => Code::Overloaded,
+        WriteError::Unknown(_) => Code::WriteUnknown,
+    };
+    Problem::new(code, format!("needle {fid}: {error}"))
+}

@@ -1,0 +1,175 @@
+//! `/status`: disks and volumes in the shape and spelling that existing clients parse.
+
+use dulse_shared::{
+    id::{ReplicaPlacement, Ttl},
+    wire::{DirReport, LocalState, VolumeState},
+};
+use serde::Serialize;
+
+use super::pages::state_in_words;
+use crate::{engine::volume::Volume, store::Store};
+
+/// The whole answer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Status {
+    version: String,
+    disk_statuses: Vec<DiskStatus>,
+    volumes: Vec<VolumeInfo>,
+}
+
+#[derive(Debug, Serialize)]
+struct DiskStatus {
+    dir: String,
+    all: u64,
+    used: u64,
+    free: u64,
+    percent_free: f64,
+    percent_used: f64,
+    disk_type: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct VolumeInfo {
+    id: u32,
+    size: u64,
+    collection: String,
+    disk_type: String,
+    disk_id: u32,
+    remote_storage_name: &'static str,
+    replica_placement: Placement,
+    ttl: TtlParts,
+    version: u8,
+    file_count: u64,
+    delete_count: u64,
+    deleted_byte_count: u64,
+    read_only: bool,
+    /// In words, `writable` or why not.
+    state: &'static str,
+    compact_revision: u16,
+    modified_at_second: u64,
+}
+
+/// Digits that are 0 are left out.
+#[derive(Debug, Serialize)]
+struct Placement {
+    #[serde(skip_serializing_if = "is_zero")]
+    node: u8,
+    #[serde(skip_serializing_if = "is_zero")]
+    rack: u8,
+    #[serde(skip_serializing_if = "is_zero")]
+    dc: u8,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct TtlParts {
+    count: u8,
+    unit: u8,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(digit: &u8) -> bool {
+    *digit == 0
+}
+
+/// What the server has now.
+pub(super) fn status(store: &Store) -> Status {
+    let dirs = store.dirs();
+    let volumes = store.volumes();
+    Status {
+        version: concat!("dulse ", env!("CARGO_PKG_VERSION")).to_owned(),
+        volumes: volumes.iter().map(|volume| VolumeInfo::of(volume, &dirs)).collect(),
+        disk_statuses: dirs.into_iter().map(DiskStatus::of).collect(),
+    }
+}
+
+impl DiskStatus {
+    #[expect(clippy::cast_precision_loss, reason = "shown as a percentage")]
+    fn of(dir: DirReport) -> Self {
+        let percent = |bytes: u64| match dir.total_bytes {
+            0 => 0.0,
+            total => bytes as f64 * 100.0 / total as f64,
+        };
+        let used = dir.total_bytes.saturating_sub(dir.free_bytes);
+        Self {
+            all: dir.total_bytes,
+            used,
+            free: dir.free_bytes,
+            percent_free: percent(dir.free_bytes),
+            percent_used: percent(used),
+            dir: dir.dir,
+            disk_type: dir.disk.0,
+        }
+    }
+}
+
+impl VolumeInfo {
+    fn of(volume: &Volume, dirs: &[DirReport]) -> Self {
+        let report = volume.report();
+        let dir = volume.dir().path().display().to_string();
+        let disk_id = dirs.iter().position(|report| report.dir == dir).unwrap_or(0);
+        let is_agreed = volume.config().state == VolumeState::Writable;
+        let takes_writes = matches!(report.local, LocalState::Ready | LocalState::LowSpace);
+        Self {
+            id: report.id.as_u32(),
+            size: report.size_bytes,
+            collection: report.collection.to_string(),
+            disk_type: report.disk.0,
+            disk_id: u32::try_from(disk_id).unwrap_or(0),
+            remote_storage_name: "",
+            replica_placement: Placement::of(report.placement),
+            ttl: TtlParts::of(report.ttl),
+            version: volume.version().as_byte(),
+            // Counted as puts: those that were overwritten or deleted since are among them.
+            file_count: report.live_needles.saturating_add(report.garbage_needles),
+            delete_count: report.garbage_needles,
+            deleted_byte_count: report.garbage_bytes,
+            read_only: !(is_agreed && takes_writes),
+            state: state_in_words(&report, &volume.config()),
+            compact_revision: report.compaction_revision,
+            modified_at_second: report.modified_at_secs,
+        }
+    }
+}
+
+impl Placement {
+    fn of(placement: ReplicaPlacement) -> Self {
+        Self {
+            node: placement.same_rack(),
+            rack: placement.other_racks(),
+            dc: placement.other_data_centers(),
+        }
+    }
+}
+
+impl TtlParts {
+    fn of(ttl: Ttl) -> Self {
+        Self { count: ttl.count(), unit: ttl.unit() as u8 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_spelled_as_clients_expect_them() {
+        let placement = Placement::of("110".parse().unwrap());
+        assert_eq!(serde_json::to_string(&placement).unwrap(), r#"{"rack":1,"dc":1}"#);
+        let ttl = TtlParts::of("3d".parse().unwrap());
+        assert_eq!(serde_json::to_string(&ttl).unwrap(), r#"{"Count":3,"Unit":3}"#);
+        let report = DirReport {
+            dir: "/data".to_owned(),
+            disk: dulse_shared::wire::DiskType::default(),
+            max_volumes: 8,
+            volumes: 1,
+            total_bytes: 200,
+            free_bytes: 50,
+            is_low: false,
+        };
+        let disk = serde_json::to_value(DiskStatus::of(report)).unwrap();
+        assert_eq!((disk["used"].as_u64(), disk["percent_free"].as_f64()), (Some(150), Some(25.0)));
+    }
+}

@@ -1,0 +1,94 @@
+//! What must be known of an upload before it is stored: that it is what the client sent, and how
+//! long it is without compression.
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use bytes::Bytes;
+use dulse_shared::wire::{Code, Problem};
+use md5::{Digest, Md5};
+
+use super::Upload;
+use crate::http::gunzip;
+
+/// More than this is summed and decompressed on the blocking pool: it takes a millisecond.
+const INLINE_BYTES: usize = 128 << 10;
+
+impl Upload {
+    /// Checks MD5 and gzip; the length of the file without compression.
+    pub(in crate::http) async fn inspect(&self) -> Result<u64, Problem> {
+        if !self.is_gzipped && self.content_md5.is_none() {
+            return Ok(self.data.len() as u64);
+        }
+        let (data, is_gzipped) = (self.data.clone(), self.is_gzipped);
+        let expected = self.content_md5.clone();
+        let work = move || inspect(&data, is_gzipped, expected.as_deref());
+        if self.data.len() <= INLINE_BYTES {
+            return work();
+        }
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|error| Problem::new(Code::Internal, error.to_string()))?
+    }
+}
+
+/// The MD5 is that of the file without compression.
+fn inspect(data: &Bytes, is_gzipped: bool, expected: Option<&str>) -> Result<u64, Problem> {
+    let mut sum = Md5::new();
+    let len = if is_gzipped {
+        let measured = gunzip::measure(data, |piece| {
+            if expected.is_some() {
+                sum.update(piece);
+            }
+        });
+        measured.map_err(|error| {
+            let text = format!("the upload says it is gzipped, but: {error}; nothing was stored");
+            Problem::new(Code::BadRequest, text)
+        })?
+    } else {
+        sum.update(data);
+        data.len() as u64
+    };
+    let Some(expected) = expected else {
+        return Ok(len);
+    };
+    let found = BASE64.encode(sum.finalize());
+    if found == expected.trim() {
+        return Ok(len);
+    }
+    let text = format!(
+        "Content-MD5 did not match md5 of the data: {expected} was expected, {found} was received; \
+         nothing was stored"
+    );
+    Err(Problem::new(Code::Md5Mismatch, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::{Compression, write::GzEncoder};
+
+    use super::*;
+
+    const MD5_OF_HELLO: &str = "XUFAKrxLKna5cZ2REBfFkg==";
+
+    fn gzipped_hello() -> Bytes {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(b"hello").unwrap();
+        encoder.finish().unwrap().into()
+    }
+
+    #[test]
+    fn the_md5_is_that_of_the_file_without_compression() {
+        let hello = Bytes::from_static(b"hello");
+        assert_eq!(inspect(&hello, false, Some(MD5_OF_HELLO)).unwrap(), 5);
+        assert_eq!(inspect(&gzipped_hello(), true, Some(MD5_OF_HELLO)).unwrap(), 5);
+        let error = inspect(&hello, false, Some("1B2M2Y8AsgTpgAmY7PhCfg==")).unwrap_err();
+        assert_eq!(error.code, Code::Md5Mismatch);
+    }
+
+    #[test]
+    fn what_says_it_is_gzipped_must_be() {
+        assert_eq!(inspect(&gzipped_hello(), true, None).unwrap(), 5);
+        let error = inspect(&Bytes::from_static(b"hello"), true, None).unwrap_err();
+        assert_eq!(error.code, Code::BadRequest);
+    }
+}

@@ -1,0 +1,115 @@
+//! A body that is the file.
+
+use axum::{
+    body::{Body, HttpBody},
+    http::{HeaderMap, header},
+};
+use dulse_shared::wire::{Code, Problem};
+use http_body_util::BodyExt;
+
+use super::{
+    budget::{Reservation, UploadBudget},
+    collector::Collector,
+    headers,
+    receive::{Upload, content_md5, discard, in_time, is_gzipped},
+};
+
+/// Receives a raw body, named by its `Content-Disposition` or else `base`.
+pub(super) async fn receive<'a>(
+    budget: &'a UploadBudget,
+    request: &HeaderMap,
+    mut body: Body,
+    base: &str,
+) -> Result<(Upload, Reservation<'a>), Problem> {
+    let expected = body.size_hint().exact();
+    if expected.is_some_and(|len| len > budget.max_needle_bytes) {
+        discard(request, body).await;
+        return Err(budget.too_large());
+    }
+    let mut reservation = budget.reserve(expected).await?;
+    let mut collector = Collector::default();
+    while let Some(frame) = in_time(body.frame()).await? {
+        let frame = frame.map_err(|error| {
+            Problem::new(Code::BadRequest, format!("the body broke off: {error}"))
+        })?;
+        // Trailers say nothing that is stored.
+        let Ok(chunk) = frame.into_data() else { continue };
+        let len = collector.len().saturating_add(chunk.len() as u64);
+        if len > budget.max_needle_bytes {
+            discard(request, body).await;
+            return Err(budget.too_large());
+        }
+        reservation.grow_to(len).await?;
+        collector.push(chunk, expected);
+    }
+    let (data, checksum) = collector.finish();
+    let name = name(request, base);
+    let declared = headers::text(request, &header::CONTENT_TYPE).unwrap_or_default();
+    let upload = Upload {
+        data,
+        checksum,
+        mime: headers::mime_of_body(declared, &name),
+        name,
+        is_gzipped: is_gzipped(request),
+        content_md5: content_md5(request),
+    };
+    Ok((upload, reservation))
+}
+
+fn name(request: &HeaderMap, base: &str) -> String {
+    let disposition = headers::text(request, &header::CONTENT_DISPOSITION);
+    let given = disposition.and_then(headers::disposition_name);
+    let given = given.as_deref().filter(|name| !name.is_empty());
+    headers::base_name(given.unwrap_or(base)).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+    use futures_util::stream;
+
+    use super::*;
+
+    async fn send(
+        chunks: &[&'static str],
+        headers: &[(&'static str, &str)],
+    ) -> Result<Upload, Problem> {
+        let budget = UploadBudget::new(10);
+        let chunks: Vec<_> = chunks.iter().map(|chunk| Ok::<_, std::io::Error>(*chunk)).collect();
+        let body = Body::from_stream(stream::iter(chunks));
+        let request = headers
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_str(value).unwrap()))
+            .collect();
+        receive(&budget, &request, body, "3,01637037d6").await.map(|(upload, _)| upload)
+    }
+
+    #[tokio::test]
+    async fn a_body_of_any_type_is_stored_as_it_is() {
+        let form = [("content-type", "application/x-www-form-urlencoded")];
+        let upload = send(&["a=b", "&c"], &form).await.unwrap();
+        assert_eq!(upload.data, "a=b&c");
+        assert_eq!(upload.checksum, crc32c::crc32c(b"a=b&c"));
+        assert_eq!(upload.name, "3,01637037d6");
+        assert_eq!(upload.mime, "application/x-www-form-urlencoded");
+    }
+
+    #[tokio::test]
+    async fn headers_name_and_describe_it() {
+        let headers = [
+            ("content-disposition", "attachment; filename=\"dir/a.png\""),
+            ("content-encoding", "gzip"),
+            ("content-md5", "xyz"),
+        ];
+        let upload = send(&["x"], &headers).await.unwrap();
+        assert_eq!((upload.name.as_str(), upload.mime.as_str()), ("a.png", "image/png"));
+        assert_eq!((upload.is_gzipped, upload.content_md5.as_deref()), (true, Some("xyz")));
+    }
+
+    #[tokio::test]
+    async fn the_largest_needle_is_taken_and_no_larger_one() {
+        assert!(send(&["01234", "56789"], &[]).await.is_ok());
+        let error = send(&["01234", "56789", "x"], &[]).await.unwrap_err();
+        assert_eq!(error.code, Code::TooLarge);
+    }
+}

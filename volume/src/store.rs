@@ -1,0 +1,350 @@
+//! The volumes of a server: found at start, created and admitted since, closed at the end.
+//!
+//! A volume is in the store only while its files are whole and its sidecar names this cluster.
+//! Files that nobody has claimed yet are listed apart and left untouched.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::Ordering},
+};
+
+use dulse_shared::{
+    id::{ClusterId, ServerId, VolumeId},
+    wire::{DirReport, ForeignVolume, VolumeConfig, VolumeReport},
+};
+use tokio::sync::watch;
+
+use crate::{
+    disk::{DataDir, DataDirError, VolumeName},
+    engine::{
+        open::{Discovered, Opener},
+        recovery::OpenError,
+        volume::Volume,
+    },
+    writer,
+};
+
+/// Slots of a directory at least, whatever the size of its disk.
+const MIN_SLOTS: u64 = 8;
+
+/// The volumes and directories of a server. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    dirs: Vec<Arc<DataDir>>,
+    opener: Opener,
+    max_volumes: Option<u32>,
+    volumes: RwLock<HashMap<VolumeId, Arc<Volume>>>,
+    foreign: Mutex<BTreeMap<(usize, VolumeId), Foreign>>,
+    /// Held while volumes are created or admitted, so that two never share an id.
+    changing: Mutex<()>,
+    changed: watch::Sender<()>,
+}
+
+/// A volume file that waits to be admitted.
+#[derive(Clone, Debug)]
+pub struct Foreign {
+    /// What is known of it.
+    pub volume: ForeignVolume,
+    /// Why it stays out, if a master said so.
+    pub refusal: Option<String>,
+}
+
+/// Why a volume cannot be created or admitted here.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The server has not joined a cluster yet.
+    #[error("the volume server has not joined a cluster yet")]
+    NoCluster,
+    /// Another cluster's master asks.
+    #[error("this volume server belongs to the cluster {ours}, not to {theirs}")]
+    OtherCluster {
+        /// Ours.
+        ours: ClusterId,
+        /// The caller's.
+        theirs: ClusterId,
+    },
+    /// No directory has a slot and room.
+    #[error("no data directory has a free slot and room for volume {0}")]
+    NoRoom(VolumeId),
+    /// The server has files of that id already.
+    #[error("volume {0} exists here already, under another configuration")]
+    Exists(VolumeId),
+    /// Its files cannot be made.
+    #[error("cannot create volume {id}: {source}")]
+    Create {
+        /// The volume.
+        id: VolumeId,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Its files cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+impl Store {
+    /// Opens every volume of `dirs`, several at a time. One that cannot be opened is logged and
+    /// left alone; the others are not concerned.
+    pub fn open(
+        dirs: Vec<DataDir>,
+        opener: Opener,
+        max_volumes: Option<u32>,
+    ) -> Result<Self, DataDirError> {
+        let store = Self(Arc::new(Inner {
+            dirs: dirs.into_iter().map(Arc::new).collect(),
+            opener,
+            max_volumes,
+            volumes: RwLock::default(),
+            foreign: Mutex::default(),
+            changing: Mutex::default(),
+            changed: watch::Sender::new(()),
+        }));
+        let mut found = Vec::new();
+        for (index, dir) in store.0.dirs.iter().enumerate() {
+            found.extend(dir.volume_names()?.into_iter().map(|name| (index, name)));
+        }
+        let next = Mutex::new(found.into_iter());
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    while let Some((index, name)) = lock(&next).next() {
+                        store.discover(index, &name);
+                    }
+                });
+            }
+        });
+        Ok(store)
+    }
+
+    fn discover(&self, dir_index: usize, name: &VolumeName) {
+        let dir = &self.0.dirs[dir_index];
+        match self.0.opener.discover(dir, name) {
+            Ok(Discovered::Own(volume)) => self.insert(volume),
+            Ok(Discovered::Foreign(volume)) => {
+                let foreign = Foreign { volume, refusal: None };
+                lock(&self.0.foreign).insert((dir_index, name.id), foreign);
+            }
+            Err(error) => tracing::error!("volume {} is not served: {error}", name.id),
+        }
+    }
+
+    /// Two directories may hold an id twice, after a careless copy: the first stays.
+    fn insert(&self, volume: Arc<Volume>) {
+        let mut volumes = self.0.volumes.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(first) = volumes.get(&volume.id()) {
+            tracing::error!(
+                "volume {} lies in {} and in {}: the second is not served; move one away",
+                volume.id(),
+                first.dir().path().display(),
+                volume.dir().path().display(),
+            );
+            return;
+        }
+        volumes.insert(volume.id(), volume);
+    }
+
+    /// An open volume.
+    pub fn volume(&self, id: VolumeId) -> Option<Arc<Volume>> {
+        self.0.volumes.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// All open volumes, by id.
+    pub fn volumes(&self) -> Vec<Arc<Volume>> {
+        let volumes = self.0.volumes.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = volumes.values().cloned().collect();
+        all.sort_by_key(|volume| volume.id());
+        all
+    }
+
+    /// Volume files that nobody has claimed. Of two with one id only the first counts.
+    pub fn foreign(&self) -> Vec<Foreign> {
+        lock(&self.0.foreign).values().cloned().collect()
+    }
+
+    /// The server's id, the same in all its directories.
+    pub fn server(&self) -> ServerId {
+        self.0.dirs.first().map_or(ServerId::from(0), |dir| dir.identity().server)
+    }
+
+    /// The cluster that the server has joined.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.0.dirs.first().and_then(|dir| dir.identity().cluster)
+    }
+
+    /// Joins a cluster, durably; nothing changes if it is the one already joined.
+    pub fn join(&self, cluster: ClusterId) -> Result<(), DataDirError> {
+        for dir in self.0.dirs.iter().filter(|dir| dir.identity().cluster != Some(cluster)) {
+            dir.join(cluster)?;
+        }
+        Ok(())
+    }
+
+    /// The size at which a volume is full, in bytes; 0 until a master told it.
+    pub fn volume_size_limit_bytes(&self) -> u64 {
+        self.0.opener.shared.volume_size_limit_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of the size at which a volume is full.
+    pub fn limit_volume_size(&self, bytes: u64) {
+        self.0.opener.shared.volume_size_limit_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Measures the room of every disk anew.
+    pub fn measure(&self) {
+        for dir in &self.0.dirs {
+            if let Err(error) = dir.measure() {
+                tracing::warn!("{}: cannot measure the room: {error}", dir.path().display());
+            }
+        }
+    }
+
+    /// The directories and their room.
+    pub fn dirs(&self) -> Vec<DirReport> {
+        let held = self.slots_in_use();
+        let reports = self.0.dirs.iter().zip(held).map(|(dir, volumes)| DirReport {
+            dir: dir.path().display().to_string(),
+            disk: dir.disk().clone(),
+            max_volumes: self.slots(dir),
+            volumes,
+            total_bytes: dir.total_bytes(),
+            free_bytes: dir.free_bytes(),
+            is_low: dir.is_low(),
+        });
+        reports.collect()
+    }
+
+    /// Slots of a directory: as told, else what its disk holds of full volumes.
+    fn slots(&self, dir: &DataDir) -> u32 {
+        self.0.max_volumes.unwrap_or_else(|| {
+            let limit = self.volume_size_limit_bytes().max(1);
+            let limit = if limit == 1 { u64::MAX } else { limit };
+            u32::try_from((dir.total_bytes() / limit).max(MIN_SLOTS)).unwrap_or(u32::MAX)
+        })
+    }
+
+    fn slots_in_use(&self) -> Vec<u32> {
+        let volumes = self.volumes();
+        let foreign = lock(&self.0.foreign);
+        let in_use = self.0.dirs.iter().enumerate().map(|(index, dir)| {
+            let own = volumes.iter().filter(|volume| volume.dir().path() == dir.path()).count();
+            let others = foreign.keys().filter(|(other, _)| *other == index).count();
+            u32::try_from(own + others).unwrap_or(u32::MAX)
+        });
+        in_use.collect()
+    }
+
+    /// What every volume says of itself.
+    pub fn reports(&self) -> Vec<VolumeReport> {
+        self.volumes().iter().map(|volume| volume.report()).collect()
+    }
+
+    /// The highest needle key on the disks.
+    pub fn max_key(&self) -> u64 {
+        self.volumes().iter().map(|volume| volume.keys().1).max().unwrap_or(0)
+    }
+
+    /// Wakes at every change that masters should hear of at once.
+    pub fn subscribe(&self) -> watch::Receiver<()> {
+        self.0.changed.subscribe()
+    }
+
+    /// Creates a volume that the cluster state lists. Repeating it answers the same volume.
+    pub fn create(
+        &self,
+        cluster: ClusterId,
+        config: VolumeConfig,
+    ) -> Result<Arc<Volume>, StoreError> {
+        self.check_cluster(cluster)?;
+        let _changing = lock(&self.0.changing);
+        if let Some(volume) = self.volume(config.id) {
+            let is_same = volume.config().members == config.members;
+            return if is_same { Ok(volume) } else { Err(StoreError::Exists(config.id)) };
+        }
+        if lock(&self.0.foreign).keys().any(|(_, id)| *id == config.id) {
+            return Err(StoreError::Exists(config.id));
+        }
+        let id = config.id;
+        let dir = self.roomiest_dir(&config).ok_or(StoreError::NoRoom(id))?;
+        let volume = self.0.opener.create(dir, cluster, config);
+        let volume = volume.map_err(|source| StoreError::Create { id, source })?;
+        self.insert(volume.clone());
+        self.0.changed.send_replace(());
+        Ok(volume)
+    }
+
+    fn roomiest_dir(&self, config: &VolumeConfig) -> Option<&Arc<DataDir>> {
+        let in_use = self.slots_in_use();
+        let with_room = self.0.dirs.iter().zip(in_use).filter(|(dir, in_use)| {
+            *dir.disk() == config.disk && !dir.is_low() && *in_use < self.slots(dir)
+        });
+        with_room.max_by_key(|(dir, _)| dir.free_bytes()).map(|(dir, _)| dir)
+    }
+
+    /// Takes over a configuration from the masters: of a volume that is served here, or of a
+    /// foreign one, which is thereby admitted.
+    pub fn accept_config(
+        &self,
+        cluster: ClusterId,
+        config: VolumeConfig,
+    ) -> Result<(), StoreError> {
+        self.check_cluster(cluster)?;
+        let _changing = lock(&self.0.changing);
+        let id = config.id;
+        if let Some(volume) = self.volume(id) {
+            let accepted = volume.accept_config(config);
+            return accepted.map_err(|source| StoreError::Create { id, source });
+        }
+        let waiting = lock(&self.0.foreign).keys().find(|(_, other)| *other == id).copied();
+        let Some((dir_index, id)) = waiting else {
+            return Ok(());
+        };
+        if !config.members.iter().any(|member| member.server == self.server()) {
+            return Ok(());
+        }
+        let volume = self.0.opener.admit(&self.0.dirs[dir_index], cluster, config)?;
+        tracing::info!("volume {id} was admitted");
+        self.insert(volume);
+        lock(&self.0.foreign).remove(&(dir_index, id));
+        self.0.changed.send_replace(());
+        Ok(())
+    }
+
+    /// Takes note of why a foreign volume stays out.
+    pub fn refuse_foreign(&self, id: VolumeId, reason: &str) {
+        let mut foreign = lock(&self.0.foreign);
+        let with_id = foreign.iter_mut().filter(|((_, other), _)| *other == id);
+        for (_, foreign) in with_id {
+            if foreign.refusal.as_deref() != Some(reason) {
+                tracing::warn!("volume {id} is not admitted: {reason}");
+                foreign.refusal = Some(reason.to_owned());
+            }
+        }
+    }
+
+    fn check_cluster(&self, theirs: ClusterId) -> Result<(), StoreError> {
+        match self.cluster() {
+            Some(ours) if ours == theirs => Ok(()),
+            Some(ours) => Err(StoreError::OtherCluster { ours, theirs }),
+            None => Err(StoreError::NoCluster),
+        }
+    }
+
+    /// Closes all volumes, several at a time: what waits is written, then a checkpoint.
+    pub fn close(&self) {
+        std::thread::scope(|scope| {
+            for volume in self.volumes() {
+                scope.spawn(move || writer::close(&volume));
+            }
+        });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

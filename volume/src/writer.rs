@@ -1,0 +1,253 @@
+//! Writing to a volume: a queue, and one thread that commits what waits in it.
+//!
+//! While one batch is synced the next gathers in the queue: that is the group commit, and it has
+//! no delay of its own. The thread lives while there is work and ends after a while without. A
+//! write that was queued finishes whatever becomes of the client that sent it.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use dulse_shared::id::{Cookie, NeedleKey};
+use tokio::sync::oneshot;
+
+use crate::{
+    engine::{
+        append::{Write, WriteError, Written},
+        volume::Volume,
+    },
+    format::NewNeedle,
+    reader,
+};
+
+/// Writes of one batch at most: beyond it a sync is well used, and answers should not wait.
+const BATCH_WRITES: usize = 1024;
+/// Bytes of one batch at most, unless a single needle is larger.
+const BATCH_BYTES: usize = 32 << 20;
+/// Writes that may wait for one volume. Their bytes are bounded where they were received.
+const MAX_QUEUED: usize = 16 << 10;
+/// A thread without work ends after this long, having written a checkpoint.
+const IDLE: Duration = Duration::from_secs(10);
+/// A restart reads what was written after the last checkpoint: at most about this much.
+const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// And a checkpoint of a volume that is written to is never older than this.
+const CHECKPOINT_AGE: Duration = Duration::from_secs(10);
+
+/// What a put did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PutOutcome {
+    /// The needle is stored, durably.
+    Stored,
+    /// The same needle was stored already; nothing was written.
+    Unchanged,
+}
+
+/// What waits to be written to a volume.
+#[derive(Debug, Default)]
+pub struct Queue {
+    state: Mutex<QueueState>,
+    wake: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct QueueState {
+    waiting: VecDeque<Queued>,
+    has_thread: bool,
+    is_closed: bool,
+}
+
+type Answer = oneshot::Sender<Result<Written, WriteError>>;
+
+#[derive(Debug)]
+struct Queued {
+    write: Write,
+    answer: Answer,
+}
+
+/// Stores a needle, or finds that it is stored already. `is_time_given` says that its time of
+/// modification came from the uploader and so counts for whether it is the same.
+pub async fn put(
+    volume: &Arc<Volume>,
+    needle: NewNeedle,
+    is_time_given: bool,
+) -> Result<PutOutcome, WriteError> {
+    if reader::is_unchanged(volume, &needle, is_time_given).await {
+        return Ok(PutOutcome::Unchanged);
+    }
+    needle.body_size()?;
+    volume.refuses_puts()?;
+    enqueue(volume, Write::Put(needle)).await?;
+    Ok(PutOutcome::Stored)
+}
+
+/// Deletes a needle; how many bytes its body took, never 0.
+pub async fn delete(
+    volume: &Arc<Volume>,
+    key: NeedleKey,
+    cookie: Cookie,
+) -> Result<u64, WriteError> {
+    match enqueue(volume, Write::Delete { key, cookie }).await? {
+        Written::Deleted { body_bytes } => Ok(body_bytes),
+        Written::Stored => Err(WriteError::Unknown(volume.id())),
+    }
+}
+
+async fn enqueue(volume: &Arc<Volume>, write: Write) -> Result<Written, WriteError> {
+    let (answer, answered) = oneshot::channel();
+    volume.queue.push(volume, Queued { write, answer })?;
+    // The thread answers all it took; only if it panicked is the outcome unknown.
+    answered.await.unwrap_or(Err(WriteError::Unknown(volume.id())))
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, volume: &Arc<Volume>, queued: Queued) -> Result<(), WriteError> {
+        let mut state = self.lock();
+        if state.waiting.len() >= MAX_QUEUED || state.is_closed {
+            return Err(WriteError::Overloaded(volume.id()));
+        }
+        if !state.has_thread {
+            spawn_thread(volume.clone()).map_err(|_| WriteError::Overloaded(volume.id()))?;
+            state.has_thread = true;
+        }
+        state.waiting.push_back(queued);
+        drop(state);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// What comes next for the thread; waits for it.
+    fn next(&self) -> Next {
+        let mut state = self.lock();
+        while state.waiting.is_empty() {
+            if state.is_closed {
+                return Next::End;
+            }
+            let (guard, timeout) =
+                self.wake.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
+            state = guard;
+            if timeout.timed_out() && state.waiting.is_empty() {
+                return Next::Rest;
+            }
+        }
+        Next::Batch(take_batch(&mut state.waiting))
+    }
+
+    /// The thread ends, unless something was queued meanwhile.
+    fn try_end(&self) -> bool {
+        let mut state = self.lock();
+        let may_end = state.waiting.is_empty();
+        if may_end {
+            state.has_thread = false;
+            self.wake.notify_all();
+        }
+        may_end
+    }
+
+    /// Takes nothing more, and waits until all that was queued is answered.
+    fn drain(&self) {
+        let mut state = self.lock();
+        state.is_closed = true;
+        self.wake.notify_all();
+        while state.has_thread {
+            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+enum Next {
+    Batch(Vec<Queued>),
+    /// Nothing came for a while.
+    Rest,
+    /// Nothing will come.
+    End,
+}
+
+fn take_batch(waiting: &mut VecDeque<Queued>) -> Vec<Queued> {
+    let (mut count, mut bytes) = (0, 0);
+    for queued in waiting.iter().take(BATCH_WRITES) {
+        bytes += queued.write.weight();
+        if count > 0 && bytes > BATCH_BYTES {
+            break;
+        }
+        count += 1;
+    }
+    waiting.drain(..count).collect()
+}
+
+fn spawn_thread(volume: Arc<Volume>) -> io::Result<()> {
+    let name = format!("volume-{}", volume.id());
+    std::thread::Builder::new().name(name).spawn(move || run(&volume))?;
+    Ok(())
+}
+
+/// The life of a volume's writer thread.
+fn run(volume: &Volume) {
+    // The thread counts as gone even if it panics: its clients learn that the outcome is unknown,
+    // and nobody waits for it.
+    let _gone = SignOff(volume);
+    loop {
+        match volume.queue.next() {
+            Next::Batch(batch) => {
+                commit(volume, batch);
+                checkpoint_if_due(volume);
+            }
+            Next::Rest | Next::End => {
+                checkpoint(volume);
+                if volume.queue.try_end() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+struct SignOff<'a>(&'a Volume);
+
+impl Drop for SignOff<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.mark_failed();
+            let mut state = self.0.queue.lock();
+            // What waits is dropped, which tells its clients that the outcome is unknown.
+            state.waiting.clear();
+            state.is_closed = true;
+            state.has_thread = false;
+            self.0.queue.wake.notify_all();
+        }
+    }
+}
+
+fn commit(volume: &Volume, batch: Vec<Queued>) {
+    let (writes, answers): (Vec<Write>, Vec<Answer>) =
+        batch.into_iter().map(|queued| (queued.write, queued.answer)).unzip();
+    for (answer, outcome) in answers.into_iter().zip(volume.commit(writes)) {
+        // A client that went away does not hear of it; the write stands.
+        drop(answer.send(outcome));
+    }
+}
+
+fn checkpoint_if_due(volume: &Volume) {
+    let (bytes, since) = volume.uncheckpointed();
+    if bytes >= CHECKPOINT_BYTES || volume.clock().since(since) >= CHECKPOINT_AGE {
+        checkpoint(volume);
+    }
+}
+
+fn checkpoint(volume: &Volume) {
+    if let Err(error) = volume.checkpoint() {
+        tracing::warn!(volume = %volume.id(), "cannot write a checkpoint: {error}; the next start reads more of the volume");
+    }
+}
+
+/// Takes no more writes, finishes those that wait, and writes a checkpoint.
+pub fn close(volume: &Volume) {
+    volume.queue.drain();
+    checkpoint(volume);
+}

@@ -1,0 +1,79 @@
+//! Flipped bits in a volume file: found, named, and never a reason to cut anything off.
+
+use std::fs;
+
+use dulse_shared::wire::LocalState;
+use dulse_volume::{engine::append::WriteError, reader::ReadError};
+
+use crate::harness::Rig;
+
+fn flip(rig: &Rig, bit: usize) {
+    let mut dat = fs::read(rig.dat()).unwrap();
+    dat[bit / 8] ^= 1 << (bit % 8);
+    fs::write(rig.dat(), dat).unwrap();
+}
+
+fn three_needles() -> Rig {
+    let rig = Rig::new();
+    for key in 1..=3 {
+        rig.put(key, format!("data of needle {key}").as_bytes()).unwrap();
+    }
+    rig
+}
+
+#[test]
+fn a_flipped_bit_in_the_middle_is_damage_and_the_others_are_read_on() {
+    let rig = three_needles();
+    let record_bits = (rig.volume.report().size_bytes as usize - 8) / 3 * 8;
+    drop(rig);
+    // Every seventh bit of the first two records.
+    for bit in (64..64 + 2 * record_bits).step_by(7) {
+        let mut rig = three_needles();
+        flip(&rig, bit);
+        let before = fs::read(rig.dat()).unwrap();
+        rig.reopen(false);
+        assert_eq!(rig.volume.report().local, LocalState::Damaged, "bit {bit}");
+        assert_eq!(fs::read(rig.dat()).unwrap(), before, "bit {bit}");
+        let bad = if bit < 64 + record_bits { 1 } else { 2 };
+        for key in 1..=3 {
+            match rig.read(key) {
+                Ok(needle) => {
+                    assert_ne!(key, bad, "bit {bit}");
+                    assert_eq!(&needle.data[..], format!("data of needle {key}").as_bytes());
+                }
+                Err(error) => {
+                    assert!(matches!(error, ReadError::Corrupt { .. }), "bit {bit}: {error}");
+                    assert_eq!(key, bad, "bit {bit}");
+                }
+            }
+        }
+        assert!(matches!(rig.put(4, b"more"), Err(WriteError::Refused(_))));
+        assert!(rig.trash().is_empty());
+    }
+}
+
+#[test]
+fn a_flipped_bit_under_a_running_server_is_an_error_and_not_other_bytes() {
+    let rig = three_needles();
+    let end = rig.volume.report().size_bytes as usize * 8;
+    let first = 64;
+    for bit in first..end {
+        flip(&rig, bit);
+        let results = [1, 2, 3].map(|key| rig.read(key));
+        flip(&rig, bit);
+        let bad = results.iter().filter(|result| result.is_err()).count();
+        assert_eq!(bad, 1, "bit {bit}: each bit belongs to one record, which must not verify");
+    }
+}
+
+#[test]
+fn damage_below_the_checkpoint_at_the_end_of_the_file_is_not_taken_for_a_torn_tail() {
+    let mut rig = three_needles();
+    rig.reopen(true);
+    let dat = fs::read(rig.dat()).unwrap();
+    fs::write(rig.dat(), &dat[..dat.len() - 8]).unwrap();
+    rig.reopen(false);
+    assert_eq!(rig.volume.report().local, LocalState::Damaged);
+    assert!(matches!(rig.read(3), Err(ReadError::Corrupt { .. })));
+    assert!(rig.trash().is_empty());
+}

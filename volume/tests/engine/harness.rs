@@ -1,0 +1,163 @@
+//! A data directory with one volume that can be closed, dropped and opened again.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use bytes::Bytes;
+use dulse_shared::{
+    clock::Clock,
+    id::{ClusterId, Collection, Cookie, NeedleKey, ReplicaPlacement, Ttl, VolumeId},
+    net::metrics::Metrics,
+    wire::{DiskType, Epoch, Member, VolumeConfig, VolumeState},
+};
+use dulse_volume::{
+    config::{DirConfig, MinFreeSpace},
+    disk::{DataDir, Disk, RealDisk, VolumeName, open_data_dirs},
+    engine::{
+        append::{Write, WriteError, Written},
+        metrics::EngineMetrics,
+        open::{Discovered, Opener},
+        stamp::StampSource,
+        volume::{Shared, Volume},
+    },
+    format::{Needle, NeedleMeta, NewNeedle, OffsetWidth},
+    reader::{Found, ReadError, read_needle},
+    writer,
+};
+use tempfile::TempDir;
+
+pub struct Rig {
+    _temp: TempDir,
+    pub dir: Arc<DataDir>,
+    pub opener: Opener,
+    pub volume: Arc<Volume>,
+    runtime: tokio::runtime::Runtime,
+}
+
+pub fn name() -> VolumeName {
+    VolumeName { collection: Collection::default(), id: VolumeId::new(7).unwrap() }
+}
+
+pub fn key(key: u64) -> NeedleKey {
+    NeedleKey::new(key).unwrap()
+}
+
+pub const COOKIE: Cookie = Cookie(0xc00c_1e00);
+
+pub fn needle(key: u64, data: &[u8]) -> NewNeedle {
+    NewNeedle {
+        key: NeedleKey::new(key).unwrap(),
+        cookie: COOKIE,
+        data: Bytes::copy_from_slice(data),
+        checksum: crc32c::crc32c(data),
+        meta: NeedleMeta {
+            name: Some(Bytes::from_static(b"a name")),
+            last_modified_secs: Some(1_700_000_000),
+            ..NeedleMeta::default()
+        },
+    }
+}
+
+fn config(dir: &DataDir) -> VolumeConfig {
+    VolumeConfig {
+        id: name().id,
+        collection: Collection::default(),
+        placement: ReplicaPlacement::default(),
+        ttl: Ttl::NONE,
+        disk: DiskType::default(),
+        closed: false,
+        epoch: Epoch(1),
+        members: vec![Member { server: dir.identity().server, slot: 0 }],
+        state: VolumeState::Writable,
+        last_writable: None,
+    }
+}
+
+pub fn opener_at(disk: Arc<dyn Disk>, clock: Clock) -> Opener {
+    let shared = Shared {
+        stamps: StampSource::new(clock),
+        volume_size_limit_bytes: AtomicU64::new(30 << 30),
+        max_needle_bytes: 256 << 20,
+        metrics: EngineMetrics::register(&Metrics::default()),
+    };
+    Opener { shared: Arc::new(shared), disk, default_width: OffsetWidth::Four }
+}
+
+pub fn open_dir(path: &Path) -> Arc<DataDir> {
+    let dirs = [DirConfig { path: path.to_owned(), disk: DiskType::default() }];
+    Arc::new(open_data_dirs(&dirs, MinFreeSpace::Bytes(0)).unwrap().remove(0))
+}
+
+impl Rig {
+    pub fn new() -> Self {
+        Self::on(Arc::new(RealDisk))
+    }
+
+    pub fn on(disk: Arc<dyn Disk>) -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = open_dir(temp.path());
+        let cluster = ClusterId::from(1);
+        dir.join(cluster).unwrap();
+        let opener = opener_at(disk, Clock::System);
+        let volume = opener.create(&dir, cluster, config(&dir)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        Self { _temp: temp, dir, opener, volume, runtime }
+    }
+
+    pub fn dat(&self) -> PathBuf {
+        name().dat(self.dir.path())
+    }
+
+    pub fn idx(&self) -> PathBuf {
+        name().idx(self.dir.path())
+    }
+
+    pub fn put(&self, key: u64, data: &[u8]) -> Result<Written, WriteError> {
+        self.commit(vec![Write::Put(needle(key, data))]).remove(0)
+    }
+
+    pub fn delete(&self, key: u64) -> Result<Written, WriteError> {
+        self.commit(vec![Write::Delete { key: self::key(key), cookie: COOKIE }]).remove(0)
+    }
+
+    pub fn commit(&self, writes: Vec<Write>) -> Vec<Result<Written, WriteError>> {
+        self.volume.commit(writes)
+    }
+
+    pub fn read(&self, key: u64) -> Result<Needle, ReadError> {
+        let read = read_needle(&self.volume, self::key(key), COOKIE);
+        match self.runtime.block_on(read)? {
+            Found::Whole(needle) => Ok(needle),
+            Found::Large(_) => panic!("the needles here are small"),
+        }
+    }
+
+    pub fn data(&self, key: u64) -> Option<Vec<u8>> {
+        match self.read(key) {
+            Ok(needle) => Some(needle.data.to_vec()),
+            Err(ReadError::NotFound) => None,
+            Err(error) => panic!("needle {key}: {error}"),
+        }
+    }
+
+    /// Opens the volume again, after a clean close or as if the process had been killed.
+    pub fn reopen(&mut self, is_clean: bool) {
+        if is_clean {
+            writer::close(&self.volume);
+        }
+        self.volume = match self.opener.discover(&self.dir, &name()).unwrap() {
+            Discovered::Own(volume) => volume,
+            Discovered::Foreign(foreign) => panic!("it is ours, not {foreign:?}"),
+        };
+    }
+
+    /// What lies in the trash.
+    pub fn trash(&self) -> Vec<Vec<u8>> {
+        let Ok(entries) = std::fs::read_dir(self.dir.path().join("trash")) else {
+            return Vec::new();
+        };
+        entries.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect()
+    }
+}

@@ -1,0 +1,10 @@
+//! The volume engine on real files: what is acknowledged is read back, whatever happened between.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests are free to")]
+
+mod damage;
+mod faults;
+mod harness;
+mod model;
+mod recovery;
+mod store;

@@ -1,0 +1,107 @@
+//! What a restart finds after a crash, and what it makes of it.
+
+use std::fs;
+
+use dulse_volume::engine::open::Discovered;
+
+use crate::harness::{Rig, name};
+
+fn three_needles() -> (Rig, Vec<u64>) {
+    let rig = Rig::new();
+    let mut ends = vec![8];
+    for key in 1..=3 {
+        rig.put(key, format!("data of needle {key}").as_bytes()).unwrap();
+        ends.push(rig.volume.report().size_bytes);
+    }
+    (rig, ends)
+}
+
+#[test]
+fn a_tail_torn_at_any_byte_is_cut_kept_and_written_over() {
+    let (rig, ends) = three_needles();
+    let whole = fs::read(rig.dat()).unwrap();
+    drop(rig);
+    for torn_len in 8..whole.len() as u64 {
+        let (mut rig, _) = three_needles();
+        let kept = ends.iter().rfind(|end| **end <= torn_len).copied().unwrap();
+        let bytes = fs::read(rig.dat()).unwrap();
+        fs::write(rig.dat(), &bytes[..torn_len as usize]).unwrap();
+        rig.reopen(false);
+        assert_eq!(rig.volume.report().size_bytes, kept, "torn at {torn_len}");
+        let torn = &bytes[kept as usize..torn_len as usize];
+        let expected = if torn.is_empty() { Vec::new() } else { vec![torn.to_vec()] };
+        assert_eq!(rig.trash(), expected, "torn at {torn_len}");
+        for key in 1..=3 {
+            let is_whole = ends[key as usize] <= kept;
+            assert_eq!(rig.data(key).is_some(), is_whole, "needle {key} torn at {torn_len}");
+        }
+        rig.put(9, b"written after the crash").unwrap();
+        rig.reopen(false);
+        assert_eq!(rig.data(9).unwrap(), b"written after the crash");
+    }
+}
+
+#[test]
+fn a_lost_cut_or_scribbled_index_is_made_anew_from_the_volume_file() {
+    let scribbles: [fn(&Rig); 4] = [
+        |rig| fs::remove_file(rig.idx()).unwrap(),
+        |rig| fs::write(rig.idx(), vec![0; 48]).unwrap(),
+        |rig| {
+            let idx = fs::read(rig.idx()).unwrap();
+            fs::write(rig.idx(), &idx[..20]).unwrap();
+        },
+        |rig| {
+            let mut idx = fs::read(rig.idx()).unwrap();
+            idx[11] ^= 1;
+            fs::write(rig.idx(), idx).unwrap();
+        },
+    ];
+    for scribble in scribbles {
+        let (mut rig, _) = three_needles();
+        rig.delete(2).unwrap();
+        rig.reopen(true);
+        let before = fs::read(rig.idx()).unwrap();
+        scribble(&rig);
+        rig.reopen(false);
+        assert_eq!(fs::read(rig.idx()).unwrap(), before);
+        assert_eq!(rig.data(1).unwrap(), b"data of needle 1");
+        assert_eq!(rig.data(2), None);
+    }
+}
+
+#[test]
+fn rows_past_the_checkpoint_are_not_believed() {
+    let (mut rig, _) = three_needles();
+    rig.volume.checkpoint().unwrap();
+    rig.put(4, b"after the checkpoint").unwrap();
+    let mut idx = fs::read(rig.idx()).unwrap();
+    let last = idx.len() - 1;
+    idx[last] ^= 0x40;
+    fs::write(rig.idx(), &idx).unwrap();
+    rig.reopen(false);
+    assert_eq!(rig.data(4).unwrap(), b"after the checkpoint");
+    idx[last] ^= 0x40;
+    assert_eq!(fs::read(rig.idx()).unwrap(), idx);
+}
+
+#[test]
+fn without_a_sidecar_a_volume_is_foreign_and_untouched() {
+    let (rig, _) = three_needles();
+    let before = fs::read(rig.dat()).unwrap();
+    fs::remove_file(name().sidecar(rig.dir.path())).unwrap();
+    let found = rig.opener.discover(&rig.dir, &name()).unwrap();
+    let Discovered::Foreign(foreign) = found else { panic!("it has no owner") };
+    assert_eq!(foreign.live_needles, 3);
+    assert_eq!(fs::read(rig.dat()).unwrap(), before);
+}
+
+#[test]
+fn an_interrupted_creation_leaves_nothing_in_the_way() {
+    let rig = Rig::new();
+    fs::remove_file(rig.dat()).unwrap();
+    fs::write(rig.idx(), "leftovers").unwrap();
+    let config = (*rig.volume.config()).clone();
+    let volume = rig.opener.create(&rig.dir, 1.into(), config).unwrap();
+    assert_eq!(volume.report().live_needles, 0);
+    assert_eq!(fs::metadata(rig.idx()).unwrap().len(), 0);
+}
