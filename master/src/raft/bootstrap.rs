@@ -16,7 +16,6 @@ use dulse_shared::{
     net::{address::ServerAddress, peer::PeerClient},
 };
 use openraft::{Config, ConfigError, SnapshotPolicy, async_runtime::watch::WatchReceiver};
-
 use tokio::task::JoinError;
 
 use super::{
