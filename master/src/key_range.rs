@@ -455,6 +455,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_range_of_another_term_is_not_used() {
+        let master = Master::start().await;
+        let first = master.keys.draw(1).await.unwrap();
+        let term = master.raft.leadership().term;
+        master.keys.put(Range::new(term - 1, 1_000_000, 10));
+        assert_eq!(master.keys.take(1), None);
+        let next = master.keys.draw(1).await.unwrap();
+        assert!(next > first && next < 1_000_000);
+        master.stop().await;
+    }
+
+    #[tokio::test]
     async fn more_keys_than_a_grant_holds_are_refused() {
         let master = Master::start().await;
         let many = master.keys.draw(MAX_GRANT).await.unwrap();

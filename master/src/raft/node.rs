@@ -164,7 +164,8 @@ impl Raft {
         self.inner.parts.applied.index()
     }
 
-    /// Waits until more than the entries up to `seen` are applied; the new index.
+    /// Waits until more than the entries up to `seen` are applied; the new index. On a node that
+    /// has ended it waits for ever.
     pub async fn applied_after(&self, seen: u64) -> u64 {
         let mut index = self.inner.parts.applied.follow();
         let grown = index.wait_for(|index| *index > seen).await;
@@ -309,11 +310,6 @@ impl Raft {
 
     pub(super) fn metrics(&self) -> &WatchReceiverOf<TypeConfig, Metrics> {
         &self.inner.metrics
-    }
-
-    /// Whether this node is the only voter.
-    pub(super) fn is_alone(&self) -> bool {
-        has_one_voter(&self.inner.metrics.borrow_watched())
     }
 
     pub(super) fn failed(&self, reason: String) -> RaftStartError {

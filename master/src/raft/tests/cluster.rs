@@ -237,6 +237,16 @@ async fn a_leader_that_is_cut_off_stops_believing_in_itself_and_hands_out_nothin
     let old = cluster.leader().await;
     let before = cluster.members[old].keys.draw(1).await.unwrap();
     cluster.isolate(old);
+    // Proposed where nobody hears of it: it is not made, and the proposer is not told that it is.
+    let lonely = cluster.members[old].raft.propose(grant(1_000_000));
+    let (lonely, ()) = tokio::join!(lonely, others_go_on(&cluster, old, before));
+    assert!(matches!(lonely, Err(ProposeError::Unknown { .. })), "{lonely:?}");
+    cluster.all_agree().await;
+    assert!(cluster.members[old].next_key() < 1_000_000);
+    cluster.stop().await;
+}
+
+async fn others_go_on(cluster: &Cluster, old: usize, before: u64) {
     eventually("doubt", || (!cluster.members[old].raft.leadership().is_leader).then_some(())).await;
     assert_eq!(cluster.members[old].keys.take(1), None);
     assert_eq!(cluster.members[old].raft.leadership().leader, None);
@@ -245,8 +255,6 @@ async fn a_leader_that_is_cut_off_stops_believing_in_itself_and_hands_out_nothin
     let after = cluster.members[new].keys.draw(1).await.unwrap();
     assert!(after > before);
     cluster.heal();
-    cluster.all_agree().await;
-    cluster.stop().await;
 }
 
 /// Everybody proposes all the time while leaders are cut off and killed.

@@ -3,7 +3,10 @@
 use dulse_shared::{clock::Clock, net::tasks::Tasks};
 
 use super::*;
-use crate::raft::database::{DATABASE_FILE, Database};
+use crate::raft::{
+    ProposeError,
+    database::{DATABASE_FILE, Database},
+};
 
 #[tokio::test]
 async fn a_new_master_leads_a_named_cluster_when_start_returns() {
@@ -202,6 +205,23 @@ async fn a_command_too_large_for_a_log_entry_is_refused() {
     let error = raft.propose(command).await.unwrap_err();
     assert!(error.to_string().contains("in parts"), "{error}");
     assert_eq!(raft.read(|state| state.volumes.len()), 0);
+    raft.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_too_much_at_once_is_refused_and_the_rest_is_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let raft = Raft::start(config(dir.path()), &Tasks::new()).await.unwrap();
+    let proposals = (0..1_200).map(|_| raft.propose(grant(1)));
+    let outcomes = futures_util::future::join_all(proposals).await;
+    let refused = |outcome: &&Result<Outcome, ProposeError>| match outcome {
+        Ok(_) => false,
+        Err(error) => *error == ProposeError::Overloaded,
+    };
+    let refused = outcomes.iter().filter(refused).count();
+    let done = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    assert_eq!((done, refused), (1_024, 176));
+    assert_eq!(raft.read(|state| state.next_key), 1_025);
     raft.stop().await;
 }
 
