@@ -35,6 +35,11 @@ use crate::{
 
 /// Creating a volume is a few small files and syncs; a disk that needs longer is no good.
 const CREATE_LIMIT: Duration = Duration::from_secs(10);
+/// A server whose first heartbeat was just answered is still joining the cluster: it writes that
+/// down, which takes a few syncs. It is asked again this often…
+const JOIN_ATTEMPTS: u32 = 100;
+/// …after this long, so for a second in all.
+const JOIN_PAUSE: Duration = Duration::from_millis(10);
 /// Volumes created at the same time: enough to hide the latency of syncs, few enough that a disk
 /// under load is not flooded.
 const CREATIONS_AT_ONCE: usize = 4;
@@ -225,7 +230,18 @@ impl Executor {
     ) -> Result<VolumeReport, PeerError> {
         let body = CreateVolume { cluster, config: creation.config.clone() };
         let (address, path) = (&creation.cluster_url, "/admin/volume/create");
-        self.peers.post(address, path, &body, CREATE_LIMIT).await
+        let mut left = JOIN_ATTEMPTS;
+        loop {
+            let answer = self.peers.post(address, path, &body, CREATE_LIMIT).await;
+            let Err(PeerError::Refused { code: Some(Code::NotReady), .. }) = answer else {
+                return answer;
+            };
+            left -= 1;
+            if left == 0 || self.tasks.is_stopping() {
+                return answer;
+            }
+            tokio::time::sleep(JOIN_PAUSE).await;
+        }
     }
 
     /// Creates what was agreed on but is not there, because a growth was interrupted.

@@ -11,6 +11,7 @@ use dulse_shared::{
         server::{BindError, bind, spawn_server},
         tasks::Tasks,
     },
+    wire::{Code, Problem},
 };
 use tokio::net::TcpListener;
 
@@ -174,7 +175,9 @@ impl Parts {
         let requests = RequestMetrics::register(&self.metrics, "master");
         let clock = self.clock.clone();
         spawn_server("master public port", listeners.public, public, requests, clock, tasks);
-        let cluster = cluster_router(self.http).merge(raft.router());
+        let cluster = cluster_router(self.http).merge(raft.router()).fallback(async || {
+            Problem::new(Code::NoRoute, "there is no such route on the cluster port")
+        });
         let requests = RequestMetrics::register(&self.metrics, "master_cluster");
         spawn_server(
             "master cluster port",

@@ -54,6 +54,8 @@ struct FakeVolumeServer {
     refusals: AtomicUsize,
     /// So many creations fail first.
     failing_creations: AtomicU32,
+    /// So many creations find it still joining.
+    joining: AtomicU32,
 }
 
 async fn create(
@@ -62,6 +64,10 @@ async fn create(
 ) -> Response {
     assert_eq!(body.cluster, cluster());
     let fails = |left: u32| left.checked_sub(1);
+    if fake.joining.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails).is_ok() {
+        let body = json!({"error": "not joined yet", "code": "not_ready"});
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response();
+    }
     let failing = &fake.failing_creations;
     if failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails).is_ok() {
         return (StatusCode::INTERNAL_SERVER_ERROR, "no").into_response();
@@ -246,6 +252,15 @@ async fn the_first_assign_grows_and_answers_and_the_rest_follows() {
     let next: dulse_shared::id::Fid = next.fid.parse().unwrap();
     assert_eq!(next.key.as_u64(), first.key.as_u64() + 3, "three keys were taken");
     rig.grown(7).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_still_joining_is_waited_for() {
+    let rig = Rig::new().await;
+    rig.join(20).await;
+    rig.fake.joining.store(5, Ordering::SeqCst);
+    let first: dulse_shared::id::Fid = rig.assign("").await.unwrap().fid.parse().unwrap();
+    assert_eq!(first.volume.as_u32(), 1, "the first volume, not the next one");
 }
 
 #[tokio::test]
