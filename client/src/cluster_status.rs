@@ -1,12 +1,8 @@
 //! What a cluster says about itself, gathered from a master and from every volume server.
 //!
-//! The master knows the servers and which volumes it assigns to; each server knows its disks and
-//! the state of its volumes. A server that does not answer is part of the status, not an error.
+//! The master knows the servers; each of them knows its disks and the state of its volumes. A server that does not answer is part of the status, not an error.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -74,19 +70,21 @@ pub struct VolumeStatus {
     pub needles: u64,
     /// Whether it takes new needles.
     pub state: VolumeState,
+    /// Why it does not; empty if it does.
+    pub reason: String,
 }
 
 /// Whether a volume takes new needles.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VolumeState {
-    /// The master assigns to it.
+    /// It does.
     Writable,
     /// It has reached the size limit.
     Full,
     /// It is read-only for another reason.
     ReadOnly,
-    /// It could be written; the master does not assign to it.
+    /// It takes overwrites and deletes only.
     Closed,
 }
 
@@ -110,7 +108,6 @@ struct DirStatus {
 struct Topology {
     free: i64,
     data_centers: Vec<DataCenter>,
-    layouts: Vec<Layout>,
 }
 
 #[derive(Deserialize)]
@@ -136,11 +133,6 @@ struct DataNode {
 }
 
 #[derive(Deserialize)]
-struct Layout {
-    writables: Vec<u32>,
-}
-
-#[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct NodeStatus {
     disk_statuses: Vec<NodeDisk>,
@@ -161,10 +153,11 @@ struct NodeVolume {
     collection: String,
     size: u64,
     deleted_byte_count: u64,
+    delete_count: u64,
     file_count: u64,
     read_only: bool,
     #[serde(default)]
-    read_only_reason: String,
+    state: String,
 }
 
 /// Asks a master, then every server it knows.
@@ -172,10 +165,8 @@ pub(crate) async fn fetch(client: &Client) -> Result<ClusterStatus, ClientError>
     let masters = client.masters();
     let master: MasterStatus = masters.fetch("/cluster/status", &[], STATUS_LIMIT).await?;
     let dir: DirStatus = masters.fetch("/dir/status", &[], STATUS_LIMIT).await?;
-    let writable = dir.topology.layouts.iter().flat_map(|l| &l.writables);
-    let writable: BTreeSet<u32> = writable.copied().collect();
     let mut servers: Vec<ServerStatus> = stream::iter(servers_of(dir.topology.data_centers))
-        .map(|server| ask(client, server, &writable))
+        .map(|server| ask(client, server))
         .buffer_unordered(SERVERS_AT_ONCE)
         .collect()
         .await;
@@ -208,14 +199,13 @@ fn servers_of(data_centers: Vec<DataCenter>) -> Vec<ServerStatus> {
     servers
 }
 
-async fn ask(client: &Client, mut server: ServerStatus, writable: &BTreeSet<u32>) -> ServerStatus {
+async fn ask(client: &Client, mut server: ServerStatus) -> ServerStatus {
     let url = format!("http://{}/status", server.url);
     let request = client.http().get(&url);
     match fetch_json::<NodeStatus>(&url, request, STATUS_LIMIT).await {
         Ok(node) => {
             server.disks = node.disk_statuses.into_iter().map(disk_status).collect();
-            let volume = |volume| volume_status(volume, writable);
-            server.volumes = node.volumes.into_iter().map(volume).collect();
+            server.volumes = node.volumes.into_iter().map(volume_status).collect();
             server.volumes.sort_by_key(|volume| volume.id);
         }
         Err(error) => server.unreachable = Some(error.to_string()),
@@ -227,23 +217,24 @@ fn disk_status(disk: NodeDisk) -> DiskStatus {
     DiskStatus { dir: disk.dir, total_bytes: disk.all, free_bytes: disk.free }
 }
 
-fn volume_status(volume: NodeVolume, writable: &BTreeSet<u32>) -> VolumeStatus {
-    let state = if volume.read_only && volume.read_only_reason == "full" {
-        VolumeState::Full
-    } else if volume.read_only {
-        VolumeState::ReadOnly
-    } else if writable.contains(&volume.id) {
-        VolumeState::Writable
-    } else {
-        VolumeState::Closed
+fn volume_status(volume: NodeVolume) -> VolumeStatus {
+    let (word, reason) = volume.state.split_once(": ").unwrap_or((&volume.state, ""));
+    let state = match (word, volume.read_only) {
+        ("writable", _) => VolumeState::Writable,
+        (_, true) if reason == "full" => VolumeState::Full,
+        (_, true) => VolumeState::ReadOnly,
+        (_, false) => VolumeState::Closed,
     };
+    let is_said = reason.is_empty() && state == VolumeState::Closed;
     VolumeStatus {
         id: volume.id,
         collection: volume.collection,
         size_bytes: volume.size,
         garbage_bytes: volume.deleted_byte_count,
-        needles: volume.file_count,
+        // The server counts what was ever put.
+        needles: volume.file_count.saturating_sub(volume.delete_count),
         state,
+        reason: if is_said { word } else { reason }.to_owned(),
     }
 }
 
@@ -282,6 +273,42 @@ impl VolumeState {
             Self::Closed => 1,
             Self::Full => 2,
             Self::ReadOnly => 3,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state_of(state: &str, read_only: bool) -> (VolumeState, String) {
+        let volume = NodeVolume {
+            id: 1,
+            collection: String::new(),
+            size: 8,
+            deleted_byte_count: 0,
+            delete_count: 1,
+            file_count: 3,
+            read_only,
+            state: state.to_owned(),
+        };
+        let status = volume_status(volume);
+        assert_eq!(status.needles, 2);
+        (status.state, status.reason)
+    }
+
+    #[test]
+    fn a_state_and_its_reason_are_read_from_the_servers_words() {
+        use VolumeState as S;
+        for (words, read_only, state, reason) in [
+            ("writable", false, S::Writable, ""),
+            ("read-only: full", true, S::Full, "full"),
+            ("read-only: the disk failed", true, S::ReadOnly, "the disk failed"),
+            ("closed: it came from elsewhere", false, S::Closed, "it came from elsewhere"),
+            ("the disk is short of room", false, S::Closed, "the disk is short of room"),
+            ("", true, S::ReadOnly, ""),
+        ] {
+            assert_eq!(state_of(words, read_only), (state, reason.to_owned()), "{words}");
         }
     }
 }

@@ -7,7 +7,7 @@ use dulse_shared::size::ByteSize;
 use super::{Outcome, say};
 use crate::{
     client::Client,
-    cluster_status::{ClusterStatus, ServerStatus},
+    cluster_status::{ClusterStatus, ServerStatus, VolumeState, VolumeStatus},
     error::ClientError,
 };
 
@@ -68,9 +68,18 @@ fn volume_rows(server: &ServerStatus) -> impl Iterator<Item = [String; 6]> {
             ByteSize(volume.size_bytes).to_string(),
             volume.needles.to_string(),
             server.url.clone(),
-            volume.state.as_word().to_owned(),
+            state_in_words(volume),
         ]
     })
+}
+
+fn state_in_words(volume: &VolumeStatus) -> String {
+    match (volume.state, volume.reason.as_str()) {
+        (VolumeState::ReadOnly | VolumeState::Closed, reason) if !reason.is_empty() => {
+            format!("{}: {reason}", volume.state.as_word())
+        }
+        (state, _) => state.as_word().to_owned(),
+    }
 }
 
 /// Columns as wide as their widest cell; nothing for a table without rows.
@@ -96,7 +105,7 @@ fn add_table(text: &mut String, head: [&str; 6], rows: Vec<[String; 6]>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster_status::{DiskStatus, VolumeState, VolumeStatus};
+    use crate::cluster_status::DiskStatus;
 
     fn volume(id: u32, state: VolumeState) -> VolumeStatus {
         VolumeStatus {
@@ -106,6 +115,7 @@ mod tests {
             garbage_bytes: 0,
             needles: 3,
             state,
+            reason: String::new(),
         }
     }
 

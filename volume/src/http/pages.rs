@@ -9,7 +9,7 @@ use axum::{
 use dulse_shared::{
     id::ClusterId,
     size::ByteSize,
-    wire::{Code, DirReport, LocalState, Problem, VolumeReport, VolumeState},
+    wire::{Code, DirReport, LocalState, Problem, VolumeConfig, VolumeReport, VolumeState},
 };
 use serde::Serialize;
 
@@ -119,7 +119,7 @@ impl Overview {
         let volumes = settings.store.volumes();
         let lines = volumes.iter().map(|volume| {
             let report = volume.report();
-            let state = state_in_words(&report, volume.config().state);
+            let state = state_in_words(&report, &volume.config());
             VolumeLine { report, state }
         });
         Self {
@@ -135,14 +135,18 @@ impl Overview {
     }
 }
 
-fn state_in_words(report: &VolumeReport, agreed: VolumeState) -> &'static str {
-    match (report.local, agreed) {
+/// Whether a volume takes new needles, and why not.
+pub(super) fn state_in_words(report: &VolumeReport, config: &VolumeConfig) -> &'static str {
+    match (report.local, config.state) {
         (LocalState::Damaged, _) => "read-only: a part of the file does not verify",
         (LocalState::Failed, _) => "read-only: the disk failed",
         (LocalState::Full, _) => "read-only: full",
         (LocalState::OldFormat, _) => "read-only: an old format",
         (_, VolumeState::ReadOnly { .. }) => "read-only: copies are missing",
         (LocalState::LowSpace, _) => "the disk is short of room",
+        (LocalState::Ready, VolumeState::Writable) if config.closed => {
+            "closed: it came from elsewhere"
+        }
         (LocalState::Ready, VolumeState::Writable) => "writable",
     }
 }

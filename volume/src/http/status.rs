@@ -6,6 +6,7 @@ use dulse_shared::{
 };
 use serde::Serialize;
 
+use super::pages::state_in_words;
 use crate::{engine::volume::Volume, store::Store};
 
 /// The whole answer.
@@ -44,6 +45,8 @@ struct VolumeInfo {
     delete_count: u64,
     deleted_byte_count: u64,
     read_only: bool,
+    /// In words, `writable` or why not.
+    state: &'static str,
     compact_revision: u16,
     modified_at_second: u64,
 }
@@ -109,6 +112,7 @@ impl VolumeInfo {
         let disk_id = dirs.iter().position(|report| report.dir == dir).unwrap_or(0);
         let is_agreed = volume.config().state == VolumeState::Writable;
         let takes_writes = matches!(report.local, LocalState::Ready | LocalState::LowSpace);
+        let state = state_in_words(&report, &volume.config());
         Self {
             id: report.id.as_u32(),
             size: report.size_bytes,
@@ -124,6 +128,7 @@ impl VolumeInfo {
             delete_count: report.garbage_needles,
             deleted_byte_count: report.garbage_bytes,
             read_only: !(is_agreed && takes_writes),
+            state,
             compact_revision: report.compaction_revision,
             modified_at_second: report.modified_at_secs,
         }
