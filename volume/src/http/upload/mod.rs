@@ -8,6 +8,6 @@ mod multipart;
 mod raw;
 mod receive;
 
-pub(super) use budget::UploadBudget;
+pub(super) use budget::{Room, UploadBudget};
 pub(super) use headers::pairs;
 pub(super) use receive::{Upload, discard, receive};
