@@ -91,9 +91,7 @@ impl KeyRange {
             low: Notify::new(),
             pace: Mutex::new(Pace::default()),
         };
-        let keys = Self {
-            inner: Arc::new(inner),
-        };
+        let keys = Self { inner: Arc::new(inner) };
         let (filling, stop) = (keys.clone(), tasks.clone());
         tasks.spawn("key range", async move {
             tokio::select! {
@@ -182,11 +180,7 @@ impl KeyRange {
     }
 
     fn is_low(&self, term: u64) -> bool {
-        self.with_range(|range| {
-            range
-                .filter(|range| range.term == term)
-                .is_none_or(Range::is_low)
-        })
+        self.with_range(|range| range.filter(|range| range.term == term).is_none_or(Range::is_low))
     }
 
     /// Commits a grant of at least `count` keys and puts them into the range.
@@ -213,11 +207,7 @@ impl KeyRange {
 
     /// Adds to the range if the new one continues it, so that nothing is lost, else replaces it.
     fn put(&self, granted: Range) {
-        let mut range = self
-            .inner
-            .range
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut range = self.inner.range.write().unwrap_or_else(PoisonError::into_inner);
         match range.as_mut() {
             Some(range) if range.continues_with(&granted) => {
                 range.end = granted.end;
@@ -228,11 +218,7 @@ impl KeyRange {
     }
 
     fn with_range<R>(&self, look: impl FnOnce(Option<&Range>) -> R) -> R {
-        let range = self
-            .inner
-            .range
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let range = self.inner.range.read().unwrap_or_else(PoisonError::into_inner);
         look(range.as_ref())
     }
 }
@@ -252,12 +238,7 @@ struct Range {
 impl Range {
     fn new(term: u64, first: u64, count: u64) -> Self {
         let end = first.saturating_add(count);
-        Self {
-            term,
-            next: AtomicU64::new(first),
-            end,
-            low: end.saturating_sub(count / 2),
-        }
+        Self { term, next: AtomicU64::new(first), end, low: end.saturating_sub(count / 2) }
     }
 
     /// The first of `count` keys, none of them below `at_least`.
@@ -266,9 +247,7 @@ impl Range {
             let end = next.max(at_least).checked_add(count)?;
             (count > 0 && end <= self.end).then_some(end)
         };
-        let taken = self
-            .next
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, after);
+        let taken = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after);
         taken.ok().map(|next| next.max(at_least))
     }
 
@@ -290,10 +269,7 @@ struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self {
-            size: FIRST_GRANT,
-            granted_at: None,
-        }
+        Self { size: FIRST_GRANT, granted_at: None }
     }
 }
 
@@ -381,12 +357,7 @@ mod tests {
             };
             let raft = Raft::start(config, &tasks).await.unwrap();
             let keys = KeyRange::start(raft.clone(), Clock::default(), &tasks);
-            Self {
-                _dir: dir,
-                raft,
-                keys,
-                tasks,
-            }
+            Self { _dir: dir, raft, keys, tasks }
         }
 
         async fn stop(self) {
@@ -480,6 +451,18 @@ mod tests {
         assert!(master.keys.keep_above(1_000_000));
         assert!(!master.keys.keep_above(1 << 40));
         assert_eq!(master.keys.draw(1).await, Ok(1_000_001));
+        master.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_range_of_another_term_is_not_used() {
+        let master = Master::start().await;
+        let first = master.keys.draw(1).await.unwrap();
+        let term = master.raft.leadership().term;
+        master.keys.put(Range::new(term - 1, 1_000_000, 10));
+        assert_eq!(master.keys.take(1), None);
+        let next = master.keys.draw(1).await.unwrap();
+        assert!(next > first && next < 1_000_000);
         master.stop().await;
     }
 

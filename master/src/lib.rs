@@ -1,6 +1,29 @@
 //! The master: agrees with its peers on which volumes exist, who holds them and which ids are
 //! handed out, and tells clients where to write and read.
 
+mod assign;
+mod cluster;
+mod cluster_log;
 pub mod cluster_state;
+mod config;
+mod contradiction;
+mod data_dir;
+mod error;
+mod executor;
+mod gauges;
+mod health;
+mod heartbeat;
+mod http;
 pub mod key_range;
+mod placement;
+mod plan;
 pub mod raft;
+mod server;
+#[cfg(test)]
+mod testing;
+mod topology;
+mod volume_layout;
+
+pub use config::MasterConfig;
+pub use error::MasterStartError;
+pub use server::Master;

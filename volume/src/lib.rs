@@ -15,9 +15,11 @@ pub mod heartbeat;
 pub mod http;
 pub mod large_needle;
 pub mod reader;
+pub mod server;
 pub mod store;
 pub mod writer;
 
 pub use config::{
     DirConfig, MinFreeSpace, VolumeServerConfig, VolumeSizeLimitError, check_volume_size_limit,
 };
+pub use server::{VolumeServer, VolumeStartError};

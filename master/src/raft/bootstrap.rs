@@ -4,16 +4,22 @@
 //! not: it stands for election instead of waiting for a timeout. Whoever leads a cluster without
 //! a name gives it one.
 
-use std::{collections::BTreeMap, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use dulse_shared::{
     id::ClusterId,
     net::{address::ServerAddress, peer::PeerClient},
 };
 use openraft::{Config, ConfigError, SnapshotPolicy, async_runtime::watch::WatchReceiver};
+use tokio::task::JoinError;
 
 use super::{
-    database::Database,
+    database::{Contents, Database},
     error::{ProposeError, RaftStartError},
     log_store::LogStore,
     network::Network,
@@ -51,15 +57,7 @@ const LEAD_LIMIT: Duration = Duration::from_secs(30);
 
 /// Opens the node whose database lies in `dir`; it takes part, but nobody has elected it yet.
 pub(super) async fn open(dir: &Path, address: ServerAddress) -> Result<Raft, RaftStartError> {
-    let dir = dir.to_owned();
-    let opening = tokio::task::spawn_blocking(move || {
-        let mut database = Database::open(&dir)?;
-        let contents = database.load()?;
-        Ok((database, contents))
-    });
-    let (database, mut contents) = opening.await.map_err(|error| {
-        RaftStartError::Unwritable { path: "raft.redb".into(), source: io::Error::other(error) }
-    })??;
+    let (database, mut contents) = open_database(dir.to_owned()).await?;
     let path = database.path().to_owned();
     let id = database.node();
     let failed = |reason: String| RaftStartError::Failed { path: path.clone(), reason };
@@ -74,6 +72,18 @@ pub(super) async fn open(dir: &Path, address: ServerAddress) -> Result<Raft, Raf
         .await
         .map_err(|error| failed(error.to_string()))?;
     Ok(Raft::new(Parts { id, address, path: path.clone(), core, applied, storage }))
+}
+
+async fn open_database(dir: PathBuf) -> Result<(Database, Contents), RaftStartError> {
+    let failed =
+        |error: JoinError| RaftStartError::Failed { path: dir.clone(), reason: error.to_string() };
+    let path = dir.clone();
+    let opening = tokio::task::spawn_blocking(move || {
+        let mut database = Database::open(&path)?;
+        let contents = database.load()?;
+        Ok((database, contents))
+    });
+    opening.await.map_err(failed)?
 }
 
 /// Founds a cluster of `members`; only on a node that has never been in one.
@@ -93,7 +103,7 @@ pub(super) async fn lead_alone(raft: &Raft) -> Result<(), RaftStartError> {
     let is_initialized = raft.core().is_initialized().await;
     if !is_initialized.map_err(|error| failed(error.to_string()))? {
         initialize(raft, [(raft.id(), raft.address().clone())]).await?;
-    } else if !raft.is_alone() {
+    } else if !is_alone(raft).await.map_err(failed)? {
         return Ok(());
     }
     let elected = raft.core().trigger().elect(false).await;
@@ -105,6 +115,16 @@ pub(super) async fn lead_alone(raft: &Raft) -> Result<(), RaftStartError> {
             LEAD_LIMIT.as_secs()
         ))),
     }
+}
+
+/// Whether the node is the only voter. Asks the core: metrics may not be out yet.
+async fn is_alone(raft: &Raft) -> Result<bool, String> {
+    let voters = raft.core().with_raft_state(|state| {
+        let membership = state.membership_state.effective().membership();
+        membership.voter_ids().count()
+    });
+    let voters = voters.await.map_err(|error| error.to_string())?;
+    Ok(voters == 1)
 }
 
 async fn lead_and_found(raft: &Raft) -> Result<(), ProposeError> {

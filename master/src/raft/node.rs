@@ -107,9 +107,7 @@ impl Raft {
             proposals: Semaphore::new(MAX_PROPOSALS),
             stopping: CancellationToken::new(),
         };
-        Self {
-            inner: Arc::new(inner),
-        }
+        Self { inner: Arc::new(inner) }
     }
 
     /// Commits and applies `command` and tells what it did. Only the leader can; a refusal by the
@@ -150,12 +148,8 @@ impl Raft {
             RaftError::APIError(ClientWriteError::ForwardToLeader(ForwardToLeader {
                 leader_node,
                 ..
-            })) => ProposeError::NotLeader {
-                leader: leader_node.map(|peer| peer.address),
-            },
-            RaftError::APIError(other) => ProposeError::Unknown {
-                reason: other.to_string(),
-            },
+            })) => ProposeError::NotLeader { leader: leader_node.map(|peer| peer.address) },
+            RaftError::APIError(other) => ProposeError::Unknown { reason: other.to_string() },
             RaftError::Fatal(_) => ProposeError::Stopped,
         }
     }
@@ -170,7 +164,8 @@ impl Raft {
         self.inner.parts.applied.index()
     }
 
-    /// Waits until more than the entries up to `seen` are applied; the new index.
+    /// Waits until more than the entries up to `seen` are applied; the new index. On a node that
+    /// has ended it waits for ever.
     pub async fn applied_after(&self, seen: u64) -> u64 {
         let mut index = self.inner.parts.applied.follow();
         let grown = index.wait_for(|index| *index > seen).await;
@@ -192,11 +187,7 @@ impl Raft {
             }
             None => None,
         };
-        Leadership {
-            is_leader,
-            term: metrics.current_term,
-            leader,
-        }
+        Leadership { is_leader, term: metrics.current_term, leader }
     }
 
     /// The term in which this master leads, if [`Leadership::is_leader`] holds. Cheaper.
@@ -321,16 +312,8 @@ impl Raft {
         &self.inner.metrics
     }
 
-    /// Whether this node is the only voter.
-    pub(super) fn is_alone(&self) -> bool {
-        has_one_voter(&self.inner.metrics.borrow_watched())
-    }
-
     pub(super) fn failed(&self, reason: String) -> RaftStartError {
-        RaftStartError::Failed {
-            path: self.inner.parts.path.clone(),
-            reason,
-        }
+        RaftStartError::Failed { path: self.inner.parts.path.clone(), reason }
     }
 }
 
@@ -341,14 +324,10 @@ impl std::fmt::Debug for Raft {
 }
 
 fn check_size(command: &Command) -> Result<(), ProposeError> {
-    let encoded = serde_json::to_vec(command).map_err(|error| ProposeError::Unknown {
-        reason: error.to_string(),
-    })?;
+    let encoded = serde_json::to_vec(command)
+        .map_err(|error| ProposeError::Unknown { reason: error.to_string() })?;
     if encoded.len() > MAX_COMMAND_BYTES {
-        return Err(ProposeError::TooLarge {
-            bytes: encoded.len(),
-            limit: MAX_COMMAND_BYTES,
-        });
+        return Err(ProposeError::TooLarge { bytes: encoded.len(), limit: MAX_COMMAND_BYTES });
     }
     Ok(())
 }

@@ -62,8 +62,7 @@ impl Storage {
         entries: Vec<Entry>,
         flushed: IOFlushed<TypeConfig>,
     ) -> io::Result<()> {
-        self.send(Request::Write(Change::Append(entries), Done::Raft(flushed)))
-            .await
+        self.send(Request::Write(Change::Append(entries), Done::Raft(flushed))).await
     }
 
     /// Stores the vote; durable on return.
@@ -78,16 +77,14 @@ impl Storage {
 
     /// Removes the entries up to `log_id`, some time.
     pub(super) async fn purge(&self, log_id: LogId) -> io::Result<()> {
-        self.send(Request::Write(Change::Purge(log_id), Done::Nobody))
-            .await
+        self.send(Request::Write(Change::Purge(log_id), Done::Nobody)).await
     }
 
     /// Notes how far entries are committed. It is written along with the next other write: a
     /// flush of its own would double the price of every command, and what it says is found out
     /// again from the other masters.
     pub(super) async fn note_committed(&self, log_id: Option<LogId>) -> io::Result<()> {
-        self.send(Request::Write(Change::Committed(log_id), Done::Nobody))
-            .await
+        self.send(Request::Write(Change::Committed(log_id), Done::Nobody)).await
     }
 
     /// Replaces the snapshot; durable on return.
@@ -113,8 +110,7 @@ impl Storage {
 
     async fn write(&self, change: Change) -> io::Result<()> {
         let (done, wait) = oneshot::channel();
-        self.send(Request::Write(change, Done::Waiting(done)))
-            .await?;
+        self.send(Request::Write(change, Done::Waiting(done))).await?;
         wait.await.map_err(|_| stopped())?
     }
 
@@ -137,12 +133,7 @@ struct Worker {
 
 impl Worker {
     fn new(database: Database) -> Self {
-        Self {
-            database,
-            committed: None,
-            changes: Vec::new(),
-            done: Vec::new(),
-        }
+        Self { database, committed: None, changes: Vec::new(), done: Vec::new() }
     }
 
     fn run(mut self, mut requests: mpsc::Receiver<Request>) {
@@ -179,11 +170,7 @@ impl Worker {
                 self.done.push(done);
             }
         }
-        if self.changes.len() < MAX_BATCH {
-            requests.try_recv().ok()
-        } else {
-            None
-        }
+        if self.changes.len() < MAX_BATCH { requests.try_recv().ok() } else { None }
     }
 
     /// Commits what was collected, then answers.

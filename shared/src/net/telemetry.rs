@@ -15,23 +15,20 @@ pub enum LogFormat {
 }
 
 /// What is logged unless `RUST_LOG` says otherwise: our own words, and others' when they matter.
-const DEFAULT_FILTER: &str = "info,openraft=warn,hyper=warn,reqwest=warn";
-
-/// Colours are for people, and only for those who want them.
-fn is_coloured() -> bool {
-    let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    !is_unwanted && std::io::stderr().is_terminal()
-}
+///
+/// openraft warns of what it then handles, such as a vote that came too late.
+const DEFAULT_FILTER: &str = "info,openraft=error,hyper=warn,reqwest=warn";
 
 /// Starts logging; later calls change nothing.
 pub fn init(format: LogFormat) {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let is_colored = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let builder = fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(is_coloured())
-        .with_target(false);
+        .with_target(false)
+        .with_ansi(is_colored);
     let started = match format {
         LogFormat::Text => builder.finish().try_init(),
         LogFormat::Json => builder.json().finish().try_init(),

@@ -37,12 +37,13 @@ pub(super) async fn write(
     body: Body,
 ) -> Result<Response, Problem> {
     let path = needle_path::decode(request.uri.path())?;
-    let path = NeedlePath::parse(&path)?;
-    let query = Query::new(request.uri.query());
-    refuse_replica_traffic(query)?;
-    let id = path.fid.volume;
-    let volume = state.settings.store.volume(id).ok_or_else(|| volume_not_here(id))?;
-    let options = Options::parse(query)?;
+    let (path, volume, options) = match target(state, request, &path) {
+        Ok(target) => target,
+        Err(problem) => {
+            upload::discard(&request.headers, body).await;
+            return Err(problem);
+        }
+    };
     let (upload, _room) = upload::receive(&state.uploads, request, body, path.base).await?;
     let file_len = upload.inspect().await?;
     let needle = NewNeedle {
@@ -57,6 +58,20 @@ pub(super) async fn write(
         PutOutcome::Stored => stored(upload, file_len),
         PutOutcome::Unchanged => Ok(unchanged(&upload)),
     }
+}
+
+/// Where the needle goes, and how: all that is known without the body.
+fn target<'a>(
+    state: &HttpState,
+    request: &Parts,
+    path: &'a str,
+) -> Result<(NeedlePath<'a>, Arc<Volume>, Options), Problem> {
+    let path = NeedlePath::parse(path)?;
+    let query = Query::new(request.uri.query());
+    refuse_replica_traffic(query)?;
+    let id = path.fid.volume;
+    let volume = state.settings.store.volume(id).ok_or_else(|| volume_not_here(id))?;
+    Ok((path, volume, Options::parse(query)?))
 }
 
 /// Copies talk to each other elsewhere, where they know that they are copies.

@@ -63,14 +63,7 @@ impl Member {
             }
         });
         let keys = KeyRange::start(raft.clone(), Clock::default(), &tasks);
-        Self {
-            dir,
-            port,
-            id: raft.id(),
-            raft,
-            keys,
-            tasks,
-        }
+        Self { dir, port, id: raft.id(), raft, keys, tasks }
     }
 
     /// Ends without telling anybody.
@@ -124,14 +117,8 @@ impl Cluster {
             members.push(Member::open(dir.path().join(n.to_string()), port, &cuts).await);
         }
         let voters = members.iter().map(|m| (m.id, m.raft.address().clone()));
-        bootstrap::initialize(&members[0].raft, voters)
-            .await
-            .unwrap();
-        Self {
-            _dir: dir,
-            members,
-            cuts,
-        }
+        bootstrap::initialize(&members[0].raft, voters).await.unwrap();
+        Self { _dir: dir, members, cuts }
     }
 
     fn leader_position(&self) -> Option<usize> {
@@ -158,10 +145,7 @@ impl Cluster {
         let states = || {
             let state = |m: &Member| m.raft.read(Clone::clone);
             let states: Vec<_> = self.members.iter().map(state).collect();
-            states
-                .windows(2)
-                .all(|pair| pair[0] == pair[1])
-                .then_some(())
+            states.windows(2).all(|pair| pair[0] == pair[1]).then_some(())
         };
         eventually("the same state everywhere", states).await;
     }
@@ -210,10 +194,7 @@ async fn three_masters_elect_one_replicate_and_name_the_cluster() {
     for member in &cluster.members {
         eventually("a name", || member.raft.read(|state| state.cluster)).await;
         let leadership = member.raft.leadership();
-        assert_eq!(
-            leadership.is_leader,
-            member.id == cluster.members[leader].id
-        );
+        assert_eq!(leadership.is_leader, member.id == cluster.members[leader].id);
         let address = cluster.members[leader].raft.address().clone();
         assert_eq!(leadership.leader, Some(address.clone()));
         if !leadership.is_leader {
@@ -256,10 +237,17 @@ async fn a_leader_that_is_cut_off_stops_believing_in_itself_and_hands_out_nothin
     let old = cluster.leader().await;
     let before = cluster.members[old].keys.draw(1).await.unwrap();
     cluster.isolate(old);
-    eventually("doubt", || {
-        (!cluster.members[old].raft.leadership().is_leader).then_some(())
-    })
-    .await;
+    // Proposed where nobody hears of it: it is not made, and the proposer is not told that it is.
+    let lonely = cluster.members[old].raft.propose(grant(1_000_000));
+    let (lonely, ()) = tokio::join!(lonely, others_go_on(&cluster, old, before));
+    assert!(matches!(lonely, Err(ProposeError::Unknown { .. })), "{lonely:?}");
+    cluster.all_agree().await;
+    assert!(cluster.members[old].next_key() < 1_000_000);
+    cluster.stop().await;
+}
+
+async fn others_go_on(cluster: &Cluster, old: usize, before: u64) {
+    eventually("doubt", || (!cluster.members[old].raft.leadership().is_leader).then_some(())).await;
     assert_eq!(cluster.members[old].keys.take(1), None);
     assert_eq!(cluster.members[old].raft.leadership().leader, None);
     let new = cluster.leader().await;
@@ -267,8 +255,6 @@ async fn a_leader_that_is_cut_off_stops_believing_in_itself_and_hands_out_nothin
     let after = cluster.members[new].keys.draw(1).await.unwrap();
     assert!(after > before);
     cluster.heal();
-    cluster.all_agree().await;
-    cluster.stop().await;
 }
 
 /// Everybody proposes all the time while leaders are cut off and killed.

@@ -3,15 +3,16 @@
 use dulse_shared::{clock::Clock, net::tasks::Tasks};
 
 use super::*;
-use crate::raft::database::{DATABASE_FILE, Database};
+use crate::raft::{
+    ProposeError,
+    database::{DATABASE_FILE, Database},
+};
 
 #[tokio::test]
 async fn a_new_master_leads_a_named_cluster_when_start_returns() {
     let dir = tempfile::tempdir().unwrap();
     let tasks = Tasks::new();
-    let raft = Raft::start(config(&dir.path().join("master")), &tasks)
-        .await
-        .unwrap();
+    let raft = Raft::start(config(&dir.path().join("master")), &tasks).await.unwrap();
     let leadership = raft.leadership();
     assert!(leadership.is_leader);
     assert_eq!(leadership.leader, Some(address(9333)));
@@ -64,9 +65,7 @@ async fn a_master_that_was_killed_grants_no_key_again() {
 #[tokio::test]
 async fn the_log_is_purged_behind_a_snapshot_and_a_restart_reads_both() {
     let dir = tempfile::tempdir().unwrap();
-    let raft = Raft::start(config(dir.path()), &Tasks::new())
-        .await
-        .unwrap();
+    let raft = Raft::start(config(dir.path()), &Tasks::new()).await.unwrap();
     for _ in 0..62 {
         let proposals = (0..100).map(|_| raft.propose(grant(1)));
         for outcome in futures_util::future::join_all(proposals).await {
@@ -81,23 +80,16 @@ async fn the_log_is_purged_behind_a_snapshot_and_a_restart_reads_both() {
     assert!(snapshot.last_log_id.unwrap().index >= 4_999);
     assert!(contents.log.len() < 6_200 && !contents.log.contains_key(&1));
 
-    let raft = Raft::start(config(dir.path()), &Tasks::new())
-        .await
-        .unwrap();
+    let raft = Raft::start(config(dir.path()), &Tasks::new()).await.unwrap();
     assert!(raft.applied() > applied);
-    assert_eq!(
-        granted(&raft.propose(grant(1)).await.unwrap()),
-        6_201..6_202
-    );
+    assert_eq!(granted(&raft.propose(grant(1)).await.unwrap()), 6_201..6_202);
     raft.stop().await;
 }
 
 #[tokio::test]
 async fn the_applied_index_grows_with_each_command_and_can_be_waited_for() {
     let dir = tempfile::tempdir().unwrap();
-    let raft = Raft::start(config(dir.path()), &Tasks::new())
-        .await
-        .unwrap();
+    let raft = Raft::start(config(dir.path()), &Tasks::new()).await.unwrap();
     let seen = raft.applied();
     let waiting = raft.clone();
     let waiting = async move { waiting.applied_after(seen).await };
@@ -111,9 +103,7 @@ async fn the_applied_index_grows_with_each_command_and_can_be_waited_for() {
 #[tokio::test]
 async fn after_stop_nothing_is_proposed_and_the_database_is_free() {
     let dir = tempfile::tempdir().unwrap();
-    let raft = Raft::start(config(dir.path()), &Tasks::new())
-        .await
-        .unwrap();
+    let raft = Raft::start(config(dir.path()), &Tasks::new()).await.unwrap();
     raft.stop().await;
     assert!(raft.propose(grant(1)).await.is_err());
     assert!(!raft.leadership().is_leader);
@@ -123,12 +113,8 @@ async fn after_stop_nothing_is_proposed_and_the_database_is_free() {
 #[tokio::test]
 async fn a_database_in_use_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
-    let raft = Raft::start(config(dir.path()), &Tasks::new())
-        .await
-        .unwrap();
-    let error = Raft::start(config(dir.path()), &Tasks::new())
-        .await
-        .unwrap_err();
+    let raft = Raft::start(config(dir.path()), &Tasks::new()).await.unwrap();
+    let error = Raft::start(config(dir.path()), &Tasks::new()).await.unwrap_err();
     let text = error.to_string();
     let path = dir.path().join(DATABASE_FILE);
     assert!(text.contains(path.to_str().unwrap()), "{text}");
@@ -175,11 +161,7 @@ async fn a_database_of_a_newer_program_is_refused() {
     let newer = redb::Database::create(&path).unwrap();
     let write = newer.begin_write().unwrap();
     let header = br#"{"version":2,"node":"0000000000000001"}"#;
-    write
-        .open_table(table)
-        .unwrap()
-        .insert("header", header.as_slice())
-        .unwrap();
+    write.open_table(table).unwrap().insert("header", header.as_slice()).unwrap();
     write.commit().unwrap();
     drop(newer);
     let refused = refusal(dir.path()).await;
@@ -211,9 +193,7 @@ async fn peers_are_refused_and_leave_no_trace() {
 async fn a_command_too_large_for_a_log_entry_is_refused() {
     use dulse_shared::id::ServerId;
     let dir = tempfile::tempdir().unwrap();
-    let raft = Raft::start(config(dir.path()), &Tasks::new())
-        .await
-        .unwrap();
+    let raft = Raft::start(config(dir.path()), &Tasks::new()).await.unwrap();
     let member = (ServerId::from(1), dulse_shared::wire::Incarnation(1));
     let command = Command::CreateVolumes {
         collection: Default::default(),
@@ -225,6 +205,23 @@ async fn a_command_too_large_for_a_log_entry_is_refused() {
     let error = raft.propose(command).await.unwrap_err();
     assert!(error.to_string().contains("in parts"), "{error}");
     assert_eq!(raft.read(|state| state.volumes.len()), 0);
+    raft.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_too_much_at_once_is_refused_and_the_rest_is_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let raft = Raft::start(config(dir.path()), &Tasks::new()).await.unwrap();
+    let proposals = (0..1_200).map(|_| raft.propose(grant(1)));
+    let outcomes = futures_util::future::join_all(proposals).await;
+    let refused = |outcome: &&Result<Outcome, ProposeError>| match outcome {
+        Ok(_) => false,
+        Err(error) => *error == ProposeError::Overloaded,
+    };
+    let refused = outcomes.iter().filter(refused).count();
+    let done = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    assert_eq!((done, refused), (1_024, 176));
+    assert_eq!(raft.read(|state| state.next_key), 1_025);
     raft.stop().await;
 }
 

@@ -10,4 +10,4 @@ mod receive;
 
 pub(super) use budget::UploadBudget;
 pub(super) use headers::pairs;
-pub(super) use receive::{Upload, receive};
+pub(super) use receive::{Upload, discard, receive};

@@ -14,7 +14,7 @@ use super::{
     budget::{MAX_OVERHEAD_BYTES, Reservation, UploadBudget},
     collector::Collector,
     headers,
-    receive::{Upload, content_md5, in_time, is_gzipped},
+    receive::{Upload, content_md5, discard, in_time, is_gzipped},
 };
 
 /// Parts of a form at most: an upload is one file and perhaps a few fields.
@@ -37,6 +37,7 @@ pub(super) async fn receive<'a>(
     let max_body_bytes = budget.max_needle_bytes.saturating_add(MAX_OVERHEAD_BYTES);
     let expected = body.size_hint().exact();
     if expected.is_some_and(|len| len > max_body_bytes) {
+        discard(request, body).await;
         return Err(budget.too_large());
     }
     let reservation = budget.reserve(expected).await?;

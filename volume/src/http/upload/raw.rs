@@ -11,7 +11,7 @@ use super::{
     budget::{Reservation, UploadBudget},
     collector::Collector,
     headers,
-    receive::{Upload, content_md5, in_time, is_gzipped},
+    receive::{Upload, content_md5, discard, in_time, is_gzipped},
 };
 
 /// Receives a raw body, named by its `Content-Disposition` or else `base`.
@@ -23,6 +23,7 @@ pub(super) async fn receive<'a>(
 ) -> Result<(Upload, Reservation<'a>), Problem> {
     let expected = body.size_hint().exact();
     if expected.is_some_and(|len| len > budget.max_needle_bytes) {
+        discard(request, body).await;
         return Err(budget.too_large());
     }
     let mut reservation = budget.reserve(expected).await?;
@@ -35,6 +36,7 @@ pub(super) async fn receive<'a>(
         let Ok(chunk) = frame.into_data() else { continue };
         let len = collector.len().saturating_add(chunk.len() as u64);
         if len > budget.max_needle_bytes {
+            discard(request, body).await;
             return Err(budget.too_large());
         }
         reservation.grow_to(len).await?;

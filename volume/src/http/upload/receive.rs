@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use axum::{
-    body::Body,
+    body::{Body, HttpBody},
     http::{HeaderMap, Method, header, request::Parts},
 };
 use bytes::Bytes;
 use dulse_shared::wire::{Code, Problem};
+use http_body_util::BodyExt;
 
 use super::{
     budget::{Reservation, UploadBudget},
@@ -16,6 +17,8 @@ use super::{
 
 /// A body that does not move for this long is given up: it holds room that others wait for.
 const IDLE: Duration = Duration::from_secs(60);
+/// How long the body of a refused upload is read, so that its sender gets to reading the answer.
+const DISCARD: Duration = Duration::from_secs(10);
 
 /// An upload that was received whole.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,6 +49,17 @@ pub(in crate::http) async fn receive<'a>(
     } else {
         raw::receive(budget, &parts.headers, body, base).await
     }
+}
+
+/// Reads on and throws away: a client that is still sending does not see an answer, and takes the
+/// end of the connection for a failure. One that asked whether to send at all does see it.
+pub(in crate::http) async fn discard(request: &HeaderMap, mut body: Body) {
+    if body.is_end_stream() || request.contains_key(header::EXPECT) {
+        return;
+    }
+    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+    // The answer goes out either way.
+    let _ = tokio::time::timeout(DISCARD, rest).await;
 }
 
 /// Only a POST is a form, and one that says nothing of its type should be.

@@ -1,0 +1,197 @@
+//! The whole picture: what the masters agreed on, what volume servers report, and the layouts
+//! that follow from both.
+//!
+//! The topology is behind one mutex that is held for computing only. The layouts are replaced as
+//! a whole whenever either side changed, under that mutex, so that an older picture never covers
+//! a newer one; readers take the present one without waiting. Where both locks are needed the
+//! topology's comes first.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use dulse_shared::{
+    clock::{BootTime, Clock},
+    id::{ClusterId, ServerId},
+    wire::{Code, Incarnation, Problem, VolumeReport},
+};
+use tokio::sync::watch;
+
+use crate::{
+    cluster_log::ClusterLog,
+    cluster_state::ClusterState,
+    contradiction::Contradiction,
+    topology::{Change, SILENCE_LIMIT, Topology},
+    volume_layout::{LayoutKey, Layouts},
+};
+
+/// After its start a master waits this long for the volume servers that it does not know yet,
+/// before it believes that they are gone: a little more than the silence that means death.
+const JOIN_WINDOW: Duration = SILENCE_LIMIT.saturating_add(Duration::from_secs(1));
+/// Contradictions that are remembered as logged; past this the memory starts anew.
+const MAX_LOGGED: usize = 10_000;
+
+/// What this master knows of the cluster.
+pub(crate) struct Cluster {
+    /// What was agreed on.
+    pub(crate) log: Arc<dyn ClusterLog>,
+    /// The size at which a volume is full, in bytes.
+    pub(crate) volume_size_limit_bytes: u64,
+    /// Where time comes from.
+    pub(crate) clock: Clock,
+    topology: Mutex<Topology>,
+    layouts: watch::Sender<Arc<Layouts>>,
+    built_at: AtomicU64,
+    has_new_sizes: AtomicBool,
+    started: BootTime,
+    logged: Mutex<HashSet<Contradiction>>,
+}
+
+impl Cluster {
+    /// A picture without volume servers.
+    pub(crate) fn new(
+        log: Arc<dyn ClusterLog>,
+        volume_size_limit_bytes: u64,
+        clock: Clock,
+    ) -> Self {
+        let cluster = Self {
+            log,
+            volume_size_limit_bytes,
+            started: clock.boot(),
+            clock,
+            topology: Mutex::default(),
+            layouts: watch::Sender::new(Arc::default()),
+            built_at: AtomicU64::new(0),
+            has_new_sizes: AtomicBool::new(false),
+            logged: Mutex::default(),
+        };
+        cluster.refresh();
+        cluster
+    }
+
+    /// The present layouts.
+    pub(crate) fn layouts(&self) -> Arc<Layouts> {
+        self.layouts.borrow().clone()
+    }
+
+    /// The present layouts and word of every new ones.
+    pub(crate) fn watch_layouts(&self) -> watch::Receiver<Arc<Layouts>> {
+        self.layouts.subscribe()
+    }
+
+    /// The cluster's id; an error while the masters have not agreed on one.
+    pub(crate) fn cluster_id(&self) -> Result<ClusterId, Problem> {
+        let id = self.log.read(|state| state.cluster);
+        id.ok_or_else(|| {
+            let message = "the masters have not founded the cluster yet: try again in a moment";
+            Problem::new(Code::NotReady, message)
+        })
+    }
+
+    /// Computes something from state and topology as of the same moment.
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&ClusterState, &Topology) -> R) -> R {
+        let topology = self.topology();
+        self.log.read(|state| look(state, &topology))
+    }
+
+    /// Changes the topology, and the layouts if that is called for.
+    pub(crate) fn update_topology<R>(
+        &self,
+        update: impl FnOnce(&mut Topology, BootTime) -> (R, Change),
+    ) -> R {
+        let mut topology = self.topology();
+        let (result, change) = update(&mut topology, self.clock.boot());
+        match change {
+            Change::None => {}
+            Change::Sizes => self.has_new_sizes.store(true, Ordering::Relaxed),
+            Change::Layout => self.rebuild(&topology),
+        }
+        result
+    }
+
+    /// Takes in the answer to a creation: the volume can be written to at once.
+    pub(crate) fn fold_creation(
+        &self,
+        server: ServerId,
+        incarnation: Incarnation,
+        report: VolumeReport,
+    ) {
+        self.update_topology(|topology, now| {
+            let change = topology.fold_creation(server, incarnation, report, now);
+            ((), change)
+        });
+    }
+
+    /// Brings the layouts up to date after a change of the agreed state.
+    pub(crate) fn refresh(&self) {
+        self.rebuild(&self.topology());
+    }
+
+    /// What is due as time passes: servers that fell silent, changes that came from elsewhere.
+    pub(crate) fn tick(&self) {
+        let mut topology = self.topology();
+        let dead = topology.expire(self.clock.boot());
+        for server in dead.iter().filter_map(|id| topology.server(*id)) {
+            tracing::warn!(
+                "volume server {} was silent for {SILENCE_LIMIT:?}: its volumes are taken out of \
+                 use until it returns",
+                server.url
+            );
+        }
+        let has_new_sizes = self.has_new_sizes.swap(false, Ordering::Relaxed);
+        let is_behind = self.built_at.load(Ordering::Relaxed) != self.log.applied();
+        if !dead.is_empty() || has_new_sizes || is_behind {
+            self.rebuild(&topology);
+        }
+    }
+
+    /// Whether it is too early to say that the layout has no server or no writable volume.
+    pub(crate) fn awaits_servers(&self, layouts: &Layouts, key: &LayoutKey) -> bool {
+        if self.clock.since(self.started) >= JOIN_WINDOW {
+            return false;
+        }
+        let has_unheard = layouts.layouts.get(key).is_some_and(|l| l.unheard > 0);
+        has_unheard || self.topology().alive().next().is_none()
+    }
+
+    fn topology(&self) -> MutexGuard<'_, Topology> {
+        self.topology.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rebuild(&self, topology: &Topology) {
+        // Read before the state: an entry applied in between only causes another rebuild.
+        let applied = self.log.applied();
+        let layouts =
+            self.log.read(|state| Layouts::build(state, topology, self.volume_size_limit_bytes));
+        self.built_at.store(applied, Ordering::Relaxed);
+        self.log_new_contradictions(&layouts.contradictions);
+        self.layouts.send_if_modified(|present| {
+            let is_new = **present != layouts;
+            if is_new {
+                *present = Arc::new(layouts);
+            }
+            is_new
+        });
+    }
+
+    /// Each is logged once, not with every heartbeat.
+    fn log_new_contradictions(&self, contradictions: &[Contradiction]) {
+        if contradictions.is_empty() {
+            return;
+        }
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.len() > MAX_LOGGED {
+            logged.clear();
+        }
+        for contradiction in contradictions {
+            if logged.insert(contradiction.clone()) {
+                tracing::error!("{contradiction}");
+            }
+        }
+    }
+}

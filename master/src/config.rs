@@ -1,0 +1,26 @@
+//! What a master is told when it starts.
+
+use std::path::PathBuf;
+
+use dulse_shared::id::ReplicaPlacement;
+
+/// Settings of a master; the command line fills them in.
+#[derive(Clone, Debug)]
+pub struct MasterConfig {
+    /// Where it keeps what the masters agreed on; created if missing.
+    pub dir: PathBuf,
+    /// The address its public port listens on.
+    pub bind: String,
+    /// The public port; 0 picks one.
+    pub port: u16,
+    /// The cluster port; 0 picks one.
+    pub cluster_port: u16,
+    /// The name or address that others are told.
+    pub advertise: String,
+    /// The size at which a volume is full, in bytes.
+    pub volume_size_limit_bytes: u64,
+    /// The replica placement of an assign that names none.
+    pub default_replication: ReplicaPlacement,
+    /// The largest needle, in bytes.
+    pub max_needle_bytes: u64,
+}

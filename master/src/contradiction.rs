@@ -1,0 +1,105 @@
+//! Where what a volume server reports and what the masters agreed on cannot both be right.
+//!
+//! Pure. Nothing is repaired here: the cluster state is the authority, and people are told.
+
+use std::fmt;
+
+use dulse_shared::{
+    id::{ServerId, VolumeId},
+    wire::{Epoch, VolumeConfig, VolumeReport},
+};
+
+use crate::{cluster_state::ClusterState, topology::Topology};
+
+/// Listed at most; more are of the same kind, and a page has an end.
+const MAX_LISTED: usize = 1_000;
+
+/// One disagreement.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Contradiction {
+    /// Who reports it.
+    pub(crate) server: ServerId,
+    /// Where that server is.
+    pub(crate) url: String,
+    /// The volume.
+    pub(crate) volume: VolumeId,
+    /// What is wrong.
+    pub(crate) what: Disagreement,
+}
+
+/// What a report and the cluster state disagree on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Disagreement {
+    /// The cluster state has no such volume.
+    UnknownVolume,
+    /// The volume has other members.
+    NotAMember,
+    /// The server follows a configuration that was never agreed on.
+    EpochAhead {
+        /// What the server reports.
+        reported: Epoch,
+        /// What was agreed on.
+        agreed: Epoch,
+    },
+    /// Collection, replica placement or ttl differ.
+    OtherKind,
+}
+
+impl fmt::Display for Contradiction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (volume, url) = (self.volume, &self.url);
+        match self.what {
+            Disagreement::UnknownVolume => write!(
+                f,
+                "{url} reports volume {volume}, which this cluster does not have: it is not used; \
+                 did the masters lose their data directory?"
+            ),
+            Disagreement::NotAMember => write!(
+                f,
+                "{url} reports volume {volume}, which other servers hold: this copy is not used"
+            ),
+            Disagreement::EpochAhead { reported, agreed } => write!(
+                f,
+                "{url} reports volume {volume} at epoch {}, the masters agreed on {}: was a \
+                 master's data directory restored from an older copy?",
+                reported.0, agreed.0
+            ),
+            Disagreement::OtherKind => write!(
+                f,
+                "{url} reports volume {volume} with another collection, replication or ttl than \
+                 the masters agreed on"
+            ),
+        }
+    }
+}
+
+/// All disagreements with servers that are alive.
+pub(crate) fn find_contradictions(state: &ClusterState, topology: &Topology) -> Vec<Contradiction> {
+    let reports = topology
+        .alive()
+        .flat_map(|server| server.volumes.values().map(move |report| (server, report)));
+    let disagreements = reports.filter_map(|(server, report)| {
+        let what = disagreement(state.volumes.get(&report.id), server.id, report)?;
+        Some(Contradiction { server: server.id, url: server.url.clone(), volume: report.id, what })
+    });
+    disagreements.take(MAX_LISTED).collect()
+}
+
+fn disagreement(
+    config: Option<&VolumeConfig>,
+    server: ServerId,
+    report: &VolumeReport,
+) -> Option<Disagreement> {
+    let Some(config) = config else {
+        return Some(Disagreement::UnknownVolume);
+    };
+    if config.members.iter().all(|member| member.server != server) {
+        return Some(Disagreement::NotAMember);
+    }
+    if report.epoch > config.epoch {
+        return Some(Disagreement::EpochAhead { reported: report.epoch, agreed: config.epoch });
+    }
+    let reported = (&report.collection, report.placement, report.ttl);
+    let agreed = (&config.collection, config.placement, config.ttl);
+    (reported != agreed).then_some(Disagreement::OtherKind)
+}

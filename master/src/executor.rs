@@ -1,0 +1,275 @@
+//! Performs what was planned: grows layouts and completes interrupted creations.
+//!
+//! A layout grows in one task at a time, which everybody who needs it waits for: the first volume
+//! is enough for them, the others follow in the background. What a plan says is only ever done by
+//! the leader, through a committed command first.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use dulse_shared::{
+    clock::BootTime,
+    id::{ClusterId, ServerId, VolumeId},
+    net::{
+        peer::{PeerClient, PeerError},
+        tasks::Tasks,
+    },
+    wire::{Code, CreateVolume, Problem, VolumeConfig, VolumeReport},
+};
+use futures_util::{StreamExt, stream};
+use tokio::sync::watch;
+
+use crate::{
+    cluster::Cluster,
+    cluster_state::{Command, Outcome},
+    placement::{PlacementError, place_volumes, rooms},
+    plan::{
+        creation::{Creation, creations_of, is_due, plan_creations},
+        growth::volumes_to_grow,
+    },
+    volume_layout::LayoutKey,
+};
+
+/// Creating a volume is a few small files and syncs; a disk that needs longer is no good.
+const CREATE_LIMIT: Duration = Duration::from_secs(10);
+/// Volumes created at the same time: enough to hide the latency of syncs, few enough that a disk
+/// under load is not flooded.
+const CREATIONS_AT_ONCE: usize = 4;
+/// Interrupted creations completed in one go; the others in the following ones.
+const MAX_COMPLETED_AT_ONCE: usize = 64;
+/// Growing ahead of need rests this long after it failed, so that a full cluster is not asked
+/// with every assign.
+const GROW_AHEAD_PAUSE: Duration = Duration::from_secs(2);
+
+/// How a growth is getting on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Progress {
+    /// It is under way.
+    Running,
+    /// It is over.
+    Ended(Result<(), Problem>),
+}
+
+/// Grows layouts and completes creations.
+pub(crate) struct Executor {
+    cluster: Arc<Cluster>,
+    peers: PeerClient,
+    tasks: Tasks,
+    work: Mutex<Work>,
+}
+
+#[derive(Default)]
+struct Work {
+    /// Layouts that are growing: at most one growth each.
+    growing: HashMap<LayoutKey, watch::Receiver<Progress>>,
+    /// When growing a layout ahead of need last failed.
+    failed_ahead: HashMap<LayoutKey, BootTime>,
+    /// Creations under way.
+    creating: HashSet<(VolumeId, ServerId)>,
+    /// Creations that failed, and when.
+    failed: HashMap<(VolumeId, ServerId), BootTime>,
+}
+
+impl Executor {
+    /// An executor with nothing to do.
+    pub(crate) fn new(cluster: Arc<Cluster>, peers: PeerClient, tasks: Tasks) -> Self {
+        Self { cluster, peers, tasks, work: Mutex::default() }
+    }
+
+    /// Grows the layout unless it is growing already; how that is getting on.
+    pub(crate) fn grow(self: &Arc<Self>, key: &LayoutKey) -> watch::Receiver<Progress> {
+        let mut work = self.work();
+        if let Some(progress) = work.growing.get(key) {
+            return progress.clone();
+        }
+        let (report, progress) = watch::channel(Progress::Running);
+        work.growing.insert(key.clone(), progress.clone());
+        let (executor, key) = (self.clone(), key.clone());
+        self.tasks.spawn_contained(async move {
+            let result = executor.grow_layout(&key).await;
+            executor.note_growth(&key, &result);
+            report.send_replace(Progress::Ended(result));
+        });
+        progress
+    }
+
+    /// Grows the layout in the background, unless that failed a moment ago.
+    pub(crate) fn grow_ahead(self: &Arc<Self>, key: &LayoutKey) {
+        let now = self.cluster.clock.boot();
+        let failed = self.work().failed_ahead.get(key).copied();
+        if failed.is_none_or(|failed| now.since(failed) >= GROW_AHEAD_PAUSE) {
+            self.grow(key);
+        }
+    }
+
+    fn note_growth(&self, key: &LayoutKey, result: &Result<(), Problem>) {
+        let now = self.cluster.clock.boot();
+        let mut work = self.work();
+        work.growing.remove(key);
+        work.failed_ahead.retain(|_, failed| now.since(*failed) < GROW_AHEAD_PAUSE);
+        if result.is_err() {
+            work.failed_ahead.insert(key.clone(), now);
+        }
+    }
+
+    async fn grow_layout(&self, key: &LayoutKey) -> Result<(), Problem> {
+        let command = self.plan_growth(key).map_err(unplaced)?;
+        let configs = self.commit_creation(command).await?;
+        self.cluster.refresh();
+        let creations: Vec<Creation> = self.cluster.look(|_, topology| {
+            let of_each = configs.iter().map(|c| creations_of(c, topology));
+            of_each.flatten().collect()
+        });
+        tracing::info!(
+            "growing {} volumes for collection {:?}, replication {}, ttl {:?}, disk {}",
+            configs.len(),
+            key.collection,
+            key.placement,
+            key.ttl.to_string(),
+            key.disk.0
+        );
+        self.create_first_then_rest(creations).await
+    }
+
+    fn plan_growth(&self, key: &LayoutKey) -> Result<Command, PlacementError> {
+        let rooms = match key.placement.copies() {
+            1 => self.cluster.look(|state, topology| rooms(topology, state, &key.disk))?,
+            _ => Vec::new(),
+        };
+        let count = volumes_to_grow(key.placement);
+        let members = place_volumes(key.placement, rooms, count, &mut rand::rng())?;
+        Ok(Command::CreateVolumes {
+            collection: key.collection.clone(),
+            placement: key.placement,
+            ttl: key.ttl,
+            disk: key.disk.clone(),
+            members,
+        })
+    }
+
+    async fn commit_creation(&self, command: Command) -> Result<Vec<VolumeConfig>, Problem> {
+        match self.cluster.log.propose(command).await? {
+            Outcome::Volumes { configs } => Ok(configs),
+            Outcome::Refused { refusal } => {
+                Err(Problem::new(Code::NoWritableVolume, refusal.to_string()))
+            }
+            other => Err(Problem::new(Code::Internal, format!("creating volumes gave {other:?}"))),
+        }
+    }
+
+    /// Creations one by one until one succeeded, then the rest side by side: who waits for the
+    /// first does not share the disk with the others.
+    async fn create_first_then_rest(&self, creations: Vec<Creation>) -> Result<(), Problem> {
+        let cluster = self.cluster.cluster_id()?;
+        let mut rest = creations.into_iter();
+        let mut last_error = None;
+        for creation in rest.by_ref() {
+            match self.create(cluster, &creation).await {
+                Ok(()) => {
+                    last_error = None;
+                    break;
+                }
+                Err(error) => last_error = Some(error),
+            }
+        }
+        stream::iter(rest)
+            .for_each_concurrent(CREATIONS_AT_ONCE, |creation| async move {
+                // What failed is logged, and tried again by `complete_creations`.
+                let _ = self.create(cluster, &creation).await;
+            })
+            .await;
+        match last_error {
+            None => Ok(()),
+            Some(error) => Err(Problem::new(
+                Code::NoWritableVolume,
+                format!("no new volume could be created: {error}; see that server's log"),
+            )),
+        }
+    }
+
+    /// Makes one volume on one member and takes its report in.
+    async fn create(&self, cluster: ClusterId, creation: &Creation) -> Result<(), PeerError> {
+        let what = (creation.config.id, creation.server);
+        if !self.work().creating.insert(what) {
+            return Ok(());
+        }
+        let result = self.ask_to_create(cluster, creation).await;
+        let now = self.cluster.clock.boot();
+        let mut work = self.work();
+        work.creating.remove(&what);
+        match result {
+            Ok(report) => {
+                work.failed.remove(&what);
+                drop(work);
+                let (server, incarnation) = (creation.server, creation.incarnation);
+                self.cluster.fold_creation(server, incarnation, report);
+                Ok(())
+            }
+            Err(error) => {
+                work.failed.insert(what, now);
+                drop(work);
+                let id = creation.config.id;
+                tracing::warn!("cannot create volume {id}, will try again: {error}");
+                Err(error)
+            }
+        }
+    }
+
+    async fn ask_to_create(
+        &self,
+        cluster: ClusterId,
+        creation: &Creation,
+    ) -> Result<VolumeReport, PeerError> {
+        let body = CreateVolume { cluster, config: creation.config.clone() };
+        let (address, path) = (&creation.cluster_url, "/admin/volume/create");
+        self.peers.post(address, path, &body, CREATE_LIMIT).await
+    }
+
+    /// Creates what was agreed on but is not there, because a growth was interrupted.
+    pub(crate) async fn complete_creations(&self) {
+        if !self.cluster.log.leadership().is_leader {
+            return;
+        }
+        let Ok(cluster) = self.cluster.cluster_id() else {
+            return;
+        };
+        let planned = self
+            .cluster
+            .look(|state, topology| plan_creations(state, topology, MAX_COMPLETED_AT_ONCE));
+        let due: Vec<Creation> = planned.into_iter().filter(|c| self.is_open(c)).collect();
+        stream::iter(due)
+            .for_each_concurrent(CREATIONS_AT_ONCE, |creation| async move {
+                // What failed is logged, and tried again later.
+                let _ = self.create(cluster, &creation).await;
+            })
+            .await;
+    }
+
+    /// Whether nobody is at it, or was in vain a moment ago. While a layout grows, everything is
+    /// left to the growth: its first volume is waited for.
+    fn is_open(&self, creation: &Creation) -> bool {
+        let what = (creation.config.id, creation.server);
+        let now = self.cluster.clock.boot();
+        let work = self.work();
+        !work.growing.contains_key(&LayoutKey::of(&creation.config))
+            && !work.creating.contains(&what)
+            && is_due(work.failed.get(&what).copied(), now)
+    }
+
+    fn work(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unplaced(error: PlacementError) -> Problem {
+    let code = match error {
+        PlacementError::NotSupported(_) => Code::NotSupported,
+        PlacementError::NoServer | PlacementError::NoSuchDisk(_) | PlacementError::Full => {
+            Code::NoWritableVolume
+        }
+    };
+    Problem::new(code, error.to_string())
+}

@@ -1,0 +1,178 @@
+//! How the cluster is, in words: the first thing on the page.
+//!
+//! Pure. What is unavailable comes before what is at risk, and each sentence names the things
+//! and what to do.
+
+use std::collections::BTreeMap;
+
+use dulse_shared::id::VolumeId;
+use serde::Serialize;
+
+use crate::{
+    topology::Topology,
+    volume_layout::{Layouts, Standing},
+};
+
+/// Volume ids named in one sentence; the table lists all.
+const MAX_NAMED: usize = 10;
+
+/// The verdict.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Verdict {
+    /// Nothing to do.
+    Healthy,
+    /// Everything can be read; something needs attention.
+    AtRisk,
+    /// Something cannot be read or written.
+    Unavailable,
+}
+
+impl Verdict {
+    /// For people.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::AtRisk => "at risk",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// For style sheets.
+    pub(crate) const fn class(self) -> &'static str {
+        match self {
+            Self::AtRisk => "at-risk",
+            Self::Healthy | Self::Unavailable => self.words(),
+        }
+    }
+}
+
+/// The verdict and why.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct Health {
+    /// The gravest of the findings.
+    pub(crate) verdict: Verdict,
+    /// What was found, gravest first; empty when all is well.
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// One thing that is not as it should be.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct Finding {
+    /// How grave it is.
+    pub(crate) verdict: Verdict,
+    /// A stable word for programs.
+    pub(crate) code: &'static str,
+    /// What and what to do.
+    pub(crate) sentence: String,
+}
+
+/// Judges the whole picture.
+pub(crate) fn judge(has_leader: bool, topology: &Topology, layouts: &Layouts) -> Health {
+    let mut findings = Vec::new();
+    if !has_leader {
+        let sentence = "no master leads: nothing can be assigned; are enough masters running?";
+        findings.push(Finding::new(Verdict::Unavailable, "NO_LEADER", sentence));
+    }
+    if topology.alive().next().is_none() {
+        let sentence = "no volume server is connected: start one with `dulse volume --dir DIR \
+                        --master HOST:PORT` and this master's address";
+        findings.push(Finding::new(Verdict::Unavailable, "NO_VOLUME_SERVER", sentence));
+    }
+    findings.extend(by_standing(layouts));
+    findings.extend(gone_servers(topology));
+    findings.extend(full_servers(topology, layouts));
+    if !layouts.contradictions.is_empty() {
+        let sentence = format!(
+            "{} reports of volume servers contradict what the masters agreed on: listed below",
+            layouts.contradictions.len()
+        );
+        findings.push(Finding::new(Verdict::AtRisk, "CONTRADICTION", sentence));
+    }
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.verdict));
+    let verdict = findings.iter().map(|finding| finding.verdict).max();
+    Health { verdict: verdict.unwrap_or(Verdict::Healthy), findings }
+}
+
+impl Finding {
+    fn new(verdict: Verdict, code: &'static str, sentence: impl Into<String>) -> Self {
+        Self { verdict, code, sentence: sentence.into() }
+    }
+}
+
+fn by_standing(layouts: &Layouts) -> Vec<Finding> {
+    let mut groups: BTreeMap<Standing, Vec<VolumeId>> = BTreeMap::new();
+    for (id, volume) in &layouts.volumes {
+        groups.entry(volume.standing).or_default().push(*id);
+    }
+    let finding = |(standing, ids): (Standing, Vec<VolumeId>)| {
+        let (verdict, code) = gravity(standing)?;
+        let sentence = format!("{}: {}", named(ids), standing.sentence());
+        Some(Finding::new(verdict, code, sentence))
+    };
+    groups.into_iter().filter_map(finding).collect()
+}
+
+/// Standings that are part of a volume's ordinary life are no findings.
+const fn gravity(standing: Standing) -> Option<(Verdict, &'static str)> {
+    match standing {
+        Standing::Writable
+        | Standing::Closed
+        | Standing::Creating
+        | Standing::Full
+        | Standing::OldFormat
+        | Standing::Stopping => None,
+        Standing::Behind => Some((Verdict::AtRisk, "VOLUME_BEHIND")),
+        Standing::LowSpace => Some((Verdict::AtRisk, "LOW_SPACE")),
+        Standing::MissingCopies => Some((Verdict::AtRisk, "VOLUME_UNDER_REPLICATED")),
+        Standing::Damaged => Some((Verdict::AtRisk, "VOLUME_DAMAGED")),
+        Standing::Failed => Some((Verdict::AtRisk, "VOLUME_FAILED")),
+        Standing::NotThere => Some((Verdict::Unavailable, "VOLUME_MISSING")),
+        Standing::ServerGone => Some((Verdict::Unavailable, "VOLUME_UNAVAILABLE")),
+    }
+}
+
+fn named(mut ids: Vec<VolumeId>) -> String {
+    ids.sort_unstable();
+    let listed: Vec<String> = ids.iter().take(MAX_NAMED).map(ToString::to_string).collect();
+    let noun = if ids.len() == 1 { "volume" } else { "volumes" };
+    match ids.len().checked_sub(MAX_NAMED) {
+        Some(more) if more > 0 => format!("{noun} {} and {more} more", listed.join(", ")),
+        _ => format!("{noun} {}", listed.join(", ")),
+    }
+}
+
+fn gone_servers(topology: &Topology) -> Vec<Finding> {
+    let gone = topology.servers().filter(|s| !s.is_alive && !s.url.is_empty() && !s.stopping);
+    let finding = |server: &crate::topology::VolumeServer| {
+        let sentence = format!("volume server {} is not heard: start it again", server.url);
+        Finding::new(Verdict::AtRisk, "SERVER_GONE", sentence)
+    };
+    gone.map(finding).collect()
+}
+
+/// Nothing left to grow into, and nothing roomy left to write to.
+fn full_servers(topology: &Topology, layouts: &Layouts) -> Option<Finding> {
+    let mut servers = topology.alive().peekable();
+    servers.peek()?;
+    let has_slots = servers.any(|server| server.empty_slots(None) > 0);
+    let has_writable = layouts.count(|standing| standing == Standing::Writable) > 0;
+    if has_slots || has_writable {
+        return None;
+    }
+    let sentence = "every volume server is full: add one or free space";
+    Some(Finding::new(Verdict::Unavailable, "FULL", sentence))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_volumes_are_named_up_to_a_limit() {
+        let ids = |n: u32| (1..=n).filter_map(VolumeId::new).collect();
+        assert_eq!(named(ids(1)), "volume 1");
+        assert_eq!(named(ids(3)), "volumes 1, 2, 3");
+        assert_eq!(named(ids(12)), "volumes 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 2 more");
+    }
+}

@@ -1,0 +1,176 @@
+//! Answering a volume server's heartbeat: take in its report, admit what it brought, tell it
+//! what the masters agreed on.
+
+use dulse_shared::{
+    id::{ClusterId, ServerId},
+    wire::{Code, ForeignVolume, Heartbeat, HeartbeatAnswer, Problem, RefusedVolume, VolumeConfig},
+};
+use futures_util::future::join_all;
+
+use crate::{
+    cluster::Cluster,
+    cluster_state::{ClusterState, Command, Outcome},
+    plan::admission::{Admission, plan_admission},
+    topology::{Received, Rejection, VolumeServer},
+};
+
+/// Volumes admitted on one heartbeat; the others on the following ones, twice a second.
+const MAX_ADMISSIONS: usize = 64;
+/// Configurations in one answer; the others go with the following ones.
+const MAX_CONFIGS: usize = 4_096;
+
+impl Cluster {
+    /// Takes in a heartbeat and answers it.
+    pub(crate) async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<HeartbeatAnswer, Problem> {
+        let cluster = self.check_cluster(&heartbeat)?;
+        let server = heartbeat.server;
+        let received = self
+            .update_topology(|topology, now| match topology.receive(heartbeat, now) {
+                Ok(received) => (Ok(received), received.change),
+                Err(rejection) => (Err(rejection), crate::topology::Change::None),
+            })
+            .map_err(rejected)?;
+        let is_leader = self.log.leadership().is_leader;
+        let foreign =
+            if is_leader { self.admit_foreign(server).await } else { Admitted::default() };
+        Ok(self.answer(cluster, server, is_leader, received, foreign))
+    }
+
+    /// The cluster's id, unless the server belongs to another one.
+    pub(crate) fn check_cluster(&self, heartbeat: &Heartbeat) -> Result<ClusterId, Problem> {
+        let cluster = self.cluster_id()?;
+        match heartbeat.cluster {
+            Some(other) if other != cluster => Err(Problem::new(
+                Code::OtherCluster,
+                format!(
+                    "the data directories of volume server {} belong to cluster {other}, this \
+                     master to cluster {cluster}: give the server another data directory, or pass \
+                     --master with the address of its own cluster",
+                    heartbeat.url
+                ),
+            )),
+            _ => Ok(cluster),
+        }
+    }
+
+    fn answer(
+        &self,
+        cluster: ClusterId,
+        server: ServerId,
+        is_leader: bool,
+        received: Received,
+        foreign: Admitted,
+    ) -> HeartbeatAnswer {
+        let mut configs = foreign.configs;
+        self.look(|state, topology| {
+            if let Some(server) = topology.server(server) {
+                configs.extend(newer_configs(state, server));
+            }
+        });
+        configs.truncate(MAX_CONFIGS);
+        HeartbeatAnswer {
+            cluster,
+            is_leader,
+            acknowledged: received.acknowledged,
+            volume_size_limit_bytes: self.volume_size_limit_bytes,
+            configs,
+            refused: foreign.refused,
+        }
+    }
+
+    /// Decides on all foreign volumes of a server and commits the admissions.
+    async fn admit_foreign(&self, server: ServerId) -> Admitted {
+        let mut admitted = Admitted::default();
+        let commands = self.look(|state, topology| {
+            let Some(server) = topology.server(server) else {
+                return Vec::new();
+            };
+            let mut commands = Vec::new();
+            for foreign in one_of_each_id(&server.foreign, &mut admitted.refused) {
+                match plan_admission(state, topology, server, foreign) {
+                    Admission::Admit(command) => commands.push(command),
+                    Admission::Admitted(config) => admitted.configs.push(config),
+                    Admission::Refused(refused) => admitted.refused.push(refused),
+                }
+            }
+            commands.truncate(MAX_ADMISSIONS);
+            commands
+        });
+        if commands.is_empty() {
+            return admitted;
+        }
+        let configs = self.commit_admissions(commands).await;
+        admitted.configs.extend(configs);
+        self.refresh();
+        admitted
+    }
+
+    /// A refusal here means that another server's copy came first: the next heartbeat is told so.
+    async fn commit_admissions(&self, commands: Vec<Command>) -> Vec<VolumeConfig> {
+        let outcomes = join_all(commands.into_iter().map(|command| self.log.propose(command)));
+        let mut admitted = Vec::new();
+        for outcome in outcomes.await {
+            match outcome {
+                Ok(Outcome::Volumes { configs }) => admitted.extend(configs),
+                Ok(_) => {}
+                Err(error) => tracing::warn!("cannot admit a volume now: {error}"),
+            }
+        }
+        for config in &admitted {
+            tracing::info!(
+                "volume {} of collection {:?} was admitted: it is readable and gets no new needles",
+                config.id,
+                config.collection
+            );
+        }
+        admitted
+    }
+}
+
+/// What became of a server's foreign volumes.
+#[derive(Default)]
+struct Admitted {
+    configs: Vec<VolumeConfig>,
+    refused: Vec<RefusedVolume>,
+}
+
+/// Of two files of one server with the same id the first is considered.
+fn one_of_each_id<'a>(
+    foreign: &'a [ForeignVolume],
+    refused: &mut Vec<RefusedVolume>,
+) -> Vec<&'a ForeignVolume> {
+    let mut chosen: Vec<&ForeignVolume> = Vec::new();
+    let mut ids = std::collections::HashSet::new();
+    for volume in foreign {
+        if ids.insert(volume.id) {
+            chosen.push(volume);
+        } else {
+            refused.push(RefusedVolume {
+                id: volume.id,
+                reason: format!(
+                    "this server has two volume files with id {}, of which this one (collection \
+                     {:?}) is left as it is: move one of them away",
+                    volume.id, volume.collection
+                ),
+            });
+        }
+    }
+    chosen
+}
+
+fn newer_configs(state: &ClusterState, server: &VolumeServer) -> Vec<VolumeConfig> {
+    let newer = server.volumes.values().filter_map(|report| {
+        let config = state.volumes.get(&report.id)?;
+        let is_member = config.members.iter().any(|m| m.server == server.id);
+        (is_member && config.epoch > report.epoch).then(|| config.clone())
+    });
+    newer.collect()
+}
+
+fn rejected(rejection: Rejection) -> Problem {
+    let code = match rejection {
+        Rejection::Twin { .. } => Code::Conflict,
+        Rejection::TooMany => Code::Overloaded,
+    };
+    Problem::new(code, rejection.to_string())
+}

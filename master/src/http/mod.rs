@@ -1,0 +1,25 @@
+//! The master's HTTP: the public port's client API and pages, the cluster port's heartbeats.
+//!
+//! Handlers parse, ask and render; what is decided is decided elsewhere. Errors are `Problem`s,
+//! which the listener turns into responses.
+
+mod assign;
+mod cluster;
+mod health;
+mod lookup;
+mod params;
+mod relay;
+mod render;
+mod routes;
+mod state;
+mod status;
+mod submit;
+#[cfg(test)]
+mod tests;
+mod ui;
+mod view;
+
+pub(crate) use cluster::cluster_router;
+pub(crate) use relay::Relay;
+pub(crate) use routes::public_router;
+pub(crate) use state::{HttpSettings, HttpState};

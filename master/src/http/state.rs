@@ -1,0 +1,54 @@
+//! What the handlers share.
+
+use std::{path::PathBuf, sync::Arc};
+
+use dulse_shared::{
+    id::ReplicaPlacement,
+    net::{metrics::Metrics, tasks::Tasks},
+};
+
+use super::relay::Relay;
+use crate::{assign::Assigner, cluster::Cluster};
+
+/// Shared by all handlers of both ports. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct HttpState {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) assigner: Arc<Assigner>,
+    pub(super) relay: Arc<Relay>,
+    pub(super) settings: Arc<HttpSettings>,
+    pub(super) metrics: Metrics,
+    pub(super) tasks: Tasks,
+}
+
+/// What the handlers are told once.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpSettings {
+    /// The replica placement of an assign that names none.
+    pub(crate) default_replication: ReplicaPlacement,
+    /// The largest needle, in bytes.
+    pub(crate) max_needle_bytes: u64,
+    /// Where the master keeps its data, for the page.
+    pub(crate) dir: PathBuf,
+}
+
+impl HttpState {
+    /// Handlers over one cluster.
+    pub(crate) fn new(
+        cluster: Arc<Cluster>,
+        assigner: Arc<Assigner>,
+        relay: Relay,
+        settings: HttpSettings,
+        metrics: Metrics,
+        tasks: Tasks,
+    ) -> Self {
+        Self {
+            cluster,
+            assigner,
+            relay: Arc::new(relay),
+            settings: Arc::new(settings),
+            metrics,
+            tasks,
+        }
+    }
+}

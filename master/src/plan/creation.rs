@@ -1,0 +1,73 @@
+//! Volumes whose creation was interrupted and must be completed.
+//!
+//! A volume is made again only on a member that has run without a break since the volume was
+//! agreed on. A server that restarted may lack a volume because a data directory is not mounted;
+//! an empty volume in its place would turn missing data into deleted data.
+
+use dulse_shared::{
+    clock::BootTime,
+    id::ServerId,
+    wire::{Incarnation, VolumeConfig},
+};
+
+use crate::{
+    cluster_state::ClusterState,
+    topology::{Topology, VolumeServer},
+};
+
+/// A volume to be made on a server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Creation {
+    /// What to make.
+    pub(crate) config: VolumeConfig,
+    /// Where.
+    pub(crate) server: ServerId,
+    /// The run of the server that was planned for.
+    pub(crate) incarnation: Incarnation,
+    /// `host:port` of its cluster listener.
+    pub(crate) cluster_url: String,
+}
+
+/// Whether the server still has to make this volume, of which it is a member.
+pub(crate) fn is_to_be_created(config: &VolumeConfig, server: &VolumeServer) -> bool {
+    let was_there = (server.id, server.incarnation);
+    let has_run_since =
+        config.last_writable.as_ref().is_some_and(|last| last.members.contains(&was_there));
+    server.takes_writes() && has_run_since && !config.closed && !server.ever_had(config.id)
+}
+
+/// The creations that one volume needs, on members that are alive.
+pub(crate) fn creations_of(config: &VolumeConfig, topology: &Topology) -> Vec<Creation> {
+    let members = config.members.iter().filter_map(|member| {
+        let server = topology.server(member.server)?;
+        let was_there = (server.id, server.incarnation);
+        let has_run_since =
+            config.last_writable.as_ref().is_some_and(|last| last.members.contains(&was_there));
+        let is_wanted =
+            server.takes_writes() && has_run_since && !config.closed && !server.ever_had(config.id);
+        is_wanted.then(|| Creation {
+            config: config.clone(),
+            server: server.id,
+            incarnation: server.incarnation,
+            cluster_url: server.cluster_url.clone(),
+        })
+    });
+    members.collect()
+}
+
+/// All creations that are due, up to `limit`.
+pub(crate) fn plan_creations(
+    state: &ClusterState,
+    topology: &Topology,
+    limit: usize,
+) -> Vec<Creation> {
+    state.volumes.values().flat_map(|config| creations_of(config, topology)).take(limit).collect()
+}
+
+/// How long a creation that failed rests before it is tried again.
+pub(crate) fn is_due(last_tried: Option<BootTime>, now: BootTime) -> bool {
+    last_tried.is_none_or(|tried| now.since(tried) >= RETRY_AFTER)
+}
+
+/// A server that cannot make a volume (its disk is full) is asked again this often.
+const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(5);

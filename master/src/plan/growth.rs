@@ -1,0 +1,77 @@
+//! When a layout gets more volumes, and how many.
+//!
+//! Several writable volumes let writers work side by side; with more copies each volume keeps
+//! several servers busy, so fewer are needed. A layout grows when nothing is writable, and ahead
+//! of need when few volumes with room are left.
+
+use dulse_shared::id::ReplicaPlacement;
+
+use crate::volume_layout::VolumeLayout;
+
+/// A layout with fewer volumes that are not nearly full gets more before they run out.
+const FEW_ROOMY: usize = 2;
+
+/// How urgently a layout needs volumes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Need {
+    /// It has enough.
+    None,
+    /// It will soon have too few: nobody waits.
+    Soon,
+    /// It has none that can be written to.
+    Now,
+}
+
+/// Whether a layout needs volumes; `None` for one that has no volume yet.
+pub(crate) fn need_of(layout: Option<&VolumeLayout>) -> Need {
+    let Some(layout) = layout else {
+        return Need::Now;
+    };
+    let roomy = layout.writable.len().saturating_sub(layout.crowded);
+    match (layout.writable.is_empty(), roomy) {
+        (true, _) => Need::Now,
+        (false, roomy) if roomy < FEW_ROOMY => Need::Soon,
+        _ => Need::None,
+    }
+}
+
+/// How many volumes are created at a time.
+pub(crate) fn volumes_to_grow(placement: ReplicaPlacement) -> usize {
+    match placement.copies() {
+        1 => 7,
+        2 => 6,
+        3 => 3,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dulse_shared::id::VolumeId;
+
+    use super::*;
+
+    fn layout(writable: u32, crowded: usize) -> VolumeLayout {
+        VolumeLayout {
+            writable: (1..=writable).filter_map(VolumeId::new).collect(),
+            crowded,
+            unheard: 0,
+        }
+    }
+
+    #[test]
+    fn a_layout_grows_at_once_when_empty_and_ahead_when_few_have_room() {
+        assert_eq!(need_of(None), Need::Now);
+        assert_eq!(need_of(Some(&layout(0, 0))), Need::Now);
+        assert_eq!(need_of(Some(&layout(1, 0))), Need::Soon);
+        assert_eq!(need_of(Some(&layout(7, 6))), Need::Soon);
+        assert_eq!(need_of(Some(&layout(7, 5))), Need::None);
+        assert_eq!(need_of(Some(&layout(2, 0))), Need::None);
+    }
+
+    #[test]
+    fn more_copies_need_fewer_volumes() {
+        let grown = ["000", "001", "011", "111"].map(|p| volumes_to_grow(p.parse().unwrap()));
+        assert_eq!(grown, [7, 6, 3, 1]);
+    }
+}

@@ -1,0 +1,7 @@
+//! Decisions as data: each plan takes what is known and returns what is to be done.
+//!
+//! Pure: no clock, no I/O, chance passed in. The executor performs them.
+
+pub(crate) mod admission;
+pub(crate) mod creation;
+pub(crate) mod growth;

@@ -1,0 +1,209 @@
+//! A running master: two listeners, Raft, and the two loops that notice what time brings.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use dulse_shared::{
+    clock::Clock,
+    net::{
+        address::ServerAddress,
+        metrics::{Metrics, RequestMetrics},
+        peer::PeerClient,
+        server::{BindError, bind, spawn_server},
+        tasks::Tasks,
+    },
+};
+use tokio::net::TcpListener;
+
+use crate::{
+    assign::Assigner,
+    cluster::Cluster,
+    config::MasterConfig,
+    data_dir::DataDir,
+    error::MasterStartError,
+    executor::Executor,
+    gauges::Gauges,
+    http::{HttpSettings, HttpState, Relay, cluster_router, public_router},
+    key_range::KeyRange,
+    raft::{Raft, RaftConfig},
+};
+
+/// The cluster port speaks to this machine only: nothing protects it yet.
+const CLUSTER_BIND: &str = "127.0.0.1";
+/// How often silence is noticed. A server counts as dead at most this much late.
+const TICK: Duration = Duration::from_millis(200);
+/// How often interrupted creations are looked for.
+const COMPLETION_PAUSE: Duration = Duration::from_millis(500);
+
+/// A master that serves until the tasks it was started with stop.
+pub struct Master {
+    public_address: SocketAddr,
+    cluster_address: SocketAddr,
+    raft: Raft,
+    _dir: DataDir,
+}
+
+impl Master {
+    /// Takes the data directory and the ports, opens the agreed state and serves.
+    pub async fn start(
+        config: MasterConfig,
+        clock: Clock,
+        metrics: Metrics,
+        tasks: &Tasks,
+    ) -> Result<Self, MasterStartError> {
+        let dir = DataDir::open(&config.dir)?;
+        let listeners = Listeners::bind(&config).await?;
+        let address = listeners.advertised(&config.advertise)?;
+        let raft_config = RaftConfig { dir: config.dir.clone(), address, peers: Vec::new() };
+        let raft = Raft::start(raft_config, tasks).await?;
+        warn_of_unsupported(&config);
+        let parts = Parts::new(config, &raft, clock, metrics, tasks)?;
+        parts.spawn_loops(tasks);
+        let (public_address, cluster_address) =
+            (listeners.public_address, listeners.cluster_address);
+        parts.serve(listeners, &raft, tasks);
+        Ok(Self { public_address, cluster_address, raft, _dir: dir })
+    }
+
+    /// Where the public port listens.
+    pub fn public_address(&self) -> SocketAddr {
+        self.public_address
+    }
+
+    /// Where the cluster port listens.
+    pub fn cluster_address(&self) -> SocketAddr {
+        self.cluster_address
+    }
+
+    /// Closes the agreed state. The tasks were stopped and drained before.
+    pub async fn stop(&self) {
+        self.raft.stop().await;
+    }
+}
+
+struct Listeners {
+    public: TcpListener,
+    public_address: SocketAddr,
+    cluster: TcpListener,
+    cluster_address: SocketAddr,
+}
+
+impl Listeners {
+    async fn bind(config: &MasterConfig) -> Result<Self, BindError> {
+        let flag = "--port (--master-port of `dulse server`)";
+        let public = bind(&config.bind, config.port, flag).await?;
+        let public_address = local_address(&public, flag)?;
+        let flag = "--cluster-port (--master-cluster-port of `dulse server`)";
+        let cluster = bind(CLUSTER_BIND, config.cluster_port, flag).await?;
+        let cluster_address = local_address(&cluster, flag)?;
+        Ok(Self { public, public_address, cluster, cluster_address })
+    }
+
+    /// What others are told: ports that were picked included.
+    fn advertised(&self, host: &str) -> Result<ServerAddress, MasterStartError> {
+        let (port, cluster_port) = (self.public_address.port(), self.cluster_address.port());
+        let address = format!("{host}:{port}.{cluster_port}");
+        address.parse().map_err(|_| MasterStartError::Advertise { address: host.to_owned() })
+    }
+}
+
+fn local_address(listener: &TcpListener, flag: &'static str) -> Result<SocketAddr, BindError> {
+    let other = |source| BindError::Other { address: "the port".to_owned(), flag, source };
+    listener.local_addr().map_err(other)
+}
+
+/// What a master is made of, once Raft runs.
+struct Parts {
+    cluster: Arc<Cluster>,
+    executor: Arc<Executor>,
+    http: HttpState,
+    metrics: Metrics,
+    clock: Clock,
+}
+
+impl Parts {
+    fn new(
+        config: MasterConfig,
+        raft: &Raft,
+        clock: Clock,
+        metrics: Metrics,
+        tasks: &Tasks,
+    ) -> Result<Self, MasterStartError> {
+        let limit_bytes = config.volume_size_limit_bytes;
+        let cluster = Cluster::new(Arc::new(raft.clone()), limit_bytes, clock.clone());
+        let cluster = Arc::new(cluster);
+        let executor = Executor::new(cluster.clone(), PeerClient::new()?, tasks.clone());
+        let executor = Arc::new(executor);
+        let keys = Arc::new(KeyRange::start(raft.clone(), clock.clone(), tasks));
+        let assigner = Arc::new(Assigner::new(cluster.clone(), executor.clone(), keys));
+        let settings = HttpSettings {
+            default_replication: config.default_replication,
+            max_needle_bytes: config.max_needle_bytes,
+            dir: config.dir,
+        };
+        let relay = Relay::new().map_err(MasterStartError::Relay)?;
+        let http = HttpState::new(
+            cluster.clone(),
+            assigner,
+            relay,
+            settings,
+            metrics.clone(),
+            tasks.clone(),
+        );
+        Ok(Self { cluster, executor, http, metrics, clock })
+    }
+
+    fn spawn_loops(&self, tasks: &Tasks) {
+        let (cluster, gauges) = (self.cluster.clone(), Gauges::register(&self.metrics));
+        let inner = tasks.clone();
+        tasks.spawn("master tick", async move {
+            while pause(&inner, TICK).await {
+                cluster.tick();
+                gauges.update(&cluster);
+            }
+        });
+        let (executor, inner) = (self.executor.clone(), tasks.clone());
+        tasks.spawn("volume creations", async move {
+            while pause(&inner, COMPLETION_PAUSE).await {
+                executor.complete_creations().await;
+            }
+        });
+    }
+
+    fn serve(self, listeners: Listeners, raft: &Raft, tasks: &Tasks) {
+        let public = public_router(self.http.clone());
+        let requests = RequestMetrics::register(&self.metrics, "master");
+        let clock = self.clock.clone();
+        spawn_server("master public port", listeners.public, public, requests, clock, tasks);
+        let cluster = cluster_router(self.http).merge(raft.router());
+        let requests = RequestMetrics::register(&self.metrics, "master_cluster");
+        spawn_server(
+            "master cluster port",
+            listeners.cluster,
+            cluster,
+            requests,
+            self.clock,
+            tasks,
+        );
+    }
+}
+
+/// Waits; `false` once everything is to stop.
+async fn pause(tasks: &Tasks, length: Duration) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(length) => true,
+        () = tasks.stopped() => false,
+    }
+}
+
+fn warn_of_unsupported(config: &MasterConfig) {
+    if config.default_replication.copies() > 1 {
+        tracing::warn!(
+            "--default-replication {} is not supported yet: every assign that names no replication \
+             will be refused; pass 000",
+            config.default_replication
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests;

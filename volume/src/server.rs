@@ -1,0 +1,205 @@
+//! A volume server from start to stop.
+//!
+//! Start: lock the directories, bind both ports, open the volumes, serve, report to the masters.
+//! Stop, after the tasks were asked to stop and drained: write what waits, checkpoint every volume.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use dulse_shared::{
+    clock::Clock,
+    net::{
+        metrics::{Metrics, RequestMetrics},
+        peer::{PeerClient, PeerError},
+        server::{BindError, bind, spawn_server},
+        tasks::Tasks,
+    },
+    wire::{DirReport, Incarnation},
+};
+use tokio::{net::TcpListener, sync::watch};
+
+use crate::{
+    admin::cluster_router,
+    config::{VolumeServerConfig, offset_width},
+    disk::{DataDirError, RealDisk, open_data_dirs},
+    engine::{metrics::EngineMetrics, open::Opener, stamp::StampSource, volume::Shared},
+    heartbeat::{Introduction, Reporter},
+    http::{HttpSettings, HttpState, public_router},
+    reader::on_blocking_pool,
+    store::Store,
+};
+
+/// The cluster port listens here only: it has no encryption and no passwords.
+const CLUSTER_BIND: &str = "127.0.0.1";
+
+/// Why a volume server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeStartError {
+    /// A data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// A port cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The system refuses something basic.
+    #[error("cannot start the volume server: {0}")]
+    Io(#[from] io::Error),
+    /// Calls to masters are impossible.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+}
+
+/// A running volume server.
+#[derive(Debug)]
+pub struct VolumeServer {
+    store: Store,
+    public: SocketAddr,
+    cluster: SocketAddr,
+    acknowledged: watch::Receiver<bool>,
+}
+
+impl VolumeServer {
+    /// Starts one: when this returns it serves reads; once a master has acknowledged it
+    /// ([`VolumeServer::ready`]) it takes writes.
+    pub async fn start(
+        config: VolumeServerConfig,
+        clock: Clock,
+        metrics: Metrics,
+        tasks: &Tasks,
+    ) -> Result<Self, VolumeStartError> {
+        let public = bind(&config.bind, config.port, "--port").await?;
+        let cluster = bind(CLUSTER_BIND, config.cluster_port, "--cluster-port").await?;
+        let store = open_store(&config, &clock, &metrics).await?;
+        let (acknowledge, acknowledged) = watch::channel(false);
+        let server = Self {
+            store,
+            public: public.local_addr()?,
+            cluster: cluster.local_addr()?,
+            acknowledged,
+        };
+        server.report(&config, &clock, tasks, acknowledge)?;
+        server.serve(&config, public, cluster, clock, metrics, tasks);
+        Ok(server)
+    }
+
+    fn serve(
+        &self,
+        config: &VolumeServerConfig,
+        public: TcpListener,
+        cluster: TcpListener,
+        clock: Clock,
+        metrics: Metrics,
+        tasks: &Tasks,
+    ) {
+        let state = HttpState::new(HttpSettings {
+            store: self.store.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            tasks: tasks.clone(),
+            masters: config.masters.clone(),
+            url: format!("{}:{}", config.advertise, self.public.port()),
+            max_needle_bytes: config.max_needle_bytes,
+        });
+        let public_metrics = RequestMetrics::register(&metrics, "volume");
+        let router = public_router(state);
+        spawn_server("volume public port", public, router, public_metrics, clock.clone(), tasks);
+        let cluster_metrics = RequestMetrics::register(&metrics, "volume_cluster");
+        let router = cluster_router(self.store.clone());
+        spawn_server("volume cluster port", cluster, router, cluster_metrics, clock, tasks);
+    }
+
+    /// Starts reporting to every master.
+    fn report(
+        &self,
+        config: &VolumeServerConfig,
+        clock: &Clock,
+        tasks: &Tasks,
+        acknowledge: watch::Sender<bool>,
+    ) -> Result<(), VolumeStartError> {
+        let url = format!("{}:{}", config.advertise, self.public.port());
+        let introduction = Introduction {
+            incarnation: Incarnation(clock.wall_ns()),
+            public_url: config.public_url.clone().unwrap_or_else(|| url.clone()),
+            url,
+            cluster_url: self.cluster.to_string(),
+            data_center: config.data_center.clone(),
+            rack: config.rack.clone(),
+            large_volumes: config.large_volumes,
+            max_needle_bytes: config.max_needle_bytes,
+        };
+        let peers = PeerClient::new()?;
+        for master in &config.masters {
+            let reporter = Reporter::new(
+                self.store.clone(),
+                introduction.clone(),
+                master.clone(),
+                peers.clone(),
+                tasks.clone(),
+                acknowledge.clone(),
+            );
+            tasks.spawn("heartbeat", reporter.run());
+        }
+        Ok(())
+    }
+
+    /// The address of the public port.
+    pub fn public_address(&self) -> SocketAddr {
+        self.public
+    }
+
+    /// The address of the cluster port.
+    pub fn cluster_address(&self) -> SocketAddr {
+        self.cluster
+    }
+
+    /// The data directories and their room.
+    pub fn room(&self) -> Vec<DirReport> {
+        self.store.dirs()
+    }
+
+    /// Resolves once a leading master has acknowledged this server.
+    pub async fn ready(&self) {
+        // The sender lives in the heartbeat tasks; without them there is nothing to wait for.
+        drop(self.acknowledged.clone().wait_for(|is_acknowledged| *is_acknowledged).await);
+    }
+
+    /// Writes what waits and closes every volume. Call it after the tasks were drained.
+    pub async fn stop(&self) {
+        let store = self.store.clone();
+        let closed = on_blocking_pool(move || {
+            store.close();
+            Ok(())
+        });
+        if let Err(error) = closed.await {
+            tracing::error!("cannot close the volumes: {error}");
+        }
+    }
+}
+
+async fn open_store(
+    config: &VolumeServerConfig,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Result<Store, VolumeStartError> {
+    let shared = Shared {
+        stamps: StampSource::new(clock.clone()),
+        volume_size_limit_bytes: AtomicU64::new(0),
+        max_needle_bytes: config.max_needle_bytes,
+        metrics: EngineMetrics::register(metrics),
+    };
+    let opener = Opener {
+        shared: Arc::new(shared),
+        disk: Arc::new(RealDisk),
+        default_width: offset_width(config.large_volumes),
+    };
+    let (configs, max_volumes) = (config.dirs.clone(), config.max_volumes);
+    let min_free_space = config.min_free_space;
+    let opened = on_blocking_pool(move || {
+        let dirs = open_data_dirs(&configs, min_free_space);
+        Ok(dirs.and_then(|dirs| Store::open(dirs, opener, max_volumes)))
+    });
+    Ok(opened.await??)
+}
