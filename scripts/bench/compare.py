@@ -22,7 +22,7 @@ from servers import ScriptError, Server, assign, request, say  # noqa: E402
 
 # More than any server here can store on two cores; a run that uses them up fails.
 FIDS_PER_SECOND = 40_000
-# One assign's fids lie in one volume, so this spreads a run's needles over the volumes.
+# Asked for at once with `count=`; they lie in one volume.
 FIDS_PER_ASSIGN = 2_000
 SAMPLE = 200
 KINDS = ("dulse", "weed")
@@ -52,6 +52,7 @@ def parse():
     parser.add_argument("--rounds", type=int, default=5, help="paired runs; the median counts")
     parser.add_argument("--size", type=int, default=1024, help="bytes of a needle")
     parser.add_argument("--dir", default=os.environ.get("SCRATCH", "."), help="on the disk to measure")
+    parser.add_argument("--spread", action="store_true", help="each put to another volume than the one before")
     parser.add_argument("--only", choices=KINDS, action="append", help="leave the other server out")
     parser.add_argument("--smoke", action="store_true", help="one short round: does it work at all")
     options = parser.parse_args()
@@ -66,7 +67,7 @@ def one_run(kind, options, directory):
     server = Server(kind, os.environ[kind.upper()], os.path.join(directory, "data"))
     try:
         server.start()
-        fids = fresh_fids(server, options.seconds * FIDS_PER_SECOND)
+        fids = fresh_fids(server, options.seconds * FIDS_PER_SECOND, options.spread)
         body = os.path.join(directory, "body")
         with open(body, "wb") as file:
             file.write(random.randbytes(options.size))
@@ -79,11 +80,14 @@ def one_run(kind, options, directory):
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def fresh_fids(server, count):
+def fresh_fids(server, count, spread):
+    """Fids as `assign?count=N` hands them out; with `spread`, those of many volumes in turn, as
+    they come when every upload asks for a fid of its own."""
     fids = []
     while len(fids) < count:
         fids.extend(assign(server, FIDS_PER_ASSIGN))
-    # Needles of many volumes come in turn, as they do when every upload asks for a fid of its own.
+    if not spread:
+        return fids
     batches = [fids[at : at + FIDS_PER_ASSIGN] for at in range(0, len(fids), FIDS_PER_ASSIGN)]
     return [fid for column in zip(*batches) for fid in column]
 
@@ -165,7 +169,7 @@ def print_tables(options, runs):
     disk = subprocess.run(["df", "--output=fstype", options.dir], capture_output=True, text=True, check=True)
     print(f"{os.cpu_count()} x {model}, {disk.stdout.split()[-1]}, kernel {os.uname().release}; wrk with "
           f"{options.connections} connections, {options.size} byte needles, {options.seconds} s a measurement, "
-          f"median of {options.rounds} paired runs.\n")
+          f"median of {options.rounds} paired runs{', puts spread over volumes' if options.spread else ''}.\n")
     print("| Verb | Server | CPU per request | Requests per second | p50 | p99 |")
     print("|---|---|---|---|---|---|")
     for verb in ("put", "get"):
