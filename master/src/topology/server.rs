@@ -22,7 +22,7 @@ const DEFAULT_RACK: &str = "DefaultRack";
 pub(crate) enum Change {
     /// Nothing.
     None,
-    /// Sizes, counts and free room.
+    /// Sizes and counts of volumes.
     Sizes,
     /// Who holds what, where it is reached, or whether it takes writes.
     Layout,
@@ -95,8 +95,8 @@ impl VolumeServer {
     pub(super) fn apply(&mut self, heartbeat: Heartbeat, now: BootTime) -> Change {
         let about_server = self.describe(&heartbeat);
         let Heartbeat { seq, since, dirs, volumes, gone, foreign, .. } = heartbeat;
-        let about_room = if self.dirs == dirs { Change::None } else { Change::Sizes };
         let about_foreign = if self.foreign == foreign { Change::None } else { Change::Layout };
+        // Nothing is built from these: whoever needs the room looks at it here.
         self.dirs = dirs;
         self.foreign = foreign;
         self.seq = seq;
@@ -105,7 +105,7 @@ impl VolumeServer {
         } else {
             self.update_volumes(volumes, &gone)
         };
-        about_server.max(about_room).max(about_foreign).max(about_volumes)
+        about_server.max(about_foreign).max(about_volumes)
     }
 
     /// Name, addresses and place.
