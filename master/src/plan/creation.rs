@@ -71,3 +71,45 @@ pub(crate) fn is_due(last_tried: Option<BootTime>, now: BootTime) -> bool {
 
 /// A server that cannot make a volume (its disk is full) is asked again this often.
 const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use dulse_shared::wire::Heartbeat;
+
+    use super::*;
+    use crate::{
+        cluster_state::Command,
+        testing::{heartbeat, plain_layout, report, server, volume},
+    };
+
+    fn planned(heartbeats: &[Heartbeat]) -> usize {
+        let key = plain_layout();
+        let mut state = ClusterState::default();
+        state.apply(&Command::CreateVolumes {
+            collection: key.collection,
+            placement: key.placement,
+            ttl: key.ttl,
+            disk: key.disk,
+            members: vec![vec![(server(1), Incarnation(1))]],
+        });
+        let mut topology = Topology::default();
+        for heartbeat in heartbeats {
+            topology.receive(heartbeat.clone(), BootTime::default()).unwrap();
+        }
+        plan_creations(&state, &topology, 9).len()
+    }
+
+    #[test]
+    fn an_empty_volume_never_takes_the_place_of_one_that_may_have_held_needles() {
+        let without = heartbeat(1, vec![]);
+        assert_eq!(planned(std::slice::from_ref(&without)), 1, "its creation was interrupted");
+        let with = heartbeat(1, vec![report(1)]);
+        assert_eq!(planned(std::slice::from_ref(&with)), 0);
+        let restarted = Heartbeat { incarnation: Incarnation(2), ..without.clone() };
+        assert_eq!(planned(&[restarted]), 0, "its directory may not be mounted");
+        let gone = vec![volume(1)];
+        let withdrawn = Heartbeat { seq: 2, since: 1, gone, ..without.clone() };
+        assert_eq!(planned(&[with, withdrawn]), 0, "it was there a moment ago");
+        assert_eq!(planned(&[Heartbeat { stopping: true, ..without }]), 0);
+    }
+}
