@@ -48,6 +48,7 @@ impl Store {
         let master = Master::start(config, clock.clone(), metrics.clone(), &tasks).await.unwrap();
         let config = volume_config(dir, &master);
         let volume = VolumeServer::start(config, clock, metrics, &tasks).await.unwrap();
+        volume.ready().await;
         Self { master, volume, tasks }
     }
 

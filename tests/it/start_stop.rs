@@ -1,11 +1,15 @@
 //! Starting with good and bad settings, and stopping.
 
-use std::{net::TcpListener, time::Duration};
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    time::Duration,
+};
 
 use dulse_shared::clock::Clock;
 use rustix::process::Signal;
 
-use crate::harness::{Role, Server, dulse, run};
+use crate::harness::{Role, Server, dulse, eventually, run};
 
 /// The message of a program that gave up, and its exit code.
 fn refusal(args: &[&str]) -> (Option<i32>, String) {
@@ -147,6 +151,62 @@ fn an_idle_server_stops_within_a_second_and_says_nothing_on_stdout_after_ready()
         assert_eq!(status.code(), Some(0), "{signal:?}");
         assert!(clock.since(start) < Duration::from_secs(1), "{signal:?}");
         assert!(server.stdout().ends_with("ready\n"));
+    }
+}
+
+/// An upload whose last byte has not been sent yet.
+fn begin_upload(server: &Server) -> TcpStream {
+    let fid = assign(server);
+    let address = server.volume_url();
+    let address = address.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!("PUT /{fid} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 5\r\n\r\nhell");
+    stream.write_all(head.as_bytes()).unwrap();
+    stream
+}
+
+fn assign(server: &Server) -> String {
+    let url = format!("{}/dir/assign", server.master_url());
+    let output = run(std::process::Command::new("curl").args(["-fsS", &url]));
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    answer["fid"].as_str().unwrap().to_owned()
+}
+
+/// Until the server refuses connections, which is how it begins to stop.
+fn await_refusal(server: &Server) {
+    let address = server.volume_url();
+    let address = address.trim_start_matches("http://").to_owned();
+    eventually("connections refused", Duration::from_secs(5), || {
+        TcpStream::connect(&address).err().map(drop)
+    });
+}
+
+#[test]
+fn an_upload_under_way_is_finished_before_the_server_stops() {
+    let mut server = Server::builder().start();
+    let mut upload = begin_upload(&server);
+    server.signal(Signal::TERM);
+    await_refusal(&server);
+    upload.write_all(b"o").unwrap();
+    let mut answer = String::new();
+    upload.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_the_server_at_once() {
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let mut server = Server::builder().start();
+        let upload = begin_upload(&server);
+        server.signal(signal);
+        await_refusal(&server);
+        let clock = Clock::System;
+        let start = clock.boot();
+        server.signal(signal);
+        assert_eq!(server.wait_for_exit().code(), Some(code));
+        assert!(clock.since(start) < Duration::from_secs(1), "{signal:?}");
+        drop(upload);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The volume server: keeps needles in append-only volume files and answers for them.
 //!
-//! - [`format`]: the files as bytes, pure.
+//! - [`mod@format`]: the files as bytes, pure.
 //! - [`disk`]: the only place that touches files.
 //! - [`engine`]: one volume: recovery, appends, lookups.
 //! - [`writer`], [`reader`]: a volume from the runtime's side.

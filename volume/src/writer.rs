@@ -1,7 +1,9 @@
 //! Writing to a volume: a queue, and one thread that commits what waits in it.
 //!
-//! While one batch is synced the next gathers in the queue: that is the group commit, and it has
-//! no delay of its own. The thread lives while there is work and ends after a while without. A
+//! While one batch is synced the next gathers in the queue: that is the group commit. Clients that
+//! were just answered tend to write again at once, so the thread waits for as many as it saw last,
+//! but never longer than a part of what a sync takes, and not at all for a single one: see
+//! [`Pace`]. The thread lives while there is work and ends after a while without. A
 //! write that was queued finishes whatever becomes of the client that sent it.
 
 use std::{
@@ -29,6 +31,8 @@ const BATCH_WRITES: usize = 1024;
 const BATCH_BYTES: usize = 32 << 20;
 /// Writes that may wait for one volume. Their bytes are bounded where they were received.
 const MAX_QUEUED: usize = 16 << 10;
+/// However slow a sync is, writes are not held back longer than this to share one.
+const MAX_PATIENCE: Duration = Duration::from_millis(2);
 /// A thread without work ends after this long, having written a checkpoint.
 const IDLE: Duration = Duration::from_secs(10);
 /// A restart reads what was written after the last checkpoint: at most about this much.
@@ -55,6 +59,8 @@ pub struct Queue {
 #[derive(Debug, Default)]
 struct QueueState {
     waiting: VecDeque<Queued>,
+    /// While the thread sleeps: how many writes shall wake it.
+    wakes_at: Option<usize>,
     has_thread: bool,
     is_closed: bool,
 }
@@ -117,26 +123,41 @@ impl Queue {
             state.has_thread = true;
         }
         state.waiting.push_back(queued);
+        let is_due = state.wakes_at.is_some_and(|wakes_at| state.waiting.len() >= wakes_at);
         drop(state);
-        self.wake.notify_one();
+        if is_due {
+            self.wake.notify_all();
+        }
         Ok(())
     }
 
     /// What comes next for the thread; waits for it.
-    fn next(&self) -> Next {
-        let mut state = self.lock();
-        while state.waiting.is_empty() {
-            if state.is_closed {
-                return Next::End;
-            }
-            let (guard, timeout) =
-                self.wake.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
-            state = guard;
-            if timeout.timed_out() && state.waiting.is_empty() {
-                return Next::Rest;
-            }
+    fn next(&self, pace: &Pace) -> Next {
+        let state = self.sleep(self.lock(), 1, IDLE);
+        if state.waiting.is_empty() {
+            return if state.is_closed { Next::End } else { Next::Rest };
         }
+        let mut state = self.sleep(state, pace.expected, pace.patience());
         Next::Batch(take_batch(&mut state.waiting))
+    }
+
+    /// Sleeps until `wanted` writes wait, but no longer than `limit`.
+    fn sleep<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, QueueState>,
+        wanted: usize,
+        limit: Duration,
+    ) -> MutexGuard<'a, QueueState> {
+        state.wakes_at = Some(wanted);
+        let is_early = |state: &mut QueueState| state.waiting.len() < wanted && !state.is_closed;
+        let slept = self.wake.wait_timeout_while(state, limit, is_early);
+        let (mut state, _) = slept.unwrap_or_else(PoisonError::into_inner);
+        state.wakes_at = None;
+        state
+    }
+
+    fn len(&self) -> usize {
+        self.lock().waiting.len()
     }
 
     /// The thread ends, unless something was queued meanwhile.
@@ -158,6 +179,24 @@ impl Queue {
         while state.has_thread {
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+/// How many writers there seem to be, and how long it pays to wait for them.
+///
+/// Without it two halves of the clients take turns, each half waiting for the other's sync: twice
+/// the syncs for the same writes.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Writes of the last batch and those that waited when it was answered.
+    expected: usize,
+    /// What the last commit took.
+    commit: Duration,
+}
+
+impl Pace {
+    fn patience(&self) -> Duration {
+        (self.commit / 2).min(MAX_PATIENCE)
     }
 }
 
@@ -192,10 +231,14 @@ fn run(volume: &Volume) {
     // The thread counts as gone even if it panics: its clients learn that the outcome is unknown,
     // and nobody waits for it.
     let _gone = SignOff(volume);
+    let mut pace = Pace::default();
     loop {
-        match volume.queue.next() {
+        match volume.queue.next(&pace) {
             Next::Batch(batch) => {
+                let (len, start) = (batch.len(), volume.clock().boot());
                 commit(volume, batch);
+                let commit = volume.clock().since(start);
+                pace = Pace { expected: len + volume.queue.len(), commit };
                 checkpoint_if_due(volume);
             }
             Next::Rest | Next::End => {

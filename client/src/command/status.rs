@@ -64,7 +64,7 @@ fn volume_rows(server: &ServerStatus) -> impl Iterator<Item = [String; 6]> {
     server.volumes.iter().map(|volume| {
         [
             volume.id.to_string(),
-            volume.collection.clone(),
+            if volume.collection.is_empty() { "-".to_owned() } else { volume.collection.clone() },
             ByteSize(volume.size_bytes).to_string(),
             volume.needles.to_string(),
             server.url.clone(),
@@ -151,6 +151,6 @@ mod tests {
         );
         assert_eq!(lines[4], "SERVER  DATA CENTER  RACK  VOLUMES  FREE  STATE");
         assert_eq!(lines[5], "a:8080  dc           r     2        5GB   up");
-        assert!(lines.contains(&"2                   2KB   3        b:8080  full"), "{text}");
+        assert!(lines.contains(&"2       -           2KB   3        b:8080  full"), "{text}");
     }
 }

@@ -1,4 +1,7 @@
 //! Several parts of a needle as one body, `multipart/byteranges` by RFC 9110 section 14.6. Pure.
+//!
+//! The boundary is never contained in the data. Which parts to send is decided before, and their
+//! sum is at most the data: so is the memory taken here, but for the heads of parts.
 
 use std::ops::Range;
 

@@ -7,7 +7,6 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use bytes::Bytes;
 
 use super::{
     conditional::{Validators, http_date},
@@ -144,10 +143,12 @@ impl Described<'_> {
     }
 
     fn content_disposition(&self) -> Option<HeaderValue> {
-        let name = self.path.filename.map(|name| Bytes::copy_from_slice(name.as_bytes()));
-        let name = name.or_else(|| self.meta.name.clone()).filter(|name| !name.is_empty())?;
+        let name = match self.path.filename {
+            Some(name) => name.as_bytes(),
+            None => self.meta.name.as_deref().filter(|name| !name.is_empty())?,
+        };
         let kind = if self.query.is_true("dl") { "attachment" } else { "inline" };
-        HeaderValue::try_from(disposition(kind, &name)).ok()
+        HeaderValue::try_from(disposition(kind, name)).ok()
     }
 
     fn override_by_query(&self, headers: &mut HeaderMap) {
@@ -183,24 +184,36 @@ fn is_active(content_type: &HeaderValue) -> bool {
 
 /// `inline; filename=…`: a token bare, other ASCII quoted, everything else percent-encoded.
 fn disposition(kind: &str, name: &[u8]) -> String {
-    let is_printable = name.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
-    if !is_printable {
-        return format!("{kind}; filename*=utf-8''{}", percent_encoded(name));
+    // Room for quotes and a few escapes.
+    let mut text = String::with_capacity(kind.len() + name.len() + 24);
+    text.push_str(kind);
+    if !name.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) {
+        text.push_str("; filename*=utf-8''");
+        push_percent_encoded(&mut text, name);
+        return text;
     }
-    let text = String::from_utf8_lossy(name);
-    if name.iter().all(|byte| is_token(*byte)) {
-        return format!("{kind}; filename={text}");
+    text.push_str("; filename=");
+    let is_bare = name.iter().all(|byte| is_token(*byte));
+    if !is_bare {
+        text.push('"');
     }
-    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
-    format!("{kind}; filename=\"{escaped}\"")
+    for byte in name {
+        if matches!(byte, b'"' | b'\\') {
+            text.push('\\');
+        }
+        text.push(char::from(*byte));
+    }
+    if !is_bare {
+        text.push('"');
+    }
+    text
 }
 
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&byte)
 }
 
-fn percent_encoded(name: &[u8]) -> String {
-    let mut text = String::with_capacity(name.len().saturating_mul(3));
+fn push_percent_encoded(text: &mut String, name: &[u8]) {
     for byte in name {
         if is_token(*byte) && !b"*'%".contains(byte) {
             text.push(char::from(*byte));
@@ -208,11 +221,12 @@ fn percent_encoded(name: &[u8]) -> String {
             text.push_str(&format!("%{byte:02X}"));
         }
     }
-    text
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn headers(meta: &NeedleMeta, path: &str, query: &str) -> HeaderMap {

@@ -1,4 +1,7 @@
 //! What goes wrong below, as an answer: the only place of this server that chooses codes.
+//!
+//! Each error is matched without a wildcard, so that a new one has to be given its code here. The
+//! status that goes with a code, and the JSON, are the business of the layer that all servers share.
 
 use dulse_shared::{
     id::{Fid, VolumeId},

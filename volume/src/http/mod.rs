@@ -1,8 +1,8 @@
 //! The public port of a volume server: needles, and pages about the server.
 //!
-//! What a request says is decided by pure functions ([`needle_path`], [`query`], [`range`],
-//! [`conditional`], [`content_headers`]); [`read`], [`write`] and [`delete`] act on it. Errors of
-//! the layers below become problems in [`error`] and nowhere else.
+//! What a request says is decided by pure functions (`needle_path`, `query`, `range`,
+//! `conditional`, `content_headers`); `read`, `write` and `delete` act on it. Errors of
+//! the layers below become problems in `error` and nowhere else.
 
 mod byte_ranges;
 mod conditional;

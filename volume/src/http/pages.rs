@@ -1,4 +1,7 @@
 //! What is not a needle: status, health, metrics, and the page that people look at.
+//!
+//! Pages only read. They load nothing from other hosts, run nothing, and escape all they show.
+//! Numbers come from the store at the time of the request; nothing is kept.
 
 use askama::Template;
 use axum::{

@@ -1,4 +1,7 @@
 //! The parameters after the question mark. Pure; unknown ones are ignored.
+//!
+//! Nothing is decoded or allocated before it is asked for: most requests have no parameters. A
+//! value that cannot be read is an error that names the parameter.
 
 use std::borrow::Cow;
 

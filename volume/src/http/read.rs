@@ -115,7 +115,7 @@ impl<'a> Answer<'a> {
             // Several parts would each verify the whole: it is sent instead, as it may be.
             Selection::Parts(_) | Selection::Whole => {
                 headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
-                Ok((headers, Body::from_stream(needle.stream())).into_response())
+                Ok(respond(StatusCode::OK, headers, Body::from_stream(needle.stream())))
             }
         }
     }
@@ -130,7 +130,7 @@ impl<'a> Answer<'a> {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
         let fid = self.described.path.fid;
         let part = needle.stream_range(range).await.map_err(|error| read_problem(fid, &error))?;
-        Ok((StatusCode::PARTIAL_CONTENT, headers, Body::from_stream(part)).into_response())
+        Ok(respond(StatusCode::PARTIAL_CONTENT, headers, Body::from_stream(part)))
     }
 
     /// Data that is at hand, all of it or the parts asked for.
@@ -145,7 +145,7 @@ impl<'a> Answer<'a> {
             return Ok(head_only(headers, len));
         }
         match self.selection(len) {
-            Selection::Whole => Ok((headers, Body::from(data)).into_response()),
+            Selection::Whole => Ok(respond(StatusCode::OK, headers, Body::from(data))),
             Selection::Unsatisfiable => Ok(unsatisfiable(len)),
             Selection::Parts(parts) => {
                 let body = match parts.as_slice() {
@@ -155,7 +155,7 @@ impl<'a> Answer<'a> {
                     }
                     parts => several(&mut headers, &data, parts, checksum),
                 };
-                Ok((StatusCode::PARTIAL_CONTENT, headers, Body::from(body)).into_response())
+                Ok(respond(StatusCode::PARTIAL_CONTENT, headers, Body::from(body)))
             }
         }
     }
@@ -171,7 +171,8 @@ impl<'a> Answer<'a> {
             return Ok(head_only(headers, len.map_err(|error| self.broken_gzip(&error))?));
         }
         headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("none"));
-        Ok((headers, Body::from_stream(gunzip::decompress(zipped))).into_response())
+        let body = Body::from_stream(gunzip::decompress(zipped));
+        Ok(respond(StatusCode::OK, headers, body))
     }
 
     fn selection(&self, len: u64) -> Selection {
@@ -206,7 +207,7 @@ impl<'a> Answer<'a> {
         // A body of unknown length, so that no Content-Length is added: it would have to be that
         // of the needle.
         let body = Body::from_stream(stream::empty::<std::io::Result<Bytes>>());
-        (StatusCode::NOT_MODIFIED, self.described.headers_without_content(), body).into_response()
+        respond(StatusCode::NOT_MODIFIED, self.described.headers_without_content(), body)
     }
 
     fn broken_gzip(&self, error: &std::io::Error) -> Problem {
@@ -219,9 +220,17 @@ impl<'a> Answer<'a> {
     }
 }
 
+/// A response that takes the headers as they are, where a tuple would add them one by one.
+fn respond(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
 fn head_only(mut headers: HeaderMap, len: u64) -> Response {
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
-    (headers, Body::empty()).into_response()
+    respond(StatusCode::OK, headers, Body::empty())
 }
 
 fn add_content_range(headers: &mut HeaderMap, range: &Range<u64>, len: u64) {

@@ -1,5 +1,8 @@
 //! Which request goes where. One handler for all: the path of a needle is no pattern that a router
 //! would match faster than a look at its first character.
+//!
+//! Browsers of other origins are answered here, for every route alike. Request ids, error bodies
+//! and metrics are added further out, by the listener.
 
 use axum::{
     Router,

@@ -1,4 +1,7 @@
 //! What every request may use: the volumes, the clock, and the bound on bytes of uploads.
+//!
+//! Made once, when the port is about to be served; nothing here changes afterwards but what the
+//! parts keep inside.
 
 use std::{ops::Deref, sync::Arc};
 

@@ -1,4 +1,7 @@
 //! `/status`: disks and volumes in the shape and spelling that existing clients parse.
+//!
+//! Field names and units are theirs; what the numbers mean is said where they are counted. All are
+//! taken at the time of the request.
 
 use dulse_shared::{
     id::{ReplicaPlacement, Ttl},

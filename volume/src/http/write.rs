@@ -15,6 +15,7 @@ use dulse_shared::{
     id::Ttl,
     wire::{Code, Problem, UploadResponse},
 };
+use tokio::sync::oneshot;
 
 use super::{
     content_headers,
@@ -22,13 +23,16 @@ use super::{
     needle_path::{self, NeedlePath},
     query::Query,
     state::HttpState,
-    upload::{self, Upload},
+    upload::{self, Room, Upload},
 };
 use crate::{
-    engine::volume::Volume,
+    engine::{append::WriteError, volume::Volume},
     format::{NeedleMeta, NewNeedle},
     writer::{self, PutOutcome},
 };
+
+/// A needle up to this long is not worth a task: a full queue of them is a gigabyte.
+const ATTACHED_BYTES: usize = 64 << 10;
 
 /// Stores the needle that the path names.
 pub(super) async fn write(
@@ -44,7 +48,7 @@ pub(super) async fn write(
             return Err(problem);
         }
     };
-    let (upload, _room) = upload::receive(&state.uploads, request, body, path.base).await?;
+    let (upload, room) = upload::receive(&state.uploads, request, body, path.base).await?;
     let file_len = upload.inspect().await?;
     let needle = NewNeedle {
         key: path.fid.key,
@@ -53,11 +57,36 @@ pub(super) async fn write(
         checksum: upload.checksum,
         meta: options.meta(&upload, &request.headers, &volume),
     };
-    let outcome = writer::put(&volume, needle, options.ts.is_some()).await;
+    let is_time_given = options.ts.is_some();
+    let outcome = if needle.data.len() <= ATTACHED_BYTES {
+        writer::put(&volume, needle, is_time_given).await
+    } else {
+        put_detached(state, volume, needle, is_time_given, room.into_room()).await
+    };
     match outcome.map_err(|error| write_problem(path.fid, &error))? {
         PutOutcome::Stored => stored(upload, file_len),
         PutOutcome::Unchanged => Ok(unchanged(&upload)),
     }
+}
+
+/// Stores a needle whose room is taken until it is written, even if the client goes away: its bytes
+/// are in memory until then.
+async fn put_detached(
+    state: &HttpState,
+    volume: Arc<Volume>,
+    needle: NewNeedle,
+    is_time_given: bool,
+    room: Room,
+) -> Result<PutOutcome, WriteError> {
+    let (answer, answered) = oneshot::channel();
+    let id = volume.id();
+    state.settings.tasks.spawn_contained(async move {
+        let outcome = writer::put(&volume, needle, is_time_given).await;
+        drop(room);
+        // Whether anybody still waits makes no difference to the needle.
+        let _ = answer.send(outcome);
+    });
+    answered.await.unwrap_or(Err(WriteError::Unknown(id)))
 }
 
 /// Where the needle goes, and how: all that is known without the body.

@@ -147,6 +147,7 @@ async fn gzipped_needles_are_sent_as_they_lie_or_decompressed() {
             assert_eq!(head.header("content-length"), plain.len().to_string(), "{path}");
         }
     }
+    assert_eq!(server.get("/3,03637037d6").await.header("accept-ranges"), "none");
     let answer = server.get_with(FID, "range", "bytes=0-7").await;
     assert_eq!((answer.status, answer.text()), (StatusCode::PARTIAL_CONTENT, "compress"));
 }

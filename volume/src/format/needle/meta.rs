@@ -1,5 +1,8 @@
 //! What a needle's body says beside the data: flags, and the fields they announce, in the order
 //! name, mime type, last modified, ttl, pairs.
+//!
+//! What is written is read back the same, down to a field that is present and empty; what is read
+//! fills the body exactly. What the fields mean to a client is decided elsewhere.
 
 use bytes::{Buf, Bytes};
 use dulse_shared::id::Ttl;

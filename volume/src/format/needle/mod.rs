@@ -1,7 +1,7 @@
 //! Needle records: one needle, or the tombstone of one, as it lies in the volume file.
 //!
-//! [`layout`] has lengths and the header, [`meta`] what the body says beside the data,
-//! [`checksum`] the sums, [`encode`] and [`decode`] the two directions.
+//! `layout` has lengths and the header, `meta` what the body says beside the data,
+//! `checksum` the sums, `encode` and `decode` the two directions.
 
 mod checksum;
 mod decode;

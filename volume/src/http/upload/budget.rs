@@ -3,13 +3,13 @@
 //! A body of known length is counted before its first byte is read, another one as it grows.
 //! Whoever finds no room waits, for a while.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use dulse_shared::{
     size::ByteSize,
     wire::{Code, Problem},
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes of uploads in memory at a time, unless a single needle may be larger: enough for
 /// thousands of small ones or two of the largest by default.
@@ -26,7 +26,7 @@ const GROWTH_BYTES: u64 = 256 << 10;
 /// The bound.
 #[derive(Debug)]
 pub(in crate::http) struct UploadBudget {
-    units: Semaphore,
+    units: Arc<Semaphore>,
     wait: Duration,
     /// The largest needle, in bytes of data.
     pub(super) max_needle_bytes: u64,
@@ -38,7 +38,7 @@ impl UploadBudget {
         let largest = max_needle_bytes.saturating_add(MAX_OVERHEAD_BYTES);
         let units = IN_FLIGHT_BYTES.max(largest) / UNIT_BYTES;
         let units = usize::try_from(units).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { units: Semaphore::new(units), wait: WAIT, max_needle_bytes }
+        Self { units: Arc::new(Semaphore::new(units)), wait: WAIT, max_needle_bytes }
     }
 
     /// Room for a body: of `len` bytes, or of a length that shows later.
@@ -48,11 +48,12 @@ impl UploadBudget {
         Ok(Reservation { budget: self, permit, bytes })
     }
 
-    async fn acquire(&self, units: u32) -> Result<SemaphorePermit<'_>, Problem> {
-        if let Ok(permit) = self.units.try_acquire_many(units) {
+    async fn acquire(&self, units: u32) -> Result<OwnedSemaphorePermit, Problem> {
+        if let Ok(permit) = self.units.clone().try_acquire_many_owned(units) {
             return Ok(permit);
         }
-        let waited = tokio::time::timeout(self.wait, self.units.acquire_many(units)).await;
+        let waited =
+            tokio::time::timeout(self.wait, self.units.clone().acquire_many_owned(units)).await;
         waited.ok().and_then(Result::ok).ok_or_else(|| {
             let text =
                 "too many uploads are under way on this server; nothing was stored: try again";
@@ -74,15 +75,24 @@ fn units_of(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX)
 }
 
+/// Room whose bytes are somewhere else now; given back when dropped.
+#[derive(Debug)]
+pub(in crate::http) struct Room(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
+
 /// Room taken by one upload, given back when dropped.
 #[derive(Debug)]
 pub(in crate::http) struct Reservation<'a> {
     budget: &'a UploadBudget,
-    permit: SemaphorePermit<'a>,
+    permit: OwnedSemaphorePermit,
     bytes: u64,
 }
 
 impl Reservation<'_> {
+    /// The room alone, for whoever holds the bytes on.
+    pub(in crate::http) fn into_room(self) -> Room {
+        Room(self.permit)
+    }
+
     /// Makes it room for `bytes` in all.
     pub(super) async fn grow_to(&mut self, bytes: u64) -> Result<(), Problem> {
         if bytes <= self.bytes {
@@ -116,6 +126,10 @@ mod tests {
         drop(held);
         let mut growing = budget.reserve(None).await.unwrap();
         growing.grow_to(GROWTH_BYTES + 1).await.unwrap();
-        assert_eq!(growing.bytes, 2 * GROWTH_BYTES);
+        assert!(budget.reserve(Some(all - GROWTH_BYTES)).await.is_err(), "it took twice that");
+        let room = growing.into_room();
+        assert!(budget.reserve(Some(all - GROWTH_BYTES)).await.is_err(), "it is held on");
+        drop(room);
+        assert!(budget.reserve(Some(all)).await.is_ok());
     }
 }

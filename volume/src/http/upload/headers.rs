@@ -1,4 +1,7 @@
 //! What the headers of an upload say: name, type, pairs. Pure.
+//!
+//! Whatever comes out fits the format's limits, except pairs, which are refused as a whole where
+//! the needle is encoded. A name never has a path before it.
 
 use axum::http::{HeaderMap, HeaderName};
 use bytes::Bytes;

@@ -1,5 +1,7 @@
 //! What must be known of an upload before it is stored: that it is what the client sent, and how
 //! long it is without compression.
+//!
+//! Nothing is stored that says it is gzip and is not. Long work happens off the runtime's threads.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;

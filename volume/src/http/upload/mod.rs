@@ -1,4 +1,7 @@
 //! Receiving an upload: bounded, summed as it arrives, from a multipart form or as a raw body.
+//!
+//! What leaves here was received whole and is no larger than a needle may be. Storing it, and
+//! which volume takes it, is decided by the caller.
 
 mod budget;
 mod collector;
@@ -8,6 +11,6 @@ mod multipart;
 mod raw;
 mod receive;
 
-pub(super) use budget::UploadBudget;
+pub(super) use budget::{Room, UploadBudget};
 pub(super) use headers::pairs;
 pub(super) use receive::{Upload, discard, receive};

@@ -1,4 +1,7 @@
 //! A body that is the file.
+//!
+//! Its bytes are stored as they came, whatever type they are said to have. The bound on a needle's
+//! length holds from the first byte on, for bodies of unknown length too.
 
 use axum::{
     body::{Body, HttpBody},

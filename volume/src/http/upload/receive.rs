@@ -1,4 +1,7 @@
 //! What an upload is, whichever way it came.
+//!
+//! Decides between the two ways, and keeps what both share: how long a silent client is waited
+//! for, and what becomes of the body of a refused upload.
 
 use std::time::Duration;
 
