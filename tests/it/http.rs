@@ -61,6 +61,14 @@ pub(crate) fn get(url: &str) -> Answer {
     send(Method::GET, url, &[], Vec::new())
 }
 
+/// A GET of a fid that asks a master, as any client may that knows nothing else.
+#[track_caller]
+pub(crate) fn get_by_way_of(master_url: &str, fid: &str) -> Answer {
+    let redirect = get(&format!("{master_url}/{fid}"));
+    assert_eq!(redirect.status, 307, "{fid}: {}", redirect.text());
+    get(&redirect.header("location").unwrap())
+}
+
 /// A request that must be answered.
 #[track_caller]
 pub(crate) fn send(method: Method, url: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {

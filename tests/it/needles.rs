@@ -70,15 +70,16 @@ impl Needles {
         self.kept.len()
     }
 
-    /// Reads everything back; the last note about a fid counts.
+    /// Reads everything back from whichever volume server the master names; the last note about a
+    /// fid counts.
     #[track_caller]
     pub(crate) fn assert_kept(&self, server: &Server) {
-        let url = server.volume_url();
+        let master = server.master_url();
         for (at, (fid, body)) in self.kept.iter().enumerate() {
             if self.kept.iter().skip(at + 1).any(|(later, _)| later == fid) {
                 continue;
             }
-            let answer = http::get(&format!("{url}/{fid}"));
+            let answer = http::get_by_way_of(&master, fid);
             match body {
                 Some(body) => {
                     assert_eq!(answer.status, 200, "{fid}: {}", answer.text());

@@ -14,7 +14,7 @@ const MAX_FILE_LINES: usize = 500;
 /// One screen: a longer function does several things.
 const MAX_FUNCTION_LINES: usize = 70;
 /// The fewest words that can say what a file owns.
-const MIN_HEADER_WORDS: usize = 6;
+const MIN_HEADER_WORDS: usize = 4;
 /// Names that say nothing, so that everything ends up there.
 const EMPTY_NAMES: [&str; 7] = ["utils", "util", "common", "helpers", "helper", "types", "misc"];
 
@@ -59,9 +59,13 @@ fn function_length(file: &RustFile) -> Vec<String> {
     found
 }
 
-/// A getter is named after what it returns. The names of another's trait are not ours to choose.
+/// A getter is named after what it returns. The names of another's trait are not ours to choose,
+/// and in tests GET is a verb of HTTP.
 fn getters(file: &RustFile) -> Vec<String> {
     let mut found = Vec::new();
+    if file.is_test {
+        return found;
+    }
     each_function(file, |signature, _, owner| {
         let name = signature.ident.to_string();
         if name.starts_with("get_") && owner == NameOwner::Us {
