@@ -173,9 +173,11 @@ impl Reporter {
     fn join(&self, answer: &HeartbeatAnswer) -> bool {
         let ours = self.store.cluster();
         if let Some(ours) = ours.filter(|ours| *ours != answer.cluster) {
+            let dirs = self.store.dirs();
+            let dir = dirs.first().map_or("", |dir| dir.dir.as_str());
             self.tasks.fail(format!(
-                "the data directory belongs to the cluster {ours}, the master {} to {}: pass \
-                 another --dir, or the --master of its own cluster",
+                "the data directory {dir} belongs to the cluster {ours}, the master {} to {}: \
+                 pass another --dir, or the --master of its own cluster",
                 self.master, answer.cluster
             ));
             return false;
@@ -196,7 +198,9 @@ impl Reporter {
 
     fn judge(&self, error: &PeerError, was_reachable: &mut bool) {
         if let PeerError::Refused { code: Some(Code::OtherCluster), message, .. } = error {
-            self.tasks.fail(message.clone());
+            let dirs = self.store.dirs();
+            let dir = dirs.first().map_or("", |dir| dir.dir.as_str());
+            self.tasks.fail(format!("the data directory {dir} cannot be used: {message}"));
         } else if std::mem::replace(was_reachable, false) {
             tracing::warn!("no heartbeat reaches the master {}: {error}; trying on", self.master);
         }

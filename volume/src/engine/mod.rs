@@ -4,6 +4,7 @@ pub mod append;
 pub mod counters;
 pub mod damage;
 pub mod index_file;
+mod index_writer;
 pub mod metrics;
 pub mod needle_map;
 pub mod open;

@@ -16,6 +16,7 @@ use super::{
     counters::Counters,
     damage::{Suspect, Verdict},
     index_file::{IndexFile, load_rows},
+    index_writer::IndexWriter,
     needle_map::{Entry, NeedleMap},
     scan::{Scanned, Scanner},
     sidecar::Checkpoint,
@@ -23,16 +24,12 @@ use super::{
 use crate::{
     disk::{
         DataDir, Disk, VolumeFile, VolumeName, modified_at_secs, read_exact_at, read_small_file,
-        replace_file,
     },
     format::{
         IndexRow, Offset, OffsetWidth, RowSize, SUPERBLOCK_LEN, Superblock, SuperblockError, Vif,
         record_len,
     },
 };
-
-/// Rows that are written to a new index at once.
-const ROWS_PER_WRITE: usize = 1 << 14;
 
 /// Why a volume cannot be opened. The others of the server are not concerned.
 #[derive(Debug, thiserror::Error)]
@@ -286,7 +283,7 @@ impl Files {
         let empties = self.empty_needles().map_err(at(&idx_path))?;
         let new = self.disk.open_or_create(&new_path).map_err(at(&new_path))?;
         let idx = IndexFile::open_at(new, self.width, 0, 0).map_err(at(&new_path))?;
-        let mut writer = RowWriter { idx, rows: Vec::with_capacity(ROWS_PER_WRITE) };
+        let mut writer = IndexWriter::new(idx);
         let mut memory = Memory::default();
         let from = self.superblock.first_needle_offset().as_bytes();
         let walk = Walk { own_from, from, covered_len, empties: &empties };
@@ -450,33 +447,6 @@ impl Memory {
         let Self { map, counters, is_damaged } = self;
         let Files { dat, superblock, width, .. } = files;
         Loaded { dat, superblock, width, map, counters, idx, dat_len, is_damaged }
-    }
-}
-
-/// Writes the rows of a new index in pieces.
-struct RowWriter {
-    idx: IndexFile,
-    rows: Vec<IndexRow>,
-}
-
-impl RowWriter {
-    fn push(&mut self, row: IndexRow) -> io::Result<()> {
-        self.rows.push(row);
-        if self.rows.len() == ROWS_PER_WRITE { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.idx.append(self.rows.iter())?;
-        self.rows.clear();
-        Ok(())
-    }
-
-    /// Puts the new index in the place of the old one.
-    fn finish(mut self, new: &Path, old: &Path) -> io::Result<IndexFile> {
-        self.flush()?;
-        self.idx.sync()?;
-        replace_file(new, old)?;
-        Ok(self.idx)
     }
 }
 

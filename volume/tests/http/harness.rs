@@ -148,7 +148,7 @@ impl Server {
         self.send(self.request(Method::GET, path)).await
     }
 
-    pub async fn get_with(&self, path: &str, name: &str, value: &str) -> Answer {
+    pub async fn read_with(&self, path: &str, name: &str, value: &str) -> Answer {
         self.send(self.request(Method::GET, path).header(name, value)).await
     }
 

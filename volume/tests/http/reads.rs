@@ -1,4 +1,4 @@
-//! GET and HEAD.
+//! GET and HEAD of needles over a real socket.
 
 use reqwest::{Method, StatusCode};
 
@@ -55,7 +55,7 @@ async fn what_did_not_change_is_not_sent_again() {
         ("if-modified-since", "Sun, 22 Nov 2026 00:00:00 GMT", 304),
         ("if-modified-since", "Sat, 21 Nov 2026 23:59:59 GMT", 200),
     ] {
-        let answer = server.get_with(FID, name, value).await;
+        let answer = server.read_with(FID, name, value).await;
         assert_eq!(answer.status, status, "{name}: {value}");
         assert_eq!(answer.header("etag"), etag);
         if status == 304 {
@@ -68,23 +68,23 @@ async fn what_did_not_change_is_not_sent_again() {
 async fn ranges_of_a_small_needle() {
     let server = Server::start().await;
     let etag = server.put(FID, b"0123456789").await.header("etag").to_owned();
-    let answer = server.get_with(FID, "range", "bytes=2-4").await;
+    let answer = server.read_with(FID, "range", "bytes=2-4").await;
     assert_eq!((answer.status, answer.text()), (StatusCode::PARTIAL_CONTENT, "234"));
     assert_eq!(answer.header("content-range"), "bytes 2-4/10");
     assert_eq!(answer.header("content-length"), "3");
 
-    let answer = server.get_with(FID, "range", "bytes=20-").await;
+    let answer = server.read_with(FID, "range", "bytes=20-").await;
     assert_eq!(answer.status, StatusCode::RANGE_NOT_SATISFIABLE);
     assert_eq!(answer.header("content-range"), "bytes */10");
     assert_eq!(answer.code(), "range_not_satisfiable");
 
-    let answer = server.get_with(FID, "range", "bytes=0-1,-2").await;
+    let answer = server.read_with(FID, "range", "bytes=0-1,-2").await;
     assert_eq!(answer.status, StatusCode::PARTIAL_CONTENT);
     assert!(answer.header("content-type").starts_with("multipart/byteranges; boundary="));
     assert!(answer.text().contains("Content-Range: bytes 8-9/10\r\n"));
 
     for ignored in ["bytes=0-8,1-9", "bytes=x", "lines=1-2"] {
-        let answer = server.get_with(FID, "range", ignored).await;
+        let answer = server.read_with(FID, "range", ignored).await;
         assert_eq!((answer.status, answer.text()), (StatusCode::OK, "0123456789"), "{ignored}");
     }
     for (tag, status) in [(etag.as_str(), 206), ("\"other\"", 200)] {
@@ -106,14 +106,14 @@ async fn a_large_needle_is_streamed_whole_and_in_part() {
     assert_eq!(answer.header("content-length"), data.len().to_string());
     assert_eq!(server.head(FID).await.header("content-length"), data.len().to_string());
     for _ in 0..2 {
-        let answer = server.get_with(FID, "range", "bytes=1000000-2000000").await;
+        let answer = server.read_with(FID, "range", "bytes=1000000-2000000").await;
         assert_eq!(answer.status, StatusCode::PARTIAL_CONTENT);
         assert_eq!(answer.header("content-range"), "bytes 1000000-2000000/3145728");
         assert!(answer.body == data[1_000_000..=2_000_000]);
     }
-    let answer = server.get_with(FID, "range", "bytes=0-1,5-6").await;
+    let answer = server.read_with(FID, "range", "bytes=0-1,5-6").await;
     assert!(answer.status == StatusCode::OK && answer.body == data);
-    let answer = server.get_with(FID, "range", "bytes=9999999-").await;
+    let answer = server.read_with(FID, "range", "bytes=9999999-").await;
     assert_eq!(answer.header("content-range"), "bytes */3145728");
 }
 
@@ -134,7 +134,7 @@ async fn gzipped_needles_are_sent_as_they_lie_or_decompressed() {
         assert_eq!(put.status, StatusCode::CREATED, "{}", put.text());
         assert_eq!(put.json()["size"], plain.len());
 
-        let answer = server.get_with(path, "accept-encoding", "gzip").await;
+        let answer = server.read_with(path, "accept-encoding", "gzip").await;
         assert_eq!(answer.header("content-encoding"), "gzip");
         assert!(answer.body == zipped, "{path}");
         let answer = server.get(path).await;
@@ -148,7 +148,7 @@ async fn gzipped_needles_are_sent_as_they_lie_or_decompressed() {
         }
     }
     assert_eq!(server.get("/3,03637037d6").await.header("accept-ranges"), "none");
-    let answer = server.get_with(FID, "range", "bytes=0-7").await;
+    let answer = server.read_with(FID, "range", "bytes=0-7").await;
     assert_eq!((answer.status, answer.text()), (StatusCode::PARTIAL_CONTENT, "compress"));
 }
 

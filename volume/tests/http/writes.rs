@@ -170,7 +170,7 @@ async fn browsers_of_other_origins_are_told_what_they_may_do() {
     assert_eq!(answer.header("access-control-allow-methods"), "PUT, POST, GET, DELETE, OPTIONS");
     assert_eq!(answer.header("access-control-allow-headers"), "*");
     assert_eq!(answer.header("access-control-allow-origin"), "*");
-    let answer = server.get_with(FID, "origin", "http://a.example").await;
+    let answer = server.read_with(FID, "origin", "http://a.example").await;
     assert_eq!(answer.header("access-control-allow-credentials"), "true");
     assert_eq!(server.get(FID).await.header("access-control-allow-origin"), "");
 }
