@@ -1,4 +1,5 @@
-//! The master's gauges in `/metrics`.
+//! The master's gauges in `/metrics`: how many volumes stand how, which servers are alive, and
+//! whether this master leads. They are set on every tick, so they are at most that old.
 
 use std::sync::atomic::AtomicU64;
 

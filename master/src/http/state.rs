@@ -1,4 +1,5 @@
-//! What the handlers share.
+//! What the handlers of both ports share: the cluster, the assigner, the relay for uploads and
+//! the settings. Nothing here decides or changes anything.
 
 use std::{path::PathBuf, sync::Arc};
 

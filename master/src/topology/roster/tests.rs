@@ -1,4 +1,5 @@
-//! Replays, gaps, restarts and silence.
+//! The roster under replays, gaps, restarts and silence: whatever order reports come in, it ends
+//! up with what the servers have.
 
 use std::{collections::BTreeMap, time::Duration};
 
