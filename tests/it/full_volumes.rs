@@ -34,21 +34,21 @@ fn volumes(server: &Server) -> Vec<Value> {
 }
 
 /// Stores one needle if there is room; what refused it otherwise.
-fn try_put(server: &Server, needles: &mut Needles, seed: u64) -> Result<Assigned, Answer> {
+fn try_put(server: &Server, needles: &mut Needles, seed: u64) -> Result<Assigned, Box<Answer>> {
     let assigned = try_assign(server, "")?;
     let bytes = body(seed, NEEDLE_BYTES);
     let answer = send(Method::PUT, &assigned.url, &[], bytes.clone());
     match answer.status {
         201 => needles.note(&assigned.fid, &bytes),
         // It filled up since it was assigned.
-        507 => return Err(answer),
+        507 => return Err(Box::new(answer)),
         other => panic!("{other}: {}", answer.text()),
     }
     Ok(assigned)
 }
 
 /// Puts needles until assign has no room.
-fn fill(server: &Server, needles: &mut Needles) -> Answer {
+fn fill(server: &Server, needles: &mut Needles) -> Box<Answer> {
     let mut seed = 0;
     eventually("there is no room left", SOON, || {
         seed += 1;

@@ -20,10 +20,10 @@ pub(crate) struct Assigned {
 }
 
 /// Asks the master for a fid; `query` is what follows the question mark.
-pub(crate) fn try_assign(server: &Server, query: &str) -> Result<Assigned, Answer> {
+pub(crate) fn try_assign(server: &Server, query: &str) -> Result<Assigned, Box<Answer>> {
     let answer = http::get(&format!("{}/dir/assign?{query}", server.master_url()));
     if answer.status != 200 {
-        return Err(answer);
+        return Err(Box::new(answer));
     }
     let body = answer.json();
     let text = |name: &str| body[name].as_str().unwrap().to_owned();
