@@ -144,7 +144,8 @@ impl Executor {
             1 => self.cluster.look(|state, topology| rooms(topology, state, &key.disk))?,
             _ => Vec::new(),
         };
-        let count = volumes_to_grow(key.placement);
+        let free_slots = rooms.iter().map(|room| room.free_slots).sum();
+        let count = volumes_to_grow(key.placement, free_slots);
         let members = place_volumes(key.placement, rooms, count, &mut rand::rng())?;
         Ok(Command::CreateVolumes {
             collection: key.collection.clone(),

@@ -35,14 +35,17 @@ pub(crate) fn need_of(layout: Option<&VolumeLayout>) -> Need {
     }
 }
 
-/// How many volumes are created at a time.
-pub(crate) fn volumes_to_grow(placement: ReplicaPlacement) -> usize {
-    match placement.copies() {
+/// How many volumes are created at a time. No more than half of the free slots, unless only one is
+/// left: other collections and ttls need volumes of their own.
+pub(crate) fn volumes_to_grow(placement: ReplicaPlacement, free_slots: u64) -> usize {
+    let by_copies = match placement.copies() {
         1 => 7,
         2 => 6,
         3 => 3,
         _ => 1,
-    }
+    };
+    let half = usize::try_from(free_slots / 2).unwrap_or(usize::MAX);
+    half.clamp(1, by_copies)
 }
 
 #[cfg(test)]
@@ -71,7 +74,14 @@ mod tests {
 
     #[test]
     fn more_copies_need_fewer_volumes() {
-        let grown = ["000", "001", "011", "111"].map(|p| volumes_to_grow(p.parse().unwrap()));
+        let grown = ["000", "001", "011", "111"].map(|p| volumes_to_grow(p.parse().unwrap(), 100));
         assert_eq!(grown, [7, 6, 3, 1]);
+    }
+
+    #[test]
+    fn a_layout_leaves_slots_for_others() {
+        let grown =
+            [14, 13, 8, 4, 3, 2, 1, 0].map(|free| volumes_to_grow("000".parse().unwrap(), free));
+        assert_eq!(grown, [7, 6, 4, 2, 1, 1, 1, 1]);
     }
 }
