@@ -6,7 +6,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::Ordering},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use dulse_shared::{
@@ -108,23 +111,44 @@ impl Store {
         for (index, dir) in store.0.dirs.iter().enumerate() {
             found.extend(dir.volume_names()?.into_iter().map(|name| (index, name)));
         }
-        let next = Mutex::new(found.into_iter());
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| {
-                    while let Some((index, name)) = lock(&next).next() {
-                        store.discover(index, &name);
-                    }
-                });
-            }
-        });
+        let mut discovered = store.discover_all(&found);
+        // In the order of the directories, so that of two files with one id the same one is served
+        // after every start.
+        discovered.sort_by_key(|(at, _)| *at);
+        for (at, result) in discovered {
+            let (dir_index, name) = &found[at];
+            store.take_in(*dir_index, name, result);
+        }
         Ok(store)
     }
 
-    fn discover(&self, dir_index: usize, name: &VolumeName) {
-        let dir = &self.0.dirs[dir_index];
-        match self.0.opener.discover(dir, name) {
+    /// Opens several at a time; each result with its position in `found`.
+    fn discover_all(
+        &self,
+        found: &[(usize, VolumeName)],
+    ) -> Vec<(usize, Result<Discovered, OpenError>)> {
+        let next = AtomicUsize::new(0);
+        let discovered = Mutex::new(Vec::with_capacity(found.len()));
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let work = || {
+            while let Some((at, (dir_index, name))) = {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                found.get(at).map(|found| (at, found))
+            } {
+                let result = self.0.opener.discover(&self.0.dirs[*dir_index], name);
+                lock(&discovered).push((at, result));
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(work);
+            }
+        });
+        discovered.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_in(&self, dir_index: usize, name: &VolumeName, result: Result<Discovered, OpenError>) {
+        match result {
             Ok(Discovered::Own(volume)) => self.insert(volume),
             Ok(Discovered::Foreign(volume)) => {
                 let foreign = Foreign { volume, refusal: None };

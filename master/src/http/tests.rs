@@ -542,17 +542,17 @@ async fn status_documents_have_integers_and_lists_and_never_null() {
     let empty = rig.fetch("/dir/status").await.unwrap();
     assert_eq!(empty["Topology"]["DataCenters"], json!([]));
     assert_eq!((&empty["Topology"]["Layouts"], &empty["Topology"]["Max"]), (&json!([]), &json!(0)));
-    rig.join(8).await;
+    rig.join(14).await;
     rig.assign("").await.unwrap();
     rig.grown(7).await;
-    rig.beat(&rig.heartbeat(2, 8)).await.unwrap();
+    rig.beat(&rig.heartbeat(2, 14)).await.unwrap();
     let status = rig.fetch("/dir/status").await.unwrap();
     let topology = &status["Topology"];
     let center = &topology["DataCenters"][0];
     let rack = &center["Racks"][0];
     let node = &rack["DataNodes"][0];
     for level in [topology, center, rack, node] {
-        assert_eq!((&level["Max"], &level["Free"]), (&json!(8), &json!(1)), "{level}");
+        assert_eq!((&level["Max"], &level["Free"]), (&json!(14), &json!(7)), "{level}");
     }
     assert_eq!(node["VolumeIds"], " 1-7");
     assert_eq!(node["Url"], rig.address);

@@ -17,7 +17,9 @@ impl Ts {
     /// highest stamp the server gave or saw, and the needle's own.
     pub const fn next(now_ns: u64, floor: Self, slot: u8) -> Self {
         let highest = if now_ns > floor.0 { now_ns } else { floor.0 };
-        Self(((highest >> 8) + 1) << 8 | slot as u64)
+        // A stamp from a foreign file may be anything: at the very top time stands still.
+        let above = if highest >> 8 == u64::MAX >> 8 { highest >> 8 } else { (highest >> 8) + 1 };
+        Self(above << 8 | slot as u64)
     }
 }
 

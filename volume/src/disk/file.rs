@@ -5,7 +5,8 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, IoSlice, IoSliceMut},
+    io::{self, IoSlice, IoSliceMut, Read},
+    ops::Range,
     os::unix::fs::FileExt,
     path::Path,
     sync::{
@@ -16,7 +17,10 @@ use std::{
 };
 
 use dulse_shared::disk::{fsync_dir, parent};
-use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev};
+use rustix::{
+    fs::{Advice, fadvise},
+    io::{Errno, ReadWriteFlags, preadv2, pwritev},
+};
 
 /// A file that is read and written at offsets its users own.
 pub trait VolumeFile: Send + Sync + std::fmt::Debug {
@@ -31,6 +35,10 @@ pub trait VolumeFile: Send + Sync + std::fmt::Debug {
 
     /// Returns once everything written is durable, the length included.
     fn sync_data(&self) -> io::Result<()>;
+
+    /// Lets the page cache forget what is durable from `offset` on, so that the next reads come from
+    /// the disk. After a failed sync the cache may hold what the disk does not.
+    fn forget_cached(&self, offset: u64) -> io::Result<()>;
 
     /// Cuts the file to `len` bytes.
     fn truncate(&self, len: u64) -> io::Result<()>;
@@ -104,6 +112,31 @@ pub fn write_all_at(
         }
     }
     Ok(())
+}
+
+/// A stretch of a file as a stream.
+#[derive(Debug)]
+pub struct FileRange<'a> {
+    file: &'a dyn VolumeFile,
+    from: u64,
+    to: u64,
+}
+
+impl<'a> FileRange<'a> {
+    /// The bytes of `file` in `range`.
+    pub fn new(file: &'a dyn VolumeFile, range: Range<u64>) -> Self {
+        Self { file, from: range.start, to: range.end }
+    }
+}
+
+impl Read for FileRange<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.to - self.from).unwrap_or(usize::MAX);
+        let len = left.min(buffer.len());
+        let read = self.file.read_at(&mut buffer[..len], self.from)?;
+        self.from += read as u64;
+        Ok(read)
+    }
 }
 
 /// The bytes of a small file; `None` if there is none.
@@ -182,6 +215,10 @@ impl VolumeFile for RealFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn forget_cached(&self, offset: u64) -> io::Result<()> {
+        Ok(fadvise(&self.file, offset, None, Advice::DontNeed)?)
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {

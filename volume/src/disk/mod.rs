@@ -6,7 +6,7 @@ mod names;
 
 pub use data_dir::{DataDir, DataDirError, Identity, open_data_dirs};
 pub use file::{
-    Disk, RealDisk, RealFile, VolumeFile, modified_at_secs, read_exact_at, read_small_file,
-    replace_file, write_all_at,
+    Disk, FileRange, RealDisk, RealFile, VolumeFile, modified_at_secs, read_exact_at,
+    read_small_file, replace_file, write_all_at,
 };
 pub use names::VolumeName;

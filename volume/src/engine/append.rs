@@ -106,7 +106,8 @@ pub struct WriteState {
     pub(super) idx: IndexFile,
     /// Set once the index could not be written: it is then rebuilt at the next start.
     pub(super) idx_is_broken: bool,
-    pub(super) checkpointed_len: u64,
+    /// What the sidecar says.
+    pub(super) checkpoint: Checkpoint,
     pub(super) checkpointed_at: BootTime,
 }
 
@@ -179,7 +180,10 @@ impl Volume {
             None => self.existing(key).map_err(|error| WriteError::Unreadable(Arc::new(error)))?,
         };
         let ts = self.shared.stamps.next(existing.map_or(Ts::default(), |e| e.ts), self.slot());
-        let offset = Offset::from_bytes(batch.end).unwrap_or_default();
+        let offset = Offset::from_bytes(batch.end).ok_or_else(|| {
+            self.mark_failed();
+            WriteError::Unknown(self.id())
+        })?;
         let (bytes, size, cookie, written) = match write {
             Write::Put(needle) => {
                 if existing.is_some_and(|existing| existing.cookie != needle.cookie) {
@@ -297,7 +301,7 @@ impl Volume {
     /// Writes a checkpoint, so that a restart reads only what comes after.
     pub fn checkpoint(&self) -> io::Result<()> {
         let mut state = self.lock_writes();
-        if state.idx_is_broken || state.checkpointed_len == self.dat_len.load(Ordering::Acquire) {
+        if self.next_checkpoint(&state) == state.checkpoint {
             return Ok(());
         }
         self.write_sidecar(&mut state, &self.config())
@@ -312,7 +316,7 @@ impl Volume {
     pub fn uncheckpointed(&self) -> (u64, BootTime) {
         let state = self.lock_writes();
         let dat_len = self.dat_len.load(Ordering::Acquire);
-        (dat_len.saturating_sub(state.checkpointed_len), state.checkpointed_at)
+        (dat_len.saturating_sub(state.checkpoint.dat_len), state.checkpointed_at)
     }
 
     /// Makes `config` the fence, durably, and then serves it. An older one changes nothing.
@@ -326,12 +330,29 @@ impl Volume {
         Ok(())
     }
 
+    /// Everything below `dat_len` is durable: commits sync before they count, and recovery syncs
+    /// what it found. So only the index is left to sync.
     fn write_sidecar(&self, state: &mut WriteState, config: &VolumeConfig) -> io::Result<()> {
         state.idx.sync()?;
+        let checkpoint = self.next_checkpoint(state);
+        let (cluster, own_from) = (self.cluster, self.own_from);
+        let sidecar = new_sidecar(cluster, config, own_from, &self.superblock, checkpoint);
+        sidecar.write(&self.name.sidecar(self.dir.path()))?;
+        state.checkpoint = checkpoint;
+        state.checkpointed_at = self.clock().boot();
+        Ok(())
+    }
+
+    /// Up to where the files agree: all of them, unless the volume is damaged or its index could
+    /// not be written. Then the last checkpoint stays, and the next start looks for itself.
+    fn next_checkpoint(&self, state: &WriteState) -> Checkpoint {
+        if self.is_damaged || state.idx_is_broken {
+            return state.checkpoint;
+        }
         let dat_len = self.dat_len.load(Ordering::Acquire);
         let counters = *self.counters();
         let framing = self.superblock.first_needle_offset().as_bytes();
-        let checkpoint = Checkpoint {
+        Checkpoint {
             dat_len,
             idx_len: state.idx.len(),
             idx_crc32c: state.idx.crc(),
@@ -342,13 +363,7 @@ impl Volume {
             garbage_bytes: dat_len.saturating_sub(framing).saturating_sub(counters.live_bytes),
             max_ts: counters.max_ts,
             modified_at_secs: counters.modified_at_secs,
-        };
-        let (cluster, own_from) = (self.cluster, self.own_from);
-        let sidecar = new_sidecar(cluster, config, own_from, &self.superblock, checkpoint);
-        sidecar.write(&self.name.sidecar(self.dir.path()))?;
-        state.checkpointed_len = dat_len;
-        state.checkpointed_at = self.clock().boot();
-        Ok(())
+        }
     }
 }
 

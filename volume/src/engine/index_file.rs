@@ -40,6 +40,17 @@ impl IndexFile {
         Ok(Self { file, width, len, crc })
     }
 
+    /// The index in `file` up to `len`, whose CRC-32C is `crc`; what lies behind is written over by
+    /// what is appended, and goes with [`IndexFile::trim`].
+    pub fn over(file: Arc<dyn VolumeFile>, width: OffsetWidth, len: u64, crc: u32) -> Self {
+        Self { file, width, len, crc }
+    }
+
+    /// Cuts off what lies behind the last row.
+    pub fn trim(&self) -> io::Result<()> {
+        if self.file.len()? == self.len { Ok(()) } else { self.file.truncate(self.len) }
+    }
+
     /// Appends rows.
     pub fn append<'a>(&mut self, rows: impl Iterator<Item = &'a IndexRow>) -> io::Result<()> {
         let mut bytes = Vec::new();

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     disk::{DataDir, Disk, VolumeFile, VolumeName, read_small_file, write_all_at},
-    format::{CURRENT_VERSION, OffsetWidth, Superblock, Vif},
+    format::{CURRENT_VERSION, OffsetWidth, SUPERBLOCK_LEN, Superblock, Vif},
     writer::Queue,
 };
 
@@ -59,6 +59,8 @@ struct Claim {
     cluster: ClusterId,
     config: VolumeConfig,
     own_from: u64,
+    /// What the sidecar says, or will say first.
+    checkpoint: Checkpoint,
 }
 
 impl Opener {
@@ -74,8 +76,9 @@ impl Opener {
         }
         let files = Files::open(&self.disk, dir.path(), name, self.default_width)?;
         let loaded = files.load_own(&sidecar.checkpoint, sidecar.own_from, dir, self.now_ns())?;
-        let Sidecar { cluster, config, own_from, .. } = sidecar;
-        Ok(Discovered::Own(self.assemble(dir, name, Claim { cluster, config, own_from }, loaded)))
+        let Sidecar { cluster, config, own_from, checkpoint, .. } = sidecar;
+        let claim = Claim { cluster, config, own_from, checkpoint };
+        Ok(Discovered::Own(self.assemble(dir, name, claim, loaded)))
     }
 
     /// Makes the files of a new, empty volume.
@@ -86,6 +89,7 @@ impl Opener {
         config: VolumeConfig,
     ) -> io::Result<Arc<Volume>> {
         let name = VolumeName { collection: config.collection.clone(), id: config.id };
+        self.refuse_to_replace(&name.dat(dir.path()))?;
         let superblock = Superblock {
             version: CURRENT_VERSION,
             placement: config.placement,
@@ -95,8 +99,8 @@ impl Opener {
         };
         let own_from = superblock.first_needle_offset().as_bytes();
         let checkpoint = Checkpoint { dat_len: own_from, ..Checkpoint::default() };
-        let claim = Claim { cluster, config, own_from };
-        claim.sidecar(&superblock, checkpoint).write(&name.sidecar(dir.path()))?;
+        let claim = Claim { cluster, config, own_from, checkpoint };
+        claim.sidecar(&superblock).write(&name.sidecar(dir.path()))?;
         let expire_at_secs = match superblock.ttl.duration() {
             Some(ttl) => self.shared.stamps.clock().wall_secs() + ttl.as_secs(),
             None => 0,
@@ -132,7 +136,10 @@ impl Opener {
         let name = VolumeName { collection: config.collection.clone(), id: config.id };
         let files = Files::open(&self.disk, dir.path(), &name, self.default_width)?;
         let loaded = files.load_foreign(dir, self.now_ns())?;
-        let claim = Claim { cluster, config, own_from: loaded.dat_len };
+        // What a damaged volume's sidecar covers is nothing, so that every start finds the damage.
+        let first = loaded.superblock.first_needle_offset().as_bytes();
+        let checkpoint = Checkpoint { dat_len: first, ..Checkpoint::default() };
+        let claim = Claim { cluster, config, own_from: loaded.dat_len, checkpoint };
         let volume = self.assemble(dir, &name, claim, loaded);
         let sidecar_path = name.sidecar(dir.path());
         volume.write_checkpoint().map_err(|source| OpenError::Io { path: sidecar_path, source })?;
@@ -172,7 +179,7 @@ impl Opener {
     ) -> Arc<Volume> {
         self.shared.stamps.saw(loaded.counters.max_ts);
         let write_state = WriteState {
-            checkpointed_len: loaded.dat_len,
+            checkpoint: claim.checkpoint,
             checkpointed_at: self.shared.stamps.clock().boot(),
             idx: loaded.idx,
             idx_is_broken: false,
@@ -197,6 +204,20 @@ impl Opener {
         })
     }
 
+    /// A volume file that could not be opened, or was put there meanwhile, is nobody's to overwrite.
+    /// One without a needle is what an interrupted creation left.
+    fn refuse_to_replace(&self, dat: &Path) -> io::Result<()> {
+        match self.disk.open(dat) {
+            Ok(file) if file.len()? > SUPERBLOCK_LEN as u64 => {
+                let text = format!("{} is there already and is left alone", dat.display());
+                Err(io::Error::new(io::ErrorKind::AlreadyExists, text))
+            }
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Also clears what an interrupted creation left.
     fn empty_file(&self, path: &Path) -> io::Result<Arc<dyn VolumeFile>> {
         let file = self.disk.open_or_create(path)?;
@@ -210,8 +231,8 @@ impl Opener {
 }
 
 impl Claim {
-    fn sidecar(&self, superblock: &Superblock, checkpoint: Checkpoint) -> Sidecar {
-        new_sidecar(self.cluster, &self.config, self.own_from, superblock, checkpoint)
+    fn sidecar(&self, superblock: &Superblock) -> Sidecar {
+        new_sidecar(self.cluster, &self.config, self.own_from, superblock, self.checkpoint)
     }
 }
 

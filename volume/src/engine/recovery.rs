@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashSet,
-    io::{self, Read},
+    io,
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
@@ -23,13 +23,17 @@ use super::{
 };
 use crate::{
     disk::{
-        DataDir, Disk, VolumeFile, VolumeName, modified_at_secs, read_exact_at, read_small_file,
+        DataDir, Disk, FileRange, VolumeFile, VolumeName, modified_at_secs, read_exact_at,
+        read_small_file,
     },
     format::{
         IndexRow, Offset, OffsetWidth, RowSize, SUPERBLOCK_LEN, Superblock, SuperblockError, Vif,
         record_len,
     },
 };
+
+/// Where our own records begin in a volume that has none.
+const FOREIGN: u64 = u64::MAX;
 
 /// Why a volume cannot be opened. The others of the server are not concerned.
 #[derive(Debug, thiserror::Error)]
@@ -188,11 +192,24 @@ impl Files {
         row.offset.as_bytes().saturating_add(record_len(size, self.superblock.version))
     }
 
+    /// Makes durable what was written from `offset` on and then looks at the disk, not at the page
+    /// cache: a process that was killed leaves pages that no sync has seen, and a failed sync pages
+    /// that the disk does not have.
+    fn settle(&self, offset: u64) -> io::Result<()> {
+        if offset >= self.dat_len {
+            return Ok(());
+        }
+        self.dat.sync_data()?;
+        self.dat.forget_cached(offset)
+    }
+
     /// Builds a foreign volume's memory: from its index if both files end together.
     pub fn load_foreign(self, dir: &DataDir, now_ns: u64) -> Result<Loaded, OpenError> {
         let idx_path = self.name.idx(&self.dir);
+        let from = self.superblock.first_needle_offset().as_bytes();
+        self.settle(from).map_err(at(&self.name.dat(&self.dir)))?;
         if !self.ends_together(self.width).map_err(at(&idx_path))? {
-            return self.rebuild(dir, u64::MAX, 0, now_ns);
+            return self.rebuild(dir, FOREIGN, 0, now_ns);
         }
         let mut loaded = Memory::default();
         let version = self.superblock.version;
@@ -260,12 +277,19 @@ impl Files {
             Ok(())
         };
         let from = checkpoint.dat_len;
-        let walk = Walk { own_from, from, covered_len: from, empties: &HashSet::new() };
+        self.settle(from).map_err(at(&self.name.dat(&self.dir)))?;
+        let empties = if from < own_from {
+            self.empty_needles().map_err(at(&idx_path))?
+        } else {
+            HashSet::new()
+        };
+        let walk = Walk { own_from, from, covered_len: from, empties: &empties };
         let end = self.walk(&walk, &mut memory, &mut row_sink)?;
         let dat_len = self.cut_torn_tail(&end, dir, now_ns)?;
         let (len, crc) = (checkpoint.idx_len, checkpoint.idx_crc32c);
-        let idx = IndexFile::open_at(self.idx.clone(), self.width, len, crc);
-        let idx = idx.and_then(|mut idx| idx.append(rows.iter()).map(|()| idx));
+        // Written over before it is cut: if this start fails half way, the next finds the same rows.
+        let mut idx = IndexFile::over(self.idx.clone(), self.width, len, crc);
+        let idx = idx.append(rows.iter()).and_then(|()| idx.trim()).map(|()| idx);
         memory.is_damaged = end.is_damaged;
         Ok(memory.finish(self, idx.map_err(at(&idx_path))?, dat_len))
     }
@@ -286,6 +310,7 @@ impl Files {
         let mut writer = IndexWriter::new(idx);
         let mut memory = Memory::default();
         let from = self.superblock.first_needle_offset().as_bytes();
+        self.settle(from).map_err(at(&self.name.dat(&self.dir)))?;
         let walk = Walk { own_from, from, covered_len, empties: &empties };
         let end = self.walk(&walk, &mut memory, &mut |row| writer.push(row))?;
         let idx = writer.finish(&new_path, &idx_path).map_err(at(&new_path))?;
@@ -338,6 +363,11 @@ impl Files {
                     let bad_at = scanner.position();
                     tracing::warn!(volume = %self.name.id, offset = bad_at, "a record does not verify: {error}");
                     match self.suspect(bad_at, walk.covered_len).judge(&mut scanner)? {
+                        // What another program wrote is not ours to cut.
+                        Verdict::TornTail if walk.own_from == FOREIGN => {
+                            end.is_damaged = true;
+                            return Ok(end);
+                        }
                         Verdict::TornTail => {
                             end.valid_len = bad_at;
                             return Ok(end);
@@ -388,7 +418,7 @@ impl Files {
             return Ok(self.dat_len);
         }
         let kept_name = self.name.with_suffix(&format!("{now_ns}.torn"));
-        let mut tail = FileRange { file: &*self.dat, from: end.valid_len, to: self.dat_len };
+        let mut tail = FileRange::new(&*self.dat, end.valid_len..self.dat_len);
         let mut cut = || {
             let kept = dir.keep_in_trash(&kept_name, &mut tail)?;
             self.dat.truncate(end.valid_len)?;
@@ -447,23 +477,6 @@ impl Memory {
         let Self { map, counters, is_damaged } = self;
         let Files { dat, superblock, width, .. } = files;
         Loaded { dat, superblock, width, map, counters, idx, dat_len, is_damaged }
-    }
-}
-
-/// A stretch of a file as a stream.
-struct FileRange<'a> {
-    file: &'a dyn VolumeFile,
-    from: u64,
-    to: u64,
-}
-
-impl Read for FileRange<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.to - self.from).unwrap_or(usize::MAX);
-        let len = left.min(buffer.len());
-        let read = self.file.read_at(&mut buffer[..len], self.from)?;
-        self.from += read as u64;
-        Ok(read)
     }
 }
 

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// More gzip than this is decompressed on the blocking pool: it takes a millisecond.
-const INLINE_GUNZIP_BYTES: usize = 16 << 10;
+const INLINE_GUNZIP_BYTES: usize = 4 << 10;
 
 /// Answers with the needle that the path names.
 pub(super) async fn read(state: &HttpState, request: &Parts) -> Result<Response, Problem> {

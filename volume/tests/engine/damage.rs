@@ -77,3 +77,15 @@ fn damage_below_the_checkpoint_at_the_end_of_the_file_is_not_taken_for_a_torn_ta
     assert!(matches!(rig.read(3), Err(ReadError::Corrupt { .. })));
     assert!(rig.trash().is_empty());
 }
+
+#[test]
+fn damage_is_found_again_at_every_start() {
+    let mut rig = three_needles();
+    flip(&rig, (8 + 16 + 5) * 8);
+    for is_clean in [false, true, true] {
+        rig.reopen(is_clean);
+        assert_eq!(rig.volume.report().local, LocalState::Damaged);
+        assert!(matches!(rig.read(1), Err(ReadError::Corrupt { .. })));
+        assert!(rig.read(3).is_ok());
+    }
+}

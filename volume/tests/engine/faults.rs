@@ -85,6 +85,10 @@ impl VolumeFile for FaultyFile {
         self.file.sync_data()
     }
 
+    fn forget_cached(&self, offset: u64) -> io::Result<()> {
+        self.file.forget_cached(offset)
+    }
+
     fn truncate(&self, len: u64) -> io::Result<()> {
         if is_due(&self.faults.truncate) {
             return Err(io::Error::from_raw_os_error(5));

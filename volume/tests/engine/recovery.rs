@@ -105,3 +105,27 @@ fn an_interrupted_creation_leaves_nothing_in_the_way() {
     assert_eq!(volume.report().live_needles, 0);
     assert_eq!(fs::metadata(rig.idx()).unwrap().len(), 0);
 }
+
+#[test]
+fn a_volume_file_that_could_not_be_opened_is_never_created_over() {
+    let (rig, _) = three_needles();
+    let mut dat = fs::read(rig.dat()).unwrap();
+    dat[0] = 9;
+    fs::write(rig.dat(), &dat).unwrap();
+    assert!(rig.opener.discover(&rig.dir, &name()).is_err());
+    let config = (*rig.volume.config()).clone();
+    let error = rig.opener.create(&rig.dir, 1.into(), config).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
+    assert_eq!(fs::read(rig.dat()).unwrap(), dat);
+}
+
+#[test]
+fn what_a_restart_found_is_covered_by_the_next_checkpoint() {
+    let (mut rig, _) = three_needles();
+    rig.reopen(false);
+    rig.reopen(true);
+    fs::remove_file(rig.idx()).unwrap();
+    fs::write(rig.idx(), "").unwrap();
+    rig.reopen(false);
+    assert_eq!(rig.volume.report().live_needles, 3);
+}

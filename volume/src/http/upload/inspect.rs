@@ -12,7 +12,7 @@ use super::Upload;
 use crate::http::gunzip;
 
 /// More than this is summed and decompressed on the blocking pool: it takes a millisecond.
-const INLINE_BYTES: usize = 128 << 10;
+const INLINE_BYTES: usize = 4 << 10;
 
 impl Upload {
     /// Checks MD5 and gzip; the length of the file without compression.
