@@ -160,10 +160,15 @@ impl VolumeServer {
         self.store.dirs()
     }
 
-    /// Resolves once a leading master has acknowledged this server.
+    /// Resolves once a leading master has acknowledged this server; never if the process stops
+    /// before that, which the caller watches for.
     pub async fn ready(&self) {
-        // The sender lives in the heartbeat tasks; without them there is nothing to wait for.
-        drop(self.acknowledged.clone().wait_for(|is_acknowledged| *is_acknowledged).await);
+        let mut acknowledged = self.acknowledged.clone();
+        let is_ready = acknowledged.wait_for(|is_acknowledged| *is_acknowledged).await.is_ok();
+        if !is_ready {
+            // The heartbeats have ended: a server that was refused is not ready.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Writes what waits and closes every volume. Call it after the tasks were drained.
