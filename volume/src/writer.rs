@@ -3,7 +3,7 @@
 //! While one batch is synced the next gathers in the queue: that is the group commit. Clients that
 //! were just answered tend to write again at once, so the thread waits for as many as it saw last,
 //! but never longer than a part of what a sync takes, and not at all for a single one: see
-//! [`Pace`]. The thread lives while there is work and ends after a while without. A
+//! `Pace`. The thread lives while there is work and ends after a while without. A
 //! write that was queued finishes whatever becomes of the client that sent it.
 
 use std::{

@@ -2,7 +2,7 @@
 //!
 //! [`Raft`] is all that the rest of the master sees. No type of the consensus library leaves this
 //! directory, and what lies on disk or goes over the wire is in formats of our own ([`format`],
-//! [`rpc`]), each with a version.
+//! `rpc`), each with a version.
 
 mod bootstrap;
 mod database;

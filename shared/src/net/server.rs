@@ -1,6 +1,6 @@
 //! A listener: bind, accept within a limit, serve, stop in an orderly way.
 //!
-//! Every response leaves through [`finish`], the one place that gives a request its id, renders
+//! Every response leaves through `finish`, the one place that gives a request its id, renders
 //! errors, counts, and logs what failed on our side. Handlers return [`Problem`]s and know
 //! nothing of this.
 
@@ -224,7 +224,7 @@ fn finish(mut response: Response, id: RequestId, verb: &Method) -> Response {
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 impl IntoResponse for Problem {
-    /// A response without a body: [`finish`] writes it, because it knows the request's id.
+    /// A response without a body: `finish` writes it, because it knows the request's id.
     fn into_response(self) -> Response {
         let status =
             StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
