@@ -173,8 +173,7 @@ impl Reporter {
     fn join(&self, answer: &HeartbeatAnswer) -> bool {
         let ours = self.store.cluster();
         if let Some(ours) = ours.filter(|ours| *ours != answer.cluster) {
-            let dirs = self.store.dirs();
-            let dir = dirs.first().map_or("", |dir| dir.dir.as_str());
+            let dir = self.first_dir();
             self.tasks.fail(format!(
                 "the data directory {dir} belongs to the cluster {ours}, the master {} to {}: \
                  pass another --dir, or the --master of its own cluster",
@@ -196,10 +195,14 @@ impl Reporter {
         true
     }
 
+    /// The directory that an error about the server's identity names: all share one.
+    fn first_dir(&self) -> String {
+        self.store.dirs().into_iter().next().map_or_else(String::new, |dir| dir.dir)
+    }
+
     fn judge(&self, error: &PeerError, was_reachable: &mut bool) {
         if let PeerError::Refused { code: Some(Code::OtherCluster), message, .. } = error {
-            let dirs = self.store.dirs();
-            let dir = dirs.first().map_or("", |dir| dir.dir.as_str());
+            let dir = self.first_dir();
             self.tasks.fail(format!("the data directory {dir} cannot be used: {message}"));
         } else if std::mem::replace(was_reachable, false) {
             tracing::warn!("no heartbeat reaches the master {}: {error}; trying on", self.master);

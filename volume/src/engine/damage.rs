@@ -67,7 +67,6 @@ impl Suspect<'_> {
             if row.offset.as_bytes() > self.bad_at {
                 rows.push(row);
             }
-            true
         })?;
         rows.sort_by_key(|row| row.offset);
         for IndexRow { key, offset, .. } in rows.into_iter().take(ROWS_TRIED) {

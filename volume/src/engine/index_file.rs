@@ -84,13 +84,13 @@ impl IndexFile {
     }
 }
 
-/// Reads the rows in the first `len` bytes of `file`, in order, until `row` says stop or one
-/// cannot be read. Returns the bytes read as rows and their CRC-32C.
+/// Reads the rows in the first `len` bytes of `file`, in order, until one cannot be
+/// read. Returns the bytes read as rows and their CRC-32C.
 pub fn load_rows(
     file: &dyn VolumeFile,
     width: OffsetWidth,
     len: u64,
-    mut row: impl FnMut(IndexRow) -> bool,
+    mut row: impl FnMut(IndexRow),
 ) -> io::Result<(u64, u32)> {
     let row_len = width.row_len();
     let mut buffer = vec![0; ROWS_PER_READ * row_len];
@@ -106,9 +106,7 @@ pub fn load_rows(
             let Ok(parsed) = IndexRow::parse(bytes, width) else {
                 return Ok((position, crc));
             };
-            if !row(parsed) {
-                return Ok((position, crc));
-            }
+            row(parsed);
             position += row_len as u64;
             crc = crc32c::crc32c_append(crc, bytes);
         }

@@ -157,7 +157,6 @@ impl Opener {
             let entry = Entry { offset: row.offset, size: row.size };
             let before = map.insert(row.key, entry);
             counters.moved(before, entry, files.superblock.version);
-            true
         })
         .map_err(io_error)?;
         Ok(ForeignVolume {

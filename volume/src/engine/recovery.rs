@@ -179,7 +179,6 @@ impl Files {
         let mut end = self.superblock.first_needle_offset().as_bytes();
         let (rows_len, _) = load_rows(&*self.idx, width, idx_len, |row| {
             end = end.max(self.end_of(&row));
-            true
         })?;
         Ok(rows_len == idx_len && end == self.dat_len)
     }
@@ -206,20 +205,15 @@ impl Files {
     /// Builds a foreign volume's memory: from its index if both files end together.
     pub fn load_foreign(self, dir: &DataDir, now_ns: u64) -> Result<Loaded, OpenError> {
         let idx_path = self.name.idx(&self.dir);
-        let from = self.superblock.first_needle_offset().as_bytes();
-        self.settle(from).map_err(at(&self.name.dat(&self.dir)))?;
+        let dat_path = self.name.dat(&self.dir);
         if !self.ends_together(self.width).map_err(at(&idx_path))? {
             return self.rebuild(dir, FOREIGN, 0, now_ns);
         }
-        let mut loaded = Memory::default();
-        let version = self.superblock.version;
+        let from = self.superblock.first_needle_offset().as_bytes();
+        self.settle(from).map_err(at(&dat_path))?;
         let idx_len = self.idx.len().map_err(at(&idx_path))?;
-        let (len, crc) = load_rows(&*self.idx, self.width, idx_len, |row| {
-            loaded.enter(&row, version);
-            true
-        })
-        .map_err(at(&idx_path))?;
-        loaded.counters.modified_at_secs = modified_at_secs(&self.name.dat(&self.dir));
+        let (mut loaded, len, crc) = self.load_index(idx_len).map_err(at(&idx_path))?;
+        loaded.counters.modified_at_secs = modified_at_secs(&dat_path);
         let idx =
             IndexFile::open_at(self.idx.clone(), self.width, len, crc).map_err(at(&idx_path))?;
         let dat_len = self.dat_len;
@@ -247,18 +241,22 @@ impl Files {
         if self.idx.len()? < checkpoint.idx_len || self.dat_len < checkpoint.dat_len {
             return Ok(None);
         }
-        let mut memory = Memory::default();
-        let version = self.superblock.version;
-        let (len, crc) = load_rows(&*self.idx, self.width, checkpoint.idx_len, |row| {
-            memory.enter(&row, version);
-            true
-        })?;
+        let (mut memory, len, crc) = self.load_index(checkpoint.idx_len)?;
         if (len, crc) != (checkpoint.idx_len, checkpoint.idx_crc32c) {
             return Ok(None);
         }
         memory.counters.max_ts = checkpoint.max_ts;
         memory.counters.modified_at_secs = checkpoint.modified_at_secs;
         Ok(Some(memory))
+    }
+
+    /// What the rows in the first `len` bytes of the index say; how many bytes were rows, and their
+    /// CRC-32C.
+    fn load_index(&self, len: u64) -> io::Result<(Memory, u64, u32)> {
+        let mut memory = Memory::default();
+        let version = self.superblock.version;
+        let (len, crc) = load_rows(&*self.idx, self.width, len, |row| memory.enter(&row, version))?;
+        Ok((memory, len, crc))
     }
 
     /// Reads the records after the checkpoint and replaces the rows after it.
@@ -277,7 +275,6 @@ impl Files {
             Ok(())
         };
         let from = checkpoint.dat_len;
-        self.settle(from).map_err(at(&self.name.dat(&self.dir)))?;
         let empties = if from < own_from {
             self.empty_needles().map_err(at(&idx_path))?
         } else {
@@ -310,7 +307,6 @@ impl Files {
         let mut writer = IndexWriter::new(idx);
         let mut memory = Memory::default();
         let from = self.superblock.first_needle_offset().as_bytes();
-        self.settle(from).map_err(at(&self.name.dat(&self.dir)))?;
         let walk = Walk { own_from, from, covered_len, empties: &empties };
         let end = self.walk(&walk, &mut memory, &mut |row| writer.push(row))?;
         let idx = writer.finish(&new_path, &idx_path).map_err(at(&new_path))?;
@@ -327,7 +323,6 @@ impl Files {
             if row.size == RowSize::Live(0) {
                 empties.insert(row.offset.as_bytes());
             }
-            true
         })?;
         Ok(empties)
     }
@@ -338,8 +333,9 @@ impl Files {
         memory: &mut Memory,
         row_sink: &mut dyn FnMut(IndexRow) -> io::Result<()>,
     ) -> Result<WalkEnd, OpenError> {
-        let dat_path = self.name.dat(&self.dir);
-        self.walk_records(walk, memory, row_sink).map_err(at(&dat_path))
+        let settled = self.settle(walk.from);
+        let walked = settled.and_then(|()| self.walk_records(walk, memory, row_sink));
+        walked.map_err(at(&self.name.dat(&self.dir)))
     }
 
     fn walk_records(
@@ -398,7 +394,6 @@ impl Files {
             if damaged.contains(&row.offset.as_bytes()) {
                 rows.push(row);
             }
-            true
         })?;
         for row in rows {
             memory.enter(&row, self.superblock.version);
