@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     exit::Exit,
-    resources::{raise_open_files, server_runtime},
+    resources::{background_runtime, connection_threads, raise_open_files},
 };
 
 /// Requests under way when the process stops have this long to finish.
@@ -30,19 +30,22 @@ pub(crate) fn run<R: Running>(
     start: impl AsyncFnOnce(&Tasks) -> Result<R, Exit>,
 ) -> Result<(), Exit> {
     raise_open_files();
-    let runtime = server_runtime()?;
-    let outcome = runtime.block_on(live(start));
+    let runtime = background_runtime()?;
+    let tasks = Tasks::with_connection_threads(connection_threads()?);
+    let outcome = runtime.block_on(live(&tasks, start));
     runtime.shutdown_timeout(LEFTOVER_LIMIT);
     outcome
 }
 
-async fn live<R: Running>(start: impl AsyncFnOnce(&Tasks) -> Result<R, Exit>) -> Result<(), Exit> {
-    let tasks = Tasks::new();
+async fn live<R: Running>(
+    tasks: &Tasks,
+    start: impl AsyncFnOnce(&Tasks) -> Result<R, Exit>,
+) -> Result<(), Exit> {
     let mut signals = Signals::listen()?;
     let running = tokio::select! {
-        started = start(&tasks) => started?,
+        started = start(tasks) => started?,
         _ = signals.next() => return Ok(()),
-        () = tasks.stopped() => return outcome(&tasks),
+        () = tasks.stopped() => return outcome(tasks),
     };
     tokio::select! {
         code = signals.next() => tracing::info!(signal = code, "stopping; again ends it at once"),
@@ -50,7 +53,7 @@ async fn live<R: Running>(start: impl AsyncFnOnce(&Tasks) -> Result<R, Exit>) ->
     }
     tasks.stop();
     tokio::select! {
-        () = wind_down(running, &tasks) => outcome(&tasks),
+        () = wind_down(running, tasks) => outcome(tasks),
         code = signals.next() => std::process::exit(128 + code),
     }
 }

@@ -1,6 +1,7 @@
 //! Listening, calling peers, background tasks, telemetry.
 
 pub mod address;
+pub mod connection_threads;
 pub mod metrics;
 pub mod peer;
 pub mod server;

@@ -122,7 +122,7 @@ async fn accept_loop(listener: TcpListener, shared: Arc<Shared>, tasks: Tasks) {
         match accepted {
             Ok((stream, permit)) => {
                 let connection = serve_connection(stream, permit, shared.clone(), tasks.clone());
-                tasks.spawn_contained(connection);
+                tasks.spawn_connection(connection);
             }
             Err(error) => {
                 tracing::warn!("cannot accept a connection: {error}");
@@ -132,23 +132,28 @@ async fn accept_loop(listener: TcpListener, shared: Arc<Shared>, tasks: Tasks) {
     }
 }
 
-/// Takes the permit first: a connection beyond the limit waits in the kernel's queue.
+/// Takes the permit first: a connection beyond the limit waits in the kernel's queue. The stream
+/// belongs to no runtime yet: another thread may serve it.
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+) -> io::Result<(std::net::TcpStream, OwnedSemaphorePermit)> {
     let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, permit))
+    Ok((stream.into_std()?, permit))
 }
 
 async fn serve_connection(
-    stream: TcpStream,
+    stream: std::net::TcpStream,
     permit: OwnedSemaphorePermit,
     shared: Arc<Shared>,
     tasks: Tasks,
 ) {
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::warn!("cannot serve a connection: {error}"),
+    };
     let peer = stream.peer_addr().ok();
     let service = service_fn(move |request| answer(request, peer, shared.clone()));
     let connection = http1::Builder::new()

@@ -11,18 +11,26 @@ use std::{
 use futures_util::FutureExt;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::connection_threads::ConnectionThreads;
+
 /// The tasks of a process. Cheap to clone; all clones are the same set.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
     stopping: CancellationToken,
     tracker: TaskTracker,
     failure: Arc<OnceLock<String>>,
+    connection_threads: Option<ConnectionThreads>,
 }
 
 impl Tasks {
-    /// An empty set.
+    /// An empty set, whose connections are served where they are accepted.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty set, whose connections are served by `threads`.
+    pub fn with_connection_threads(threads: ConnectionThreads) -> Self {
+        Self { connection_threads: Some(threads), ..Self::default() }
     }
 
     /// Runs `task`. A panic in it is logged, then stops the process through [`Tasks::fail`]:
@@ -38,10 +46,18 @@ impl Tasks {
         let _ = self.tracker.spawn(guarded);
     }
 
-    /// Runs `task`, whose panic concerns nobody else: a connection, a single request.
+    /// Runs `task`, whose panic concerns nobody else: a single request.
     pub fn spawn_contained(&self, task: impl Future<Output = ()> + Send + 'static) {
         #[expect(clippy::let_underscore_future, reason = "the tracker waits for it")]
         let _ = self.tracker.spawn(task);
+    }
+
+    /// Serves a connection, whose panic concerns nobody else.
+    pub(super) fn spawn_connection(&self, connection: impl Future<Output = ()> + Send + 'static) {
+        match &self.connection_threads {
+            Some(threads) => threads.spawn(&self.tracker, connection),
+            None => self.spawn_contained(connection),
+        }
     }
 
     /// Asks everything to stop because the process cannot go on; the first reason is kept.
