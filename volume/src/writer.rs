@@ -14,7 +14,7 @@ use std::{
 };
 
 use dulse_shared::id::{Cookie, NeedleKey};
-use tokio::sync::oneshot;
+use tokio::{runtime::Handle, sync::oneshot};
 
 use crate::{
     engine::{
@@ -65,12 +65,19 @@ struct QueueState {
     is_closed: bool,
 }
 
-type Answer = oneshot::Sender<Result<Written, WriteError>>;
+type Outcome = Result<Written, WriteError>;
 
 #[derive(Debug)]
 struct Queued {
     write: Write,
-    answer: Answer,
+    client: Client,
+}
+
+/// Who waits for a write, and on which runtime.
+#[derive(Debug)]
+struct Client {
+    answer: oneshot::Sender<Outcome>,
+    runtime: Handle,
 }
 
 /// Stores a needle, or finds that it is stored already. `is_time_given` says that its time of
@@ -103,7 +110,8 @@ pub async fn delete(
 
 async fn enqueue(volume: &Arc<Volume>, write: Write) -> Result<Written, WriteError> {
     let (answer, answered) = oneshot::channel();
-    volume.queue.push(volume, Queued { write, answer })?;
+    let client = Client { answer, runtime: Handle::current() };
+    volume.queue.push(volume, Queued { write, client })?;
     // The thread answers all it took; only if it panicked is the outcome unknown.
     answered.await.unwrap_or(Err(WriteError::Unknown(volume.id())))
 }
@@ -133,11 +141,14 @@ impl Queue {
 
     /// What comes next for the thread; waits for it.
     fn next(&self, pace: &Pace) -> Next {
-        let state = self.sleep(self.lock(), 1, IDLE);
+        // One sleep for all that are expected, so that the first of them does not wake it alone.
+        let mut state = self.sleep(self.lock(), pace.expected, pace.patience());
+        if state.waiting.is_empty() {
+            state = self.sleep(state, 1, IDLE);
+        }
         if state.waiting.is_empty() {
             return if state.is_closed { Next::End } else { Next::Rest };
         }
-        let mut state = self.sleep(state, pace.expected, pace.patience());
         Next::Batch(take_batch(&mut state.waiting))
     }
 
@@ -268,11 +279,30 @@ impl Drop for SignOff<'_> {
 }
 
 fn commit(volume: &Volume, batch: Vec<Queued>) {
-    let (writes, answers): (Vec<Write>, Vec<Answer>) =
-        batch.into_iter().map(|queued| (queued.write, queued.answer)).unzip();
-    for (answer, outcome) in answers.into_iter().zip(volume.commit(writes)) {
-        // A client that went away does not hear of it; the write stands.
-        drop(answer.send(outcome));
+    let (writes, clients): (Vec<Write>, Vec<Client>) =
+        batch.into_iter().map(|queued| (queued.write, queued.client)).unzip();
+    answer(clients.into_iter().zip(volume.commit(writes)));
+}
+
+/// Answers the clients of a batch, all those of one runtime with one message to it: waking them
+/// from here one by one would cost a system call each.
+fn answer(outcomes: impl Iterator<Item = (Client, Outcome)>) {
+    let mut by_runtime: Vec<(Handle, Vec<(oneshot::Sender<Outcome>, Outcome)>)> = Vec::new();
+    for (Client { answer, runtime }, outcome) in outcomes {
+        let known = by_runtime.iter_mut().find(|(other, _)| other.id() == runtime.id());
+        match known {
+            Some((_, answers)) => answers.push((answer, outcome)),
+            None => by_runtime.push((runtime, vec![(answer, outcome)])),
+        }
+    }
+    for (runtime, answers) in by_runtime {
+        // It waits for nothing, so nobody has to wait for it.
+        drop(runtime.spawn(async move {
+            for (answer, outcome) in answers {
+                // A client that went away does not hear of it; the write stands.
+                drop(answer.send(outcome));
+            }
+        }));
     }
 }
 
