@@ -33,7 +33,7 @@ const BATCH_BYTES: usize = 32 << 20;
 const MAX_QUEUED: usize = 16 << 10;
 /// However slow a sync is, writes are not held back longer than this to share one.
 const MAX_PATIENCE: Duration = Duration::from_millis(2);
-/// A thread without work ends after this long, having written a checkpoint.
+/// A thread without work ends after this long, having brought the volume's files to rest.
 const IDLE: Duration = Duration::from_secs(10);
 /// A restart reads what was written after the last checkpoint: at most about this much.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
@@ -207,7 +207,7 @@ struct Pace {
 
 impl Pace {
     fn patience(&self) -> Duration {
-        (self.commit / 2).min(MAX_PATIENCE)
+        self.commit.min(MAX_PATIENCE)
     }
 }
 
@@ -253,7 +253,7 @@ fn run(volume: &Volume) {
                 checkpoint_if_due(volume);
             }
             Next::Rest | Next::End => {
-                checkpoint(volume);
+                rest(volume);
                 if volume.queue.try_end() {
                     return;
                 }
@@ -319,8 +319,15 @@ fn checkpoint(volume: &Volume) {
     }
 }
 
-/// Takes no more writes, finishes those that wait, and writes a checkpoint.
+/// Brings the volume's files to rest.
+fn rest(volume: &Volume) {
+    if let Err(error) = volume.rest() {
+        tracing::warn!(volume = %volume.id(), "cannot bring the files to rest: {error}; the next start does");
+    }
+}
+
+/// Takes no more writes, finishes those that wait, and brings the files to rest.
 pub fn close(volume: &Volume) {
     volume.queue.drain();
-    checkpoint(volume);
+    rest(volume);
 }

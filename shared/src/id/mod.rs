@@ -19,6 +19,6 @@ pub use fid::{Fid, ParseFidError};
 pub use needle_key::NeedleKey;
 pub use random_id::{ClusterId, ParseRandomIdError, ServerId};
 pub use replica_placement::{ParseReplicaPlacementError, ReplicaPlacement};
-pub use ts::Ts;
+pub use ts::{BatchPlace, Ts};
 pub use ttl::{ParseTtlError, Ttl, TtlUnit};
 pub use volume_id::{ParseVolumeIdError, VolumeId};

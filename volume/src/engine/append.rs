@@ -12,11 +12,12 @@ use std::{
 
 use dulse_shared::{
     clock::BootTime,
-    id::{Cookie, NeedleKey, Ts},
+    id::{BatchPlace, Cookie, NeedleKey, Ts},
     wire::VolumeConfig,
 };
 
 use super::{
+    fill::{FillAhead, push_zeros},
     index_file::IndexFile,
     needle_map::Entry,
     open::new_sidecar,
@@ -104,6 +105,8 @@ pub enum WriteError {
 #[derive(Debug)]
 pub struct WriteState {
     pub(super) idx: IndexFile,
+    /// Zeros behind the last record.
+    pub(super) fill: FillAhead,
     /// Set once the index could not be written: it is then rebuilt at the next start.
     pub(super) idx_is_broken: bool,
     /// What the sidecar says.
@@ -179,7 +182,9 @@ impl Volume {
             Some(existing) => Some(*existing),
             None => self.existing(key).map_err(|error| WriteError::Unreadable(Arc::new(error)))?,
         };
-        let ts = self.shared.stamps.next(existing.map_or(Ts::default(), |e| e.ts), self.slot());
+        let place = if batch.planned.is_empty() { BatchPlace::First } else { BatchPlace::Later };
+        let known = existing.map_or(Ts::default(), |existing| existing.ts);
+        let ts = self.shared.stamps.next(known, self.slot(), place);
         let offset = Offset::from_bytes(batch.end).ok_or_else(|| {
             self.mark_failed();
             WriteError::Unknown(self.id())
@@ -246,9 +251,12 @@ impl Volume {
         for planned in &batch.planned {
             planned.bytes.push_slices(&mut slices);
         }
+        let zeros = if self.dir.is_low() { 0 } else { state.fill.zeros_behind(start, batch.end) };
+        push_zeros(&mut slices, zeros);
         if let Err(error) = write_all_at(&*dat, &mut slices, start) {
-            return Err(self.take_back(&*dat, start, error));
+            return Err(self.take_back(state, &*dat, start, error));
         }
+        state.fill.reaches(batch.end + zeros);
         let before_sync = self.clock().boot();
         if let Err(error) = dat.sync_data() {
             return Err(self.fail("sync", &error));
@@ -283,11 +291,18 @@ impl Volume {
 
     /// Cuts a short or failed write off again. If that works nothing was stored; if not, the
     /// volume has failed.
-    fn take_back(&self, dat: &dyn VolumeFile, start: u64, error: io::Error) -> AppendFailure {
+    fn take_back(
+        &self,
+        state: &mut WriteState,
+        dat: &dyn VolumeFile,
+        start: u64,
+        error: io::Error,
+    ) -> AppendFailure {
         if let Err(truncate) = dat.truncate(start).and_then(|()| dat.sync_data()) {
             tracing::error!(volume = %self.id(), "cannot take back a failed write: {truncate}");
             return self.fail("write", &error);
         }
+        state.fill = FillAhead::at_rest(start);
         tracing::error!(volume = %self.id(), "cannot write: {error}; nothing was stored");
         AppendFailure::TakenBack
     }
@@ -305,6 +320,28 @@ impl Volume {
             return Ok(());
         }
         self.write_sidecar(&mut state, &self.config())
+    }
+
+    /// Brings the files to rest: cuts off the zeros behind the last record, so that other programs
+    /// can read them, and writes a checkpoint.
+    pub fn rest(&self) -> io::Result<()> {
+        self.trim()?;
+        self.checkpoint()
+    }
+
+    fn trim(&self) -> io::Result<()> {
+        let mut state = self.lock_writes();
+        let end = self.dat_len.load(Ordering::Acquire);
+        if !state.fill.is_beyond(end) || self.has_failed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let dat = self.snapshot.read().unwrap_or_else(PoisonError::into_inner).dat.clone();
+        dat.truncate(end)?;
+        state.fill = FillAhead::at_rest(end);
+        if let Err(error) = dat.sync_data() {
+            self.fail("sync", &error);
+        }
+        Ok(())
     }
 
     /// Writes a checkpoint whether or not anything was appended.

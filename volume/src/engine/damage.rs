@@ -5,9 +5,15 @@
 //! the only copy. There is no magic number to look for, and a needle may itself contain a volume
 //! file, so that one valid record further on proves nothing. Evidence of damage is one of:
 //! the checkpoint covers bytes past the bad record; the index has a row for a later record that
-//! verifies; a chain of valid records that begins soon after ends exactly at the end of the file.
+//! verifies; a chain of valid records that begins soon after ends exactly where the data does.
+//!
+//! The pages of a batch reach the disk in any order, so that a torn one may have valid records
+//! behind a bad one. A chain therefore counts only if a batch begins in it: that batch was written
+//! when everything before it was durable.
 
 use std::{collections::HashSet, io};
+
+use dulse_shared::id::BatchPlace;
 
 use super::{index_file::load_rows, scan::Scanner};
 use crate::{
@@ -41,8 +47,10 @@ pub struct Suspect<'a> {
     pub width: OffsetWidth,
     /// Where the bad record starts.
     pub bad_at: u64,
-    /// Length of the volume file.
-    pub dat_len: u64,
+    /// Where the data ends: behind it are zeros at most.
+    pub data_end: u64,
+    /// Records from here on are our own, with stamps that tell where batches begin.
+    pub own_from: u64,
     /// Up to where a checkpoint says that the file was verified and synced.
     pub covered_len: u64,
 }
@@ -78,40 +86,45 @@ impl Suspect<'_> {
         Ok(None)
     }
 
-    /// The start of a chain of valid records that ends exactly at the end of the file.
+    /// The start of a chain of valid records that ends exactly where the data does, unless all of
+    /// it belongs to one batch with the bad record.
     fn chain_to_the_end(&self, scanner: &mut Scanner<'_>) -> io::Result<Option<u64>> {
         // Chains merge: one that reaches an offset of a failed one fails as well.
         let mut failed = HashSet::new();
-        let last = self.dat_len.min(self.bad_at + CHAIN_SEARCH_BYTES);
+        let last = self.data_end.min(self.bad_at + CHAIN_SEARCH_BYTES);
         let mut start = self.bad_at + 8;
         while start < last {
-            if chain_ends_at(scanner, start, self.dat_len, &mut failed)? {
-                return Ok(Some(start));
+            if let Some(has_batch_start) = self.chain(scanner, start, &mut failed)? {
+                return Ok(has_batch_start.then_some(start));
             }
             start += 8;
         }
         Ok(None)
     }
-}
 
-fn chain_ends_at(
-    scanner: &mut Scanner<'_>,
-    start: u64,
-    end: u64,
-    failed: &mut HashSet<u64>,
-) -> io::Result<bool> {
-    let mut walked = Vec::new();
-    let mut position = start;
-    while position < end && !failed.contains(&position) {
-        let Ok(record) = scanner.record_at(position)? else {
-            break;
-        };
-        walked.push(position);
-        position += record.len;
+    /// Whether a batch begins in the chain from `start` to the end of the data; `None` if there is
+    /// no such chain.
+    fn chain(
+        &self,
+        scanner: &mut Scanner<'_>,
+        start: u64,
+        failed: &mut HashSet<u64>,
+    ) -> io::Result<Option<bool>> {
+        let mut walked = Vec::new();
+        let mut has_batch_start = false;
+        let mut position = start;
+        while position < self.data_end && !failed.contains(&position) {
+            let Ok(record) = scanner.record_at(position)? else {
+                break;
+            };
+            walked.push(position);
+            has_batch_start |= position < self.own_from || record.ts.place() == BatchPlace::First;
+            position += record.len;
+        }
+        if position >= self.data_end {
+            return Ok(Some(has_batch_start));
+        }
+        failed.extend(walked);
+        Ok(None)
     }
-    if position == end {
-        return Ok(true);
-    }
-    failed.extend(walked);
-    Ok(false)
 }

@@ -3,6 +3,7 @@
 pub mod append;
 pub mod counters;
 pub mod damage;
+mod fill;
 pub mod index_file;
 mod index_writer;
 pub mod metrics;

@@ -21,6 +21,7 @@ use dulse_shared::{
 use super::{
     append::WriteState,
     counters::Counters,
+    fill::FillAhead,
     index_file::load_rows,
     needle_map::{Entry, NeedleMap},
     recovery::{Files, Loaded, OpenError},
@@ -178,6 +179,7 @@ impl Opener {
     ) -> Arc<Volume> {
         self.shared.stamps.saw(loaded.counters.max_ts);
         let write_state = WriteState {
+            fill: FillAhead::at_rest(loaded.dat_len),
             checkpoint: claim.checkpoint,
             checkpointed_at: self.shared.stamps.clock().boot(),
             idx: loaded.idx,

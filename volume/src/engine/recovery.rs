@@ -15,6 +15,7 @@ use std::{
 use super::{
     counters::Counters,
     damage::{Suspect, Verdict},
+    fill::end_of_data,
     index_file::{IndexFile, load_rows},
     index_writer::IndexWriter,
     needle_map::{Entry, NeedleMap},
@@ -346,7 +347,7 @@ impl Files {
     ) -> io::Result<WalkEnd> {
         let version = self.superblock.version;
         let mut scanner = Scanner::new(&*self.dat, version, walk.own_from, walk.from, self.dat_len);
-        let mut end = WalkEnd { valid_len: self.dat_len, is_damaged: false };
+        let mut end = WalkEnd::whole(self.dat_len);
         while let Some(found) = scanner.advance()? {
             match found {
                 Ok(record) => {
@@ -357,15 +358,18 @@ impl Files {
                 }
                 Err(error) => {
                     let bad_at = scanner.position();
-                    tracing::warn!(volume = %self.name.id, offset = bad_at, "a record does not verify: {error}");
-                    match self.suspect(bad_at, walk.covered_len).judge(&mut scanner)? {
-                        // What another program wrote is not ours to cut.
-                        Verdict::TornTail if walk.own_from == FOREIGN => {
+                    let data_end = end_of_data(&*self.dat, bad_at, self.dat_len)?;
+                    if data_end > bad_at {
+                        tracing::warn!(volume = %self.name.id, offset = bad_at, "a record does not verify: {error}");
+                    }
+                    match self.suspect(walk, bad_at, data_end).judge(&mut scanner)? {
+                        // What another program wrote is not ours to cut; zeros are nothing.
+                        Verdict::TornTail if walk.own_from == FOREIGN && data_end > bad_at => {
                             end.is_damaged = true;
                             return Ok(end);
                         }
                         Verdict::TornTail => {
-                            end.valid_len = bad_at;
+                            (end.valid_len, end.data_end) = (bad_at, data_end);
                             return Ok(end);
                         }
                         Verdict::Damage { resume_at } => {
@@ -402,32 +406,39 @@ impl Files {
         Ok(())
     }
 
-    fn suspect(&self, bad_at: u64, covered_len: u64) -> Suspect<'_> {
-        let (width, dat_len) = (self.width, self.dat_len);
-        Suspect { idx: &*self.idx, width, bad_at, dat_len, covered_len }
+    fn suspect(&self, walk: &Walk<'_>, bad_at: u64, data_end: u64) -> Suspect<'_> {
+        let Walk { own_from, covered_len, .. } = *walk;
+        let (idx, width) = (&*self.idx, self.width);
+        Suspect { idx, width, bad_at, data_end, own_from, covered_len }
     }
 
-    /// Cuts off what was never acknowledged, keeping the bytes in the trash. The file's new length.
+    /// Cuts off what was never acknowledged, keeping the bytes in the trash, and the zeros behind
+    /// the data. The file's new length.
     fn cut_torn_tail(&self, end: &WalkEnd, dir: &DataDir, now_ns: u64) -> Result<u64, OpenError> {
         if end.valid_len == self.dat_len || end.is_damaged {
             return Ok(self.dat_len);
         }
-        let kept_name = self.name.with_suffix(&format!("{now_ns}.torn"));
-        let mut tail = FileRange::new(&*self.dat, end.valid_len..self.dat_len);
-        let mut cut = || {
-            let kept = dir.keep_in_trash(&kept_name, &mut tail)?;
+        let cut = || {
+            if end.data_end > end.valid_len {
+                self.keep_torn_tail(end.valid_len..end.data_end, dir, now_ns)?;
+            }
             self.dat.truncate(end.valid_len)?;
-            self.dat.sync_data()?;
-            Ok(kept)
+            self.dat.sync_data()
         };
-        let kept = cut().map_err(at(&self.name.dat(&self.dir)))?;
+        cut().map_err(at(&self.name.dat(&self.dir)))?;
+        Ok(end.valid_len)
+    }
+
+    fn keep_torn_tail(&self, torn: Range<u64>, dir: &DataDir, now_ns: u64) -> io::Result<()> {
+        let kept_name = self.name.with_suffix(&format!("{now_ns}.torn"));
+        let len = torn.end - torn.start;
+        let kept = dir.keep_in_trash(&kept_name, &mut FileRange::new(&*self.dat, torn))?;
         tracing::warn!(
             volume = %self.name.id,
-            "cut a torn tail of {} bytes, which no write was answered for; kept as {}",
-            self.dat_len - end.valid_len,
+            "cutting a torn tail of {len} bytes, which no write was answered for; kept as {}",
             kept.display(),
         );
-        Ok(end.valid_len)
+        Ok(())
     }
 }
 
@@ -441,7 +452,15 @@ struct Walk<'a> {
 
 struct WalkEnd {
     valid_len: u64,
+    /// Behind it are zeros at most.
+    data_end: u64,
     is_damaged: bool,
+}
+
+impl WalkEnd {
+    fn whole(len: u64) -> Self {
+        Self { valid_len: len, data_end: len, is_damaged: false }
+    }
 }
 
 impl Walk<'_> {

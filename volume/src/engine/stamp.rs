@@ -2,7 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use dulse_shared::{clock::Clock, id::Ts};
+use dulse_shared::{
+    clock::Clock,
+    id::{BatchPlace, Ts},
+};
 
 /// Gives every write of this server a stamp above all it gave or saw before, whatever its clock
 /// does.
@@ -29,12 +32,12 @@ impl StampSource {
     }
 
     /// The stamp of a write by the member in `slot`, above `known` as well.
-    pub fn next(&self, known: Ts, slot: u8) -> Ts {
+    pub fn next(&self, known: Ts, slot: u8, place: BatchPlace) -> Ts {
         let now_ns = self.clock.wall_ns();
         let mut given = Ts::default();
         // The closure never refuses, so the update always happens.
         let _ = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
-            given = Ts::next(now_ns, Ts(last.max(known.0)), slot);
+            given = Ts::next(now_ns, Ts(last.max(known.0)), slot, place);
             Some(given.0)
         });
         given
@@ -48,10 +51,10 @@ mod tests {
     #[test]
     fn stamps_rise_while_the_clock_stands_still() {
         let stamps = StampSource::new(Clock::manual(1000));
-        let first = stamps.next(Ts(0), 0);
+        let first = stamps.next(Ts(0), 0, BatchPlace::First);
         stamps.saw(Ts(1 << 20));
-        let second = stamps.next(Ts(0), 0);
-        let third = stamps.next(Ts(1 << 30), 0);
+        let second = stamps.next(Ts(0), 0, BatchPlace::First);
+        let third = stamps.next(Ts(1 << 30), 0, BatchPlace::Later);
         assert!(first < second && second > Ts(1 << 20) && third > Ts(1 << 30));
     }
 }

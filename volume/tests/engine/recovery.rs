@@ -2,9 +2,10 @@
 
 use std::fs;
 
-use dulse_volume::engine::open::Discovered;
+use dulse_shared::wire::LocalState;
+use dulse_volume::engine::{append::Write, open::Discovered};
 
-use crate::harness::{Rig, name};
+use crate::harness::{Rig, name, needle};
 
 fn three_needles() -> (Rig, Vec<u64>) {
     let rig = Rig::new();
@@ -14,6 +15,11 @@ fn three_needles() -> (Rig, Vec<u64>) {
         ends.push(rig.volume.report().size_bytes);
     }
     (rig, ends)
+}
+
+/// The file may end in zeros while it is written to; they are nothing that was written.
+fn without_zeros(bytes: &[u8]) -> &[u8] {
+    &bytes[..bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)]
 }
 
 #[test]
@@ -28,7 +34,7 @@ fn a_tail_torn_at_any_byte_is_cut_kept_and_written_over() {
         fs::write(rig.dat(), &bytes[..torn_len as usize]).unwrap();
         rig.reopen(false);
         assert_eq!(rig.volume.report().size_bytes, kept, "torn at {torn_len}");
-        let torn = &bytes[kept as usize..torn_len as usize];
+        let torn = without_zeros(&bytes[kept as usize..torn_len as usize]);
         let expected = if torn.is_empty() { Vec::new() } else { vec![torn.to_vec()] };
         assert_eq!(rig.trash(), expected, "torn at {torn_len}");
         for key in 1..=3 {
@@ -39,6 +45,60 @@ fn a_tail_torn_at_any_byte_is_cut_kept_and_written_over() {
         rig.reopen(false);
         assert_eq!(rig.data(9).unwrap(), b"written after the crash");
     }
+}
+
+#[test]
+fn zeros_behind_the_last_record_come_with_writing_and_go_with_rest() {
+    let (mut rig, ends) = three_needles();
+    let busy = fs::metadata(rig.dat()).unwrap().len();
+    assert!(busy > ends[3], "{busy} bytes");
+    for is_clean in [false, true] {
+        rig.reopen(is_clean);
+        assert_eq!(fs::metadata(rig.dat()).unwrap().len(), ends[3]);
+        assert_eq!(rig.data(3).unwrap(), b"data of needle 3");
+        assert!(rig.trash().is_empty(), "zeros are not worth keeping");
+    }
+    rig.put(4, b"more").unwrap();
+    rig.volume.rest().unwrap();
+    assert_eq!(fs::metadata(rig.dat()).unwrap().len(), rig.volume.report().size_bytes);
+}
+
+#[test]
+fn a_torn_batch_is_cut_although_later_records_of_it_reached_the_disk() {
+    for first_lost in [0, 1] {
+        let (mut rig, ends) = three_needles();
+        let batch: Vec<Write> = (4..=6).map(|key| Write::Put(needle(key, b"of a batch"))).collect();
+        assert!(rig.commit(batch).iter().all(Result::is_ok));
+        let size = rig.volume.report().size_bytes;
+        let record_len = (size - ends[3]) / 3;
+        // The index has no rows of a batch whose sync did not return.
+        let idx = fs::read(rig.idx()).unwrap();
+        fs::write(rig.idx(), &idx[..3 * 16]).unwrap();
+        let mut dat = fs::read(rig.dat()).unwrap();
+        let lost = (ends[3] + first_lost * record_len) as usize;
+        dat[lost..lost + record_len as usize].fill(0);
+        fs::write(rig.dat(), &dat).unwrap();
+        rig.reopen(false);
+        assert_eq!(rig.volume.report().local, LocalState::Ready, "record {first_lost} lost");
+        assert_eq!(rig.volume.report().size_bytes, lost as u64);
+        assert_eq!(rig.trash(), [without_zeros(&dat[lost..]).to_vec()]);
+        for key in 1..=6 {
+            assert_eq!(rig.data(key).is_some(), key < 4 + first_lost, "needle {key}");
+        }
+    }
+}
+
+#[test]
+fn a_lost_record_is_damage_when_a_later_batch_reached_the_disk() {
+    let (mut rig, ends) = three_needles();
+    let mut dat = fs::read(rig.dat()).unwrap();
+    dat[ends[1] as usize..ends[2] as usize].fill(0);
+    fs::write(rig.dat(), &dat).unwrap();
+    fs::write(rig.idx(), "").unwrap();
+    rig.reopen(false);
+    assert_eq!(rig.volume.report().local, LocalState::Damaged);
+    assert_eq!(rig.data(3).unwrap(), b"data of needle 3");
+    assert!(rig.trash().is_empty());
 }
 
 #[test]
