@@ -1,7 +1,7 @@
 //! What the process takes from the machine: threads, and file descriptors.
 
-use rustix::process::{Resource, getrlimit, setrlimit};
 use dulse_shared::net::connection_threads::ConnectionThreads;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::exit::Exit;
@@ -11,11 +11,9 @@ const BACKGROUND_THREADS: usize = 2;
 
 /// A runtime for everything but connections: heartbeats, Raft, what goes on in the background.
 pub(crate) fn background_runtime() -> Result<Runtime, Exit> {
-    Builder::new_multi_thread()
-        .worker_threads(BACKGROUND_THREADS)
-        .enable_all()
-        .build()
-        .map_err(|error| Exit::Failed(format!("cannot start {BACKGROUND_THREADS} threads: {error}")))
+    Builder::new_multi_thread().worker_threads(BACKGROUND_THREADS).enable_all().build().map_err(
+        |error| Exit::Failed(format!("cannot start {BACKGROUND_THREADS} threads: {error}")),
+    )
 }
 
 /// A thread that serves connections for every core.
