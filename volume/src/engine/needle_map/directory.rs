@@ -1,0 +1,127 @@
+//! The packed blocks in key order, in leaves of up to 256 blocks.
+//!
+//! Two levels of sorted first keys, each in an array of its own: a search walks two small arrays,
+//! and a block that becomes two moves one leaf's blocks, not those of the volume. Blocks do not
+//! overlap; neither a block nor a leaf is empty.
+
+use super::{
+    block::{BLOCK_LEN, Block},
+    entry::Row,
+};
+
+/// Blocks of a leaf at most. Ten million needles then have some 200 leaves.
+pub(super) const LEAF_LEN: usize = 256;
+
+/// The packed blocks of a map.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Directory {
+    /// The lowest key of each leaf.
+    pub(super) first_keys: Vec<u64>,
+    pub(super) leaves: Vec<Leaf>,
+}
+
+/// Neighbouring blocks.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Leaf {
+    /// The lowest key of each block.
+    pub(super) first_keys: Vec<u64>,
+    pub(super) blocks: Vec<Block>,
+}
+
+/// Which block of which leaf; void after the directory changed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    leaf: usize,
+    block: usize,
+}
+
+impl Directory {
+    /// Whether there is no block.
+    pub(super) fn is_empty(&self) -> bool {
+        self.leaves.is_empty()
+    }
+
+    /// The row of `key`.
+    pub(super) fn lookup(&self, key: u64) -> Option<Row> {
+        let block = self.block(self.place_of(key)?);
+        block.position(key).ok().map(|index| block.row(index))
+    }
+
+    /// The block that holds `key` or would; `None` while there is no block.
+    pub(super) fn place_of(&self, key: u64) -> Option<Place> {
+        let leaf = last_at_most(&self.first_keys, key);
+        let block = last_at_most(&self.leaves.get(leaf)?.first_keys, key);
+        Some(Place { leaf, block })
+    }
+
+    /// The lowest key that belongs into the next block; `None` at the last.
+    pub(super) fn end_of(&self, place: Place) -> Option<u64> {
+        let within = self.leaves[place.leaf].first_keys.get(place.block + 1);
+        within.or_else(|| self.first_keys.get(place.leaf + 1)).copied()
+    }
+
+    /// The block at `place`.
+    pub(super) fn block(&self, place: Place) -> &Block {
+        &self.leaves[place.leaf].blocks[place.block]
+    }
+
+    /// The same, to replace entries in it.
+    pub(super) fn block_mut(&mut self, place: Place) -> &mut Block {
+        &mut self.leaves[place.leaf].blocks[place.block]
+    }
+
+    /// Adds a block whose keys are above all others.
+    pub(super) fn push(&mut self, block: Block) {
+        if self.leaves.last().is_none_or(|leaf| leaf.blocks.len() == LEAF_LEN) {
+            self.first_keys.push(block.first_key());
+            self.leaves.push(Leaf::default());
+        }
+        if let Some(leaf) = self.leaves.last_mut() {
+            leaf.first_keys.push(block.first_key());
+            leaf.blocks.push(block);
+        }
+    }
+
+    /// Puts `rows` in the place of a block: in one block if they fit, else in several of about
+    /// equal length.
+    pub(super) fn replace(&mut self, place: Place, rows: &[Row]) {
+        let leaf = &mut self.leaves[place.leaf];
+        let count = rows.len().div_ceil(BLOCK_LEN).max(1);
+        let blocks = rows.chunks(rows.len().div_ceil(count).max(1)).map(Block::pack);
+        let replaced = place.block..=place.block;
+        leaf.blocks.splice(replaced.clone(), blocks);
+        let grown_by = count - 1;
+        let first_keys = leaf.blocks[place.block..=place.block + grown_by].iter();
+        leaf.first_keys.splice(replaced, first_keys.map(Block::first_key));
+        self.first_keys[place.leaf] = leaf.first_keys[0];
+        if leaf.blocks.len() > LEAF_LEN {
+            let upper = leaf.split();
+            self.first_keys.insert(place.leaf + 1, upper.first_keys[0]);
+            self.leaves.insert(place.leaf + 1, upper);
+        }
+    }
+
+    /// All rows in key order.
+    pub(super) fn rows(&self) -> impl Iterator<Item = Row> + '_ {
+        self.leaves.iter().flat_map(|leaf| &leaf.blocks).flat_map(Block::rows)
+    }
+}
+
+impl Leaf {
+    /// Gives away the upper half, and the room that it took.
+    fn split(&mut self) -> Self {
+        let middle = self.blocks.len() / 2;
+        let upper = Self {
+            first_keys: self.first_keys.split_off(middle),
+            blocks: self.blocks.split_off(middle),
+        };
+        self.first_keys.shrink_to_fit();
+        self.blocks.shrink_to_fit();
+        upper
+    }
+}
+
+/// The number of the last key that is at most `key`; 0 if there is none.
+fn last_at_most(first_keys: &[u64], key: u64) -> usize {
+    first_keys.partition_point(|first| *first <= key).saturating_sub(1)
+}
