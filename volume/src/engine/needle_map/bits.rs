@@ -68,6 +68,22 @@ impl Packer {
         }
     }
 
+    /// Adds the `count` bits of `words` from `bit` on.
+    pub(super) fn copy(&mut self, words: &[u64], mut bit: usize, count: usize) {
+        let end = bit + count;
+        if self.filled == 0 && bit.is_multiple_of(64) {
+            self.words.extend_from_slice(&words[bit / 64..end / 64]);
+            bit = bit.max(end / 64 * 64);
+        }
+        while bit + 64 <= end {
+            self.push(read(words, bit, 64), 64);
+            bit += 64;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "below 64")]
+        let left = (end - bit) as u8;
+        self.push(read(words, bit, left), left);
+    }
+
     /// The words, without any room to spare.
     pub(super) fn finish(mut self) -> Box<[u64]> {
         if self.filled > 0 {

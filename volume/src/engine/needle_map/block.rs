@@ -1,25 +1,23 @@
 //! Up to 256 rows in key order, packed: each column as its distances from the column's lowest
 //! value, in as many bits as the largest distance needs.
 //!
-//! The columns lie behind each other (keys, offsets, sizes) in one exact allocation: a search
-//! touches the key column only. A block is never empty and never changes its shape; what does not
-//! fit into it is packed anew. Which block a key belongs into is the directory's business.
+//! Rows lie behind each other in one exact allocation, key, offset and size of each together: a
+//! search that guesses well touches one or two cache lines. A block is never empty. What does not
+//! fit into its columns is packed anew. Which block a key belongs into is the directory's business.
 
 use super::{
     bits::{self, Packer},
     entry::{Row, TOMBSTONE},
+    search::last_at_most,
 };
 
 /// Rows of a block at most. The fixed part then costs a third of a byte a needle; packing takes a
 /// microsecond.
 pub(super) const BLOCK_LEN: usize = 256;
 
-/// Rows on either side of the place where a key would be if keys were spread evenly: twice the
-/// deviation of keys that are handed out in sequence and dealt to volumes at random.
-const GUESS_REACH: usize = 16;
-
-/// Packed rows.
+/// Packed rows. In a cache line of its own, since this is the first that a search touches.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 pub(super) struct Block {
     words: Box<[u64]>,
     /// The lowest key and the highest.
@@ -35,7 +33,7 @@ pub(super) struct Block {
     size_width: u8,
 }
 
-const _: () = assert!(size_of::<Block>() == 56);
+const _: () = assert!(size_of::<Block>() == 64);
 
 impl Block {
     /// Packs rows, at least one and at most [`BLOCK_LEN`], in rising order of distinct keys.
@@ -65,24 +63,12 @@ impl Block {
             units_width: bits::width_of(max_units.saturating_sub(units_base)),
             size_width: bits::width_of(u64::from(max_size.saturating_sub(size_base))),
         };
-        block.words = block.pack_columns(rows);
+        let mut packer = Packer::new(rows.len() * block.stride());
+        for row in rows {
+            block.push_row(&mut packer, *row);
+        }
+        block.words = packer.finish();
         block
-    }
-
-    fn pack_columns(&self, rows: &[Row]) -> Box<[u64]> {
-        let widths = [self.key_width, self.units_width, self.size_width];
-        let row_width: usize = widths.into_iter().map(usize::from).sum();
-        let mut packer = Packer::new(rows.len() * row_width);
-        for row in rows {
-            packer.push(row.key - self.key_base, self.key_width);
-        }
-        for row in rows {
-            packer.push(row.units - self.units_base, self.units_width);
-        }
-        for row in rows {
-            packer.push(u64::from(row.coded_size.saturating_sub(self.size_base)), self.size_width);
-        }
-        packer.finish()
     }
 
     /// Rows in it.
@@ -98,14 +84,28 @@ impl Block {
     /// Row number `index`, below the length.
     #[inline]
     pub(super) fn row(&self, index: usize) -> Row {
-        let key = self.key_base + self.key_distance(index);
-        let units =
-            self.units_base + bits::read(&self.words, self.units_bit(index), self.units_width);
-        let size = bits::read(&self.words, self.size_bit(index), self.size_width);
+        let (key, units, size) = self.distances(index);
         #[expect(clippy::cast_possible_truncation, reason = "the column is at most 32 bits wide")]
         let size = size as u32;
         let coded_size = if size == TOMBSTONE { TOMBSTONE } else { self.size_base + size };
-        Row { key, units, coded_size }
+        Row { key: self.key_base + key, units: self.units_base + units, coded_size }
+    }
+
+    #[inline]
+    fn distances(&self, index: usize) -> (u64, u64, u64) {
+        let (words, stride) = (&self.words, self.stride());
+        let bit = index * stride;
+        let (units_bit, size_bit) = self.columns(bit);
+        let (key, units, size) = (self.key_width, self.units_width, self.size_width);
+        if stride > 64 {
+            let key = bits::read(words, bit, key);
+            return (key, bits::read(words, units_bit, units), bits::read(words, size_bit, size));
+        }
+        // At once: most rows are this short.
+        let row = bits::read(words, bit, key + units + size);
+        let rest = row.unbounded_shr(u32::from(key));
+        let units_distance = rest & bits::highest(units);
+        (row & bits::highest(key), units_distance, rest.unbounded_shr(u32::from(units)))
     }
 
     /// All rows.
@@ -122,55 +122,37 @@ impl Block {
             return Err(self.len());
         }
         let distance = key - self.key_base;
-        let (mut low, mut count) = self.window(distance);
-        // `low` never is above the last row whose distance is at most this one.
-        while count > 1 {
-            let half = count / 2;
-            let middle = low + half;
-            low = if self.key_distance(middle) <= distance { middle } else { low };
-            count -= half;
-        }
-        if self.key_distance(low) == distance { Ok(low) } else { Err(low + 1) }
-    }
-
-    /// Rows among which the last one of at most `distance` is: first and number. A few around the
-    /// guess, which lie in one or two cache lines; all of them where keys are not spread evenly.
-    fn window(&self, distance: u64) -> (usize, usize) {
-        let len = self.len();
-        let guess = self.guess(distance);
-        let low = guess.saturating_sub(GUESS_REACH);
-        let high = (guess + GUESS_REACH).min(len);
-        let starts_before = low == 0 || self.key_distance(low) <= distance;
-        let ends_behind = high == len || self.key_distance(high) > distance;
-        if starts_before && ends_behind { (low, high - low) } else { (0, len) }
-    }
-
-    /// The row that a key of the block would have if keys were spread evenly.
-    fn guess(&self, distance: u64) -> usize {
-        // Without their lowest byte, where needed, so that the product does not overflow.
-        let shift = self.key_width.saturating_sub(56);
-        let span = (self.last_key - self.key_base >> shift) + 1;
-        let guess = (distance >> shift) * u64::from(self.len) / span;
-        #[expect(clippy::cast_possible_truncation, reason = "below the number of rows")]
-        let guess = guess as usize;
-        guess
+        let stride = self.stride();
+        let at = |index: usize| bits::read(&self.words, index * stride, self.key_width);
+        let last = last_at_most(distance, self.len(), self.last_key - self.key_base, at);
+        if at(last) == distance { Ok(last) } else { Err(last + 1) }
     }
 
     /// Puts another offset and size at row number `index`, if they fit.
     pub(super) fn replace(&mut self, index: usize, row: Row) -> bool {
-        let units = row.units.checked_sub(self.units_base);
-        let units = units.filter(|units| *units <= bits::highest(self.units_width));
-        let size = match row.coded_size {
-            TOMBSTONE => Some(TOMBSTONE),
-            coded => coded.checked_sub(self.size_base).filter(|size| *size != TOMBSTONE),
-        };
-        let size = size.map(u64::from).filter(|size| *size <= bits::highest(self.size_width));
-        let (Some(units), Some(size)) = (units, size) else {
+        if !self.fits(row) {
             return false;
-        };
-        let (units_bit, size_bit) = (self.units_bit(index), self.size_bit(index));
+        }
+        let (units_bit, size_bit) = self.columns(index * self.stride());
+        let (units, size) = (row.units - self.units_base, self.size_distance(row));
         bits::overwrite(&mut self.words, units_bit, self.units_width, units);
         bits::overwrite(&mut self.words, size_bit, self.size_width, size);
+        true
+    }
+
+    /// Puts a new row before row number `index`, if it fits.
+    pub(super) fn insert(&mut self, index: usize, row: Row) -> bool {
+        if self.len() == BLOCK_LEN || !self.fits(row) {
+            return false;
+        }
+        let (at, end) = (index * self.stride(), self.len() * self.stride());
+        let mut packer = Packer::new(end + self.stride());
+        packer.copy(&self.words, 0, at);
+        self.push_row(&mut packer, row);
+        packer.copy(&self.words, at, end - at);
+        self.words = packer.finish();
+        self.last_key = self.last_key.max(row.key);
+        self.len += 1;
         true
     }
 
@@ -198,18 +180,52 @@ impl Block {
         merged.extend(own);
     }
 
+    /// Whether the columns are wide enough for `row`, whose key is not below the first.
+    fn fits(&self, row: Row) -> bool {
+        let within = |value: u64, base: u64, width| {
+            value.checked_sub(base).is_some_and(|distance| distance <= bits::highest(width))
+        };
+        // A live needle's distance is at least 1.
+        let is_size_above = row.coded_size == TOMBSTONE || row.coded_size > self.size_base;
+        within(row.key, self.key_base, self.key_width)
+            && within(row.units, self.units_base, self.units_width)
+            && is_size_above
+            && self.size_distance(row) <= bits::highest(self.size_width)
+    }
+
+    /// 0 for a tombstone.
+    fn size_distance(&self, row: Row) -> u64 {
+        u64::from(row.coded_size.saturating_sub(self.size_base))
+    }
+
+    /// Packs a row that fits.
     #[inline]
-    fn key_distance(&self, index: usize) -> u64 {
-        bits::read(&self.words, index * usize::from(self.key_width), self.key_width)
+    fn push_row(&self, packer: &mut Packer, row: Row) {
+        let (key, units) = (row.key - self.key_base, row.units - self.units_base);
+        let size = self.size_distance(row);
+        let (key_width, units_width) = (self.key_width, self.units_width);
+        if self.stride() > 64 {
+            packer.push(key, key_width);
+            packer.push(units, units_width);
+            packer.push(size, self.size_width);
+            return;
+        }
+        let rest = units | size.unbounded_shl(u32::from(units_width));
+        let row = key | rest.unbounded_shl(u32::from(key_width));
+        packer.push(row, key_width + units_width + self.size_width);
     }
 
-    fn units_bit(&self, index: usize) -> usize {
-        self.len() * usize::from(self.key_width) + index * usize::from(self.units_width)
+    /// Bits of a row.
+    #[inline]
+    fn stride(&self) -> usize {
+        usize::from(self.key_width) + usize::from(self.units_width) + usize::from(self.size_width)
     }
 
-    fn size_bit(&self, index: usize) -> usize {
-        let before = usize::from(self.key_width) + usize::from(self.units_width);
-        self.len() * before + index * usize::from(self.size_width)
+    /// Where offset and size of the row at `bit` are.
+    #[inline]
+    fn columns(&self, bit: usize) -> (usize, usize) {
+        let units_bit = bit + usize::from(self.key_width);
+        (units_bit, units_bit + usize::from(self.units_width))
     }
 }
 

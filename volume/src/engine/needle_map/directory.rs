@@ -7,6 +7,7 @@
 use super::{
     block::{BLOCK_LEN, Block},
     entry::Row,
+    search,
 };
 
 /// Blocks of a leaf at most. Ten million needles then have some 200 leaves.
@@ -123,5 +124,9 @@ impl Leaf {
 
 /// The number of the last key that is at most `key`; 0 if there is none.
 fn last_at_most(first_keys: &[u64], key: u64) -> usize {
-    first_keys.partition_point(|first| *first <= key).saturating_sub(1)
+    let (Some(first), Some(last)) = (first_keys.first(), first_keys.last()) else {
+        return 0;
+    };
+    let at = |index: usize| first_keys[index] - first;
+    search::last_at_most(key.saturating_sub(*first), first_keys.len(), last - first, at)
 }

@@ -13,8 +13,8 @@ use super::{
 };
 
 /// Rows are gathered up to this part of the map's length: enough that a merge pays, and memory for
-/// a moment that is small beside the map's own (1.5 bytes a needle).
-const LATE_PART: usize = 16;
+/// a moment that is less than the map's own (3 bytes a needle).
+const LATE_PART: usize = 8;
 /// At least as many, so that a small map is not merged all the time (400 KB).
 const MIN_LATE: usize = 1 << 14;
 

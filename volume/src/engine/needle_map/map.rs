@@ -109,11 +109,18 @@ impl NeedleMap {
 
     fn insert_packed(&mut self, place: Place, row: Row) -> Option<Row> {
         let block = self.packed.block_mut(place);
-        if let Ok(index) = block.position(row.key) {
-            let before = block.row(index);
-            if block.replace(index, row) {
-                return Some(before);
+        match block.position(row.key) {
+            Ok(index) => {
+                let before = block.row(index);
+                if block.replace(index, row) {
+                    return Some(before);
+                }
             }
+            Err(index) if block.insert(index, row) => {
+                self.len += 1;
+                return None;
+            }
+            Err(_) => {}
         }
         let mut before = None;
         self.merge_run(place, &[row], &mut |replaced, _| before = replaced);

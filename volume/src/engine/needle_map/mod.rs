@@ -1,7 +1,8 @@
 //! Where each needle of a volume is, in memory: key → offset and size, seven to nine bytes a needle.
 //!
 //! - [`NeedleMap`]: lookups and single inserts. [`Loader`]: a map from the rows of an index.
-//! - Below them `directory`, the sorted blocks, and `block`, 256 packed rows; `bits` packs numbers.
+//! - Below them `directory`, the sorted blocks, and `block`, 256 packed rows; `bits` packs numbers,
+//!   `search` finds them.
 //! - [`NeedleMap::check`] verifies what the parts promise each other.
 
 mod bits;
@@ -11,6 +12,7 @@ mod directory;
 mod entry;
 mod load;
 mod map;
+mod search;
 #[cfg(test)]
 mod tests;
 
