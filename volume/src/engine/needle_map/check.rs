@@ -1,7 +1,7 @@
 //! Whether a map is what its parts take it for; for tests and measuring programs.
 
 use super::{
-    block::{BLOCK_LEN, Block},
+    block::BLOCK_LEN,
     directory::{Directory, LEAF_LEN, Leaf},
     map::{NeedleMap, TAIL_LEN},
 };
@@ -57,21 +57,23 @@ impl NeedleMap {
 
 impl Directory {
     fn check(&self) -> Result<(), Broken> {
-        check_listing(&self.first_keys, self.leaves.iter().map(Leaf::first_key))?;
+        let first_keys = self.leaves.iter().map(|leaf| leaf.first_keys.first().copied());
+        check_listing(&self.first_keys, first_keys)?;
         self.leaves.iter().try_for_each(Leaf::check)
     }
 }
 
 impl Leaf {
-    fn first_key(&self) -> u64 {
-        self.blocks.first().map_or(0, Block::first_key)
-    }
-
     fn check(&self) -> Result<(), Broken> {
-        check_size(self.first_key(), self.blocks.len(), LEAF_LEN)?;
-        check_listing(&self.first_keys, self.blocks.iter().map(Block::first_key))?;
-        let mut blocks = self.blocks.iter();
-        blocks.try_for_each(|block| check_size(block.first_key(), block.len(), BLOCK_LEN))
+        let first_key = self.first_keys.first().copied().unwrap_or(0);
+        check_size(first_key, self.blocks.len(), LEAF_LEN)?;
+        if self.first_keys.len() != self.blocks.len() {
+            return Err(Broken::Listing(first_key));
+        }
+        for (first_key, block) in self.first_keys.iter().zip(&self.blocks) {
+            check_size(*first_key, block.len(), BLOCK_LEN)?;
+        }
+        Ok(())
     }
 }
 
@@ -79,11 +81,14 @@ fn check_size(first_key: u64, len: usize, max: usize) -> Result<(), Broken> {
     if (1..=max).contains(&len) { Ok(()) } else { Err(Broken::Size(first_key, len)) }
 }
 
-fn check_listing(listed: &[u64], mut parts: impl Iterator<Item = u64>) -> Result<(), Broken> {
+fn check_listing(
+    listed: &[u64],
+    mut parts: impl Iterator<Item = Option<u64>>,
+) -> Result<(), Broken> {
     for key in listed {
-        if parts.next() != Some(*key) {
+        if parts.next() != Some(Some(*key)) {
             return Err(Broken::Listing(*key));
         }
     }
-    parts.next().map_or(Ok(()), |key| Err(Broken::Listing(key)))
+    parts.next().map_or(Ok(()), |key| Err(Broken::Listing(key.unwrap_or(0))))
 }

@@ -34,6 +34,10 @@ pub(super) struct Leaf {
 pub(super) struct Place {
     leaf: usize,
     block: usize,
+    /// The block's lowest key.
+    pub(super) first_key: u64,
+    /// The lowest key that belongs into the next block; `None` at the last.
+    pub(super) end_key: Option<u64>,
 }
 
 impl Directory {
@@ -44,21 +48,19 @@ impl Directory {
 
     /// The row of `key`.
     pub(super) fn lookup(&self, key: u64) -> Option<Row> {
-        let block = self.block(self.place_of(key)?);
-        block.position(key).ok().map(|index| block.row(index))
+        let place = self.place_of(key).filter(|place| place.first_key <= key)?;
+        let block = self.block(place);
+        let index = block.position(place.first_key, place.end_key, key).ok()?;
+        Some(block.row(place.first_key, index))
     }
 
     /// The block that holds `key` or would; `None` while there is no block.
     pub(super) fn place_of(&self, key: u64) -> Option<Place> {
         let leaf = last_at_most(&self.first_keys, key);
-        let block = last_at_most(&self.leaves.get(leaf)?.first_keys, key);
-        Some(Place { leaf, block })
-    }
-
-    /// The lowest key that belongs into the next block; `None` at the last.
-    pub(super) fn end_of(&self, place: Place) -> Option<u64> {
-        let within = self.leaves[place.leaf].first_keys.get(place.block + 1);
-        within.or_else(|| self.first_keys.get(place.leaf + 1)).copied()
+        let first_keys = &self.leaves.get(leaf)?.first_keys;
+        let block = last_at_most(first_keys, key);
+        let next = first_keys.get(block + 1).or_else(|| self.first_keys.get(leaf + 1));
+        Some(Place { leaf, block, first_key: first_keys[block], end_key: next.copied() })
     }
 
     /// The block at `place`.
@@ -71,15 +73,18 @@ impl Directory {
         &mut self.leaves[place.leaf].blocks[place.block]
     }
 
-    /// Adds a block whose keys are above all others.
-    pub(super) fn push(&mut self, block: Block) {
+    /// Adds a block of rows whose keys are above all others.
+    pub(super) fn push(&mut self, rows: &[Row]) {
+        let Some(first) = rows.first() else {
+            return;
+        };
         if self.leaves.last().is_none_or(|leaf| leaf.blocks.len() == LEAF_LEN) {
-            self.first_keys.push(block.first_key());
+            self.first_keys.push(first.key);
             self.leaves.push(Leaf::default());
         }
         if let Some(leaf) = self.leaves.last_mut() {
-            leaf.first_keys.push(block.first_key());
-            leaf.blocks.push(block);
+            leaf.first_keys.push(first.key);
+            leaf.blocks.push(Block::pack(rows));
         }
     }
 
@@ -88,12 +93,10 @@ impl Directory {
     pub(super) fn replace(&mut self, place: Place, rows: &[Row]) {
         let leaf = &mut self.leaves[place.leaf];
         let count = rows.len().div_ceil(BLOCK_LEN).max(1);
-        let blocks = rows.chunks(rows.len().div_ceil(count).max(1)).map(Block::pack);
+        let pieces = || rows.chunks(rows.len().div_ceil(count).max(1));
         let replaced = place.block..=place.block;
-        leaf.blocks.splice(replaced.clone(), blocks);
-        let grown_by = count - 1;
-        let first_keys = leaf.blocks[place.block..=place.block + grown_by].iter();
-        leaf.first_keys.splice(replaced, first_keys.map(Block::first_key));
+        leaf.blocks.splice(replaced.clone(), pieces().map(Block::pack));
+        leaf.first_keys.splice(replaced, pieces().map(|piece| piece[0].key));
         self.first_keys[place.leaf] = leaf.first_keys[0];
         if leaf.blocks.len() > LEAF_LEN {
             let upper = leaf.split();
@@ -104,11 +107,16 @@ impl Directory {
 
     /// All rows in key order.
     pub(super) fn rows(&self) -> impl Iterator<Item = Row> + '_ {
-        self.leaves.iter().flat_map(|leaf| &leaf.blocks).flat_map(Block::rows)
+        self.leaves.iter().flat_map(Leaf::rows)
     }
 }
 
 impl Leaf {
+    fn rows(&self) -> impl Iterator<Item = Row> + '_ {
+        let blocks = self.first_keys.iter().zip(&self.blocks);
+        blocks.flat_map(|(first_key, block)| block.rows(*first_key))
+    }
+
     /// Gives away the upper half, and the room that it took.
     fn split(&mut self) -> Self {
         let middle = self.blocks.len() / 2;
@@ -123,10 +131,13 @@ impl Leaf {
 }
 
 /// The number of the last key that is at most `key`; 0 if there is none.
+#[expect(clippy::cast_precision_loss, reason = "it serves a guess")]
 fn last_at_most(first_keys: &[u64], key: u64) -> usize {
     let (Some(first), Some(last)) = (first_keys.first(), first_keys.last()) else {
         return 0;
     };
+    let len = first_keys.len();
+    let end = (last - first) as f64 * len as f64 / (len - 1) as f64;
     let at = |index: usize| first_keys[index] - first;
-    search::last_at_most(key.saturating_sub(*first), first_keys.len(), last - first, at)
+    search::last_at_most(key.saturating_sub(*first), len, end, at)
 }

@@ -8,7 +8,7 @@
 use dulse_shared::id::NeedleKey;
 
 use super::{
-    block::{BLOCK_LEN, Block},
+    block::BLOCK_LEN,
     directory::{Directory, Place},
     entry::{Entry, Row},
 };
@@ -85,8 +85,7 @@ impl NeedleMap {
         while let Some(first) = left.first()
             && let Some(place) = self.packed.place_of(first.key)
         {
-            let next_block = self.packed.end_of(place);
-            let ends_before = |row: &Row| next_block.is_none_or(|end| row.key < end);
+            let ends_before = |row: &Row| place.end_key.is_none_or(|end| row.key < end);
             let count = left.iter().take(MERGE_LEN).take_while(|row| ends_before(row)).count();
             let (run, rest) = left.split_at(count);
             self.merge_run(place, run, &mut replaced);
@@ -102,25 +101,28 @@ impl NeedleMap {
     ) {
         self.merged.clear();
         let block = self.packed.block(place);
-        block.merge(run, &mut self.merged, replaced);
+        block.merge(place.first_key, run, &mut self.merged, replaced);
         self.len += self.merged.len() - block.len();
         self.packed.replace(place, &self.merged);
     }
 
     fn insert_packed(&mut self, place: Place, row: Row) -> Option<Row> {
         let block = self.packed.block_mut(place);
-        match block.position(row.key) {
-            Ok(index) => {
-                let before = block.row(index);
-                if block.replace(index, row) {
-                    return Some(before);
+        let first_key = place.first_key;
+        if row.key >= first_key {
+            match block.position(first_key, place.end_key, row.key) {
+                Ok(index) => {
+                    let before = block.row(first_key, index);
+                    if block.replace(first_key, index, row) {
+                        return Some(before);
+                    }
                 }
+                Err(index) if block.insert(first_key, index, row) => {
+                    self.len += 1;
+                    return None;
+                }
+                Err(_) => {}
             }
-            Err(index) if block.insert(index, row) => {
-                self.len += 1;
-                return None;
-            }
-            Err(_) => {}
         }
         let mut before = None;
         self.merge_run(place, &[row], &mut |replaced, _| before = replaced);
@@ -134,7 +136,7 @@ impl NeedleMap {
         }
         self.len += 1;
         if self.tail.len() == TAIL_LEN {
-            self.packed.push(Block::pack(&self.tail[..BLOCK_LEN]));
+            self.packed.push(&self.tail[..BLOCK_LEN]);
             self.tail.drain(..BLOCK_LEN);
         }
         None

@@ -143,20 +143,23 @@ proptest! {
 
     #[test]
     fn a_block_gives_back_the_rows_that_were_packed(
-        rows in vec((keys(), units(), sizes()), 1..=BLOCK_LEN)
+        rows in vec((keys(), units(), sizes()), 1..=BLOCK_LEN),
+        gap_to_next in proptest::option::of(gaps()),
     ) {
         let rows: BTreeMap<u64, Row> = rows
             .into_iter()
             .map(|(k, units, size)| (k, Row::new(key(k), entry(units, size))))
             .collect();
         let rows: Vec<Row> = rows.into_values().collect();
-        let block = Block::pack(&rows);
-        prop_assert_eq!(block.rows().collect::<Vec<_>>(), rows.clone());
+        let (block, first_key) = (Block::pack(&rows), rows[0].key);
+        prop_assert_eq!(block.rows(first_key).collect::<Vec<_>>(), rows.clone());
+        let last_key = rows[rows.len() - 1].key;
+        let end_key = gap_to_next.and_then(|gap| last_key.checked_add(gap));
         for (index, row) in rows.iter().enumerate() {
-            prop_assert_eq!(block.position(row.key), Ok(index));
+            prop_assert_eq!(block.position(first_key, end_key, row.key), Ok(index));
             let next = rows.get(index + 1).map_or(0, |next| next.key);
             if row.key != u64::MAX && row.key + 1 != next {
-                prop_assert_eq!(block.position(row.key + 1), Err(index + 1));
+                prop_assert_eq!(block.position(first_key, end_key, row.key + 1), Err(index + 1));
             }
         }
     }
@@ -171,16 +174,16 @@ proptest! {
         let mut rows: Vec<Row> = numbered
             .map(|(k, (units, size))| Row::new(key(k), entry(units, size)))
             .collect();
-        let mut block = Block::pack(&rows);
+        let (mut block, first_key) = (Block::pack(&rows), rows[0].key);
         let index = index.index(rows.len());
         let row = Row::new(key(rows[index].key), entry(replacement.0, replacement.1));
-        let fits = block.replace(index, row);
+        let fits = block.replace(first_key, index, row);
         if fits {
             rows[index] = row;
         }
-        prop_assert_eq!(block.rows().collect::<Vec<_>>(), rows.clone());
+        prop_assert_eq!(block.rows(first_key).collect::<Vec<_>>(), rows.clone());
         // A block with more than one offset and size takes back what it had.
-        prop_assert!(fits || Block::pack(&rows).replace(index, rows[index]));
+        prop_assert!(fits || Block::pack(&rows).replace(first_key, index, rows[index]));
     }
 
     #[test]
@@ -256,10 +259,10 @@ fn a_deleted_needle_widens_no_column_of_sizes() {
     let row = |k, size| Row::new(key(k), entry(k, size));
     let live = [row(1, RowSize::Live(1000)), row(2, RowSize::Live(1006))];
     let mut block = Block::pack(&live);
-    assert!(block.replace(0, row(1, RowSize::Tombstone)));
-    assert_eq!(block.row(0).coded_size, TOMBSTONE);
-    assert_eq!(block.row(1), live[1]);
-    assert_eq!(Block::pack(&[block.row(0), block.row(1)]).words_len(), 1);
+    assert!(block.replace(1, 0, row(1, RowSize::Tombstone)));
+    assert_eq!(block.row(1, 0).coded_size, TOMBSTONE);
+    assert_eq!(block.row(1, 1), live[1]);
+    assert_eq!(Block::pack(&[block.row(1, 0), block.row(1, 1)]).words_len(), 1);
 }
 
 /// What is allocated for the packed blocks, without the allocator's own share.
