@@ -1,20 +1,21 @@
-//! Durations counted in buckets of a sixteenth of their size: exact enough, and no memory that
+//! Durations counted in buckets of 1/64 of their size: exact enough, and no memory that
 //! grows beside what is measured.
 
 use std::time::Duration;
 
 /// Buckets for each doubling.
-const STEPS: u64 = 16;
+const STEPS: u64 = 64;
 
 pub struct Histogram {
     counts: [u64; 64 * STEPS as usize],
     total: u64,
+    sum: u64,
     longest: u64,
 }
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { counts: [0; 64 * STEPS as usize], total: 0, longest: 0 }
+        Self { counts: [0; 64 * STEPS as usize], total: 0, sum: 0, longest: 0 }
     }
 }
 
@@ -23,6 +24,7 @@ impl Histogram {
         let ns = took.as_nanos() as u64;
         self.counts[bucket(ns)] += 1;
         self.total += 1;
+        self.sum += ns;
         self.longest = self.longest.max(ns);
     }
 
@@ -30,22 +32,24 @@ impl Histogram {
         Duration::from_nanos(self.longest)
     }
 
-    /// In words; a dash if nothing was added.
-    pub fn percentile(&self, percent: u64) -> String {
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Nanoseconds; not a number if nothing was added.
+    pub fn mean(&self) -> f64 {
+        self.sum as f64 / self.total as f64
+    }
+
+    /// Nanoseconds, to a 64th; not a number if nothing was added.
+    pub fn percentile(&self, percent: u64) -> f64 {
         let mut left = self.total * percent / 100;
         let found = self.counts.iter().position(|count| {
             let is_here = *count > left;
             left = left.saturating_sub(*count);
             is_here
         });
-        found.map_or("-".to_owned(), |bucket| text(Duration::from_nanos(lowest(bucket))))
-    }
-}
-
-pub fn text(duration: Duration) -> String {
-    match duration.as_nanos() {
-        ns @ ..10_000 => format!("{ns} ns"),
-        ns => format!("{:.0} us", ns as f64 / 1e3),
+        found.map_or(f64::NAN, |bucket| lowest(bucket) as f64)
     }
 }
 

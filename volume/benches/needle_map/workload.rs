@@ -17,6 +17,8 @@ pub struct Workload {
     /// Of a hundred needles, how many are written or deleted again, anywhere in the volume.
     again_percent: u64,
     again: Again,
+    /// Whether the goals are meant for it: not for keys that no master hands out.
+    pub has_goals: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -61,6 +63,7 @@ const PLAIN: Workload = Workload {
     start_bytes: 8,
     again_percent: 0,
     again: Again::Deleted,
+    has_goals: true,
 };
 const MIB: u64 = 1 << 20;
 
@@ -112,6 +115,7 @@ pub static WORKLOADS: [Workload; 10] = [
         name: "uneven-keys",
         title: "gaps of 1 to 2³⁰ between keys",
         keys: Keys::Uneven,
+        has_goals: false,
         ..PLAIN
     },
     Workload { name: "random-keys", title: "keys of 64 random bits", keys: Keys::Random, ..PLAIN },
