@@ -173,7 +173,7 @@ fn build(workload: &Workload, needles: u64) -> Result<Figures, Box<dyn Error>> {
     let clock = Clock::System;
     let (mut lookups, mut numbers) = (Histogram::default(), Numbers::new(7));
     for _ in 0..LOOKUPS {
-        let key = workload.key(numbers.below(needles));
+        let key = workload.key(numbers.below(needles)).ok_or("there is no key 0")?;
         let start = clock.boot();
         black_box(map.lookup(black_box(key)).ok_or("a key is not found")?);
         lookups.add(clock.since(start));

@@ -8,7 +8,7 @@
 use super::{
     bits::{self, Packer},
     entry::{Row, TOMBSTONE},
-    search::last_at_most,
+    search::{Slope, last_at_most},
 };
 
 /// Rows of a block at most. The fixed part then costs a third of a byte a needle; packing takes a
@@ -118,8 +118,8 @@ impl Block {
         let stride = self.stride();
         let at = |index: usize| bits::read(&self.words, index * stride, self.key_width);
         let span = end_key.map_or_else(|| at(self.len() - 1), |end| end - first_key);
-        #[expect(clippy::cast_precision_loss, reason = "it serves a guess")]
-        let found = last_at_most(distance, self.len(), span as f64, at);
+        let slope = Slope::new(self.len(), span);
+        let found = last_at_most(distance, self.len(), slope, at);
         if at(found) == distance { Ok(found) } else { Err(found + 1) }
     }
 

@@ -18,8 +18,8 @@ pub enum Broken {
     /// A block or leaf is empty or longer than it may be.
     #[error("the part that begins with key {0:x} has {1} members")]
     Size(u64, usize),
-    /// An array of first keys says something else than the parts do.
-    #[error("the part that begins with key {0:x} is listed otherwise")]
+    /// An array of first keys does not list the parts.
+    #[error("the parts from key {0:x} on are listed otherwise")]
     Listing(u64),
     /// The map does not have as many keys as it says.
     #[error("the map says it has {says} keys and has {has}")]
@@ -57,38 +57,26 @@ impl NeedleMap {
 
 impl Directory {
     fn check(&self) -> Result<(), Broken> {
-        let first_keys = self.leaves.iter().map(|leaf| leaf.first_keys.first().copied());
-        check_listing(&self.first_keys, first_keys)?;
+        let listed = self.first_keys.as_slice();
+        if !listed.iter().copied().eq(self.leaves.iter().map(Leaf::first_key)) {
+            return Err(Broken::Listing(listed.first().copied().unwrap_or(0)));
+        }
         self.leaves.iter().try_for_each(Leaf::check)
     }
 }
 
 impl Leaf {
     fn check(&self) -> Result<(), Broken> {
-        let first_key = self.first_keys.first().copied().unwrap_or(0);
-        check_size(first_key, self.blocks.len(), LEAF_LEN)?;
-        if self.first_keys.len() != self.blocks.len() {
-            return Err(Broken::Listing(first_key));
+        let listed = self.first_keys.as_slice();
+        check_size(self.first_key(), self.blocks.len(), LEAF_LEN)?;
+        if listed.len() != self.blocks.len() {
+            return Err(Broken::Listing(self.first_key()));
         }
-        for (first_key, block) in self.first_keys.iter().zip(&self.blocks) {
-            check_size(*first_key, block.len(), BLOCK_LEN)?;
-        }
-        Ok(())
+        let mut blocks = listed.iter().zip(&self.blocks);
+        blocks.try_for_each(|(first_key, block)| check_size(*first_key, block.len(), BLOCK_LEN))
     }
 }
 
 fn check_size(first_key: u64, len: usize, max: usize) -> Result<(), Broken> {
     if (1..=max).contains(&len) { Ok(()) } else { Err(Broken::Size(first_key, len)) }
-}
-
-fn check_listing(
-    listed: &[u64],
-    mut parts: impl Iterator<Item = Option<u64>>,
-) -> Result<(), Broken> {
-    for key in listed {
-        if parts.next() != Some(Some(*key)) {
-            return Err(Broken::Listing(*key));
-        }
-    }
-    parts.next().map_or(Ok(()), |key| Err(Broken::Listing(key.unwrap_or(0))))
 }

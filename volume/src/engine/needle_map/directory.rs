@@ -7,7 +7,7 @@
 use super::{
     block::{BLOCK_LEN, Block},
     entry::Row,
-    search,
+    first_keys::FirstKeys,
 };
 
 /// Blocks of a leaf at most. Ten million needles then have some 200 leaves.
@@ -17,7 +17,7 @@ pub(super) const LEAF_LEN: usize = 256;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Directory {
     /// The lowest key of each leaf.
-    pub(super) first_keys: Vec<u64>,
+    pub(super) first_keys: FirstKeys,
     pub(super) leaves: Vec<Leaf>,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Directory {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Leaf {
     /// The lowest key of each block.
-    pub(super) first_keys: Vec<u64>,
+    pub(super) first_keys: FirstKeys,
     pub(super) blocks: Vec<Block>,
 }
 
@@ -56,11 +56,12 @@ impl Directory {
 
     /// The block that holds `key` or would; `None` while there is no block.
     pub(super) fn place_of(&self, key: u64) -> Option<Place> {
-        let leaf = last_at_most(&self.first_keys, key);
+        let leaf = self.first_keys.part_of(key);
         let first_keys = &self.leaves.get(leaf)?.first_keys;
-        let block = last_at_most(first_keys, key);
-        let next = first_keys.get(block + 1).or_else(|| self.first_keys.get(leaf + 1));
-        Some(Place { leaf, block, first_key: first_keys[block], end_key: next.copied() })
+        let block = first_keys.part_of(key);
+        let (blocks, leaves) = (first_keys.as_slice(), self.first_keys.as_slice());
+        let next = blocks.get(block + 1).or_else(|| leaves.get(leaf + 1));
+        Some(Place { leaf, block, first_key: blocks[block], end_key: next.copied() })
     }
 
     /// The block at `place`.
@@ -96,11 +97,11 @@ impl Directory {
         let pieces = || rows.chunks(rows.len().div_ceil(count).max(1));
         let replaced = place.block..=place.block;
         leaf.blocks.splice(replaced.clone(), pieces().map(Block::pack));
-        leaf.first_keys.splice(replaced, pieces().map(|piece| piece[0].key));
-        self.first_keys[place.leaf] = leaf.first_keys[0];
+        leaf.first_keys.replace(replaced, pieces().map(|piece| piece[0].key));
+        self.first_keys.replace(place.leaf..=place.leaf, std::iter::once(leaf.first_key()));
         if leaf.blocks.len() > LEAF_LEN {
             let upper = leaf.split();
-            self.first_keys.insert(place.leaf + 1, upper.first_keys[0]);
+            self.first_keys.insert(place.leaf + 1, upper.first_key());
             self.leaves.insert(place.leaf + 1, upper);
         }
     }
@@ -112,8 +113,13 @@ impl Directory {
 }
 
 impl Leaf {
+    /// The lowest key; 0 if there is none.
+    pub(super) fn first_key(&self) -> u64 {
+        self.first_keys.as_slice().first().copied().unwrap_or(0)
+    }
+
     fn rows(&self) -> impl Iterator<Item = Row> + '_ {
-        let blocks = self.first_keys.iter().zip(&self.blocks);
+        let blocks = self.first_keys.as_slice().iter().zip(&self.blocks);
         blocks.flat_map(|(first_key, block)| block.rows(*first_key))
     }
 
@@ -124,20 +130,7 @@ impl Leaf {
             first_keys: self.first_keys.split_off(middle),
             blocks: self.blocks.split_off(middle),
         };
-        self.first_keys.shrink_to_fit();
         self.blocks.shrink_to_fit();
         upper
     }
-}
-
-/// The number of the last key that is at most `key`; 0 if there is none.
-#[expect(clippy::cast_precision_loss, reason = "it serves a guess")]
-fn last_at_most(first_keys: &[u64], key: u64) -> usize {
-    let (Some(first), Some(last)) = (first_keys.first(), first_keys.last()) else {
-        return 0;
-    };
-    let len = first_keys.len();
-    let end = (last - first) as f64 * len as f64 / (len - 1) as f64;
-    let at = |index: usize| first_keys[index] - first;
-    search::last_at_most(key.saturating_sub(*first), len, end, at)
 }

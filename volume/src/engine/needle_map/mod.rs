@@ -10,6 +10,7 @@ mod block;
 mod check;
 mod directory;
 mod entry;
+mod first_keys;
 mod load;
 mod map;
 mod search;
