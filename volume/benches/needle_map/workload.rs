@@ -97,7 +97,7 @@ pub static WORKLOADS: [Workload; 11] = [
     },
     Workload {
         name: "widest",
-        title: "the same, 1 in 7 late by up to a quarter, 1 in 10 keys of a sequence",
+        title: "all that is hard: from 1 TiB on, up to 1 MiB, 1 in 7 late, 1 in 10 keys",
         sizes: Sizes::UpTo(MIB),
         start_bytes: 1 << 40,
         keys: Keys::OneInTen,

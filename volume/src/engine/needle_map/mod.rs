@@ -1,4 +1,4 @@
-//! Where each needle of a volume is, in memory: key → offset and size, seven to nine bytes a needle.
+//! Where each needle of a volume is, in memory: key → offset and size, four to ten bytes a needle.
 //!
 //! - [`NeedleMap`]: lookups and single inserts. [`Loader`]: a map from the rows of an index.
 //! - Below them `directory`, the sorted blocks, and `block`, 256 packed rows; `bits` packs numbers,
