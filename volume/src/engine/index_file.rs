@@ -102,13 +102,12 @@ pub fn load_rows(
             break;
         }
         read_exact_at(file, piece, position)?;
-        for bytes in piece.chunks_exact(row_len) {
-            let Ok(parsed) = IndexRow::parse(bytes, width) else {
-                return Ok((position, crc));
-            };
-            row(parsed);
-            position += row_len as u64;
-            crc = crc32c::crc32c_append(crc, bytes);
+        let parsed = piece.chunks_exact(row_len).map_while(|row| IndexRow::parse(row, width).ok());
+        let rows_len = parsed.map(&mut row).count() * row_len;
+        position += rows_len as u64;
+        crc = crc32c::crc32c_append(crc, &piece[..rows_len]);
+        if rows_len < piece.len() {
+            break;
         }
     }
     Ok((position, crc))

@@ -23,7 +23,7 @@ use super::{
     counters::Counters,
     fill::FillAhead,
     index_file::load_rows,
-    needle_map::{Entry, NeedleMap},
+    needle_map::{Entry, Loader, NeedleMap},
     recovery::{Files, Loaded, OpenError},
     sidecar::{Checkpoint, Found, SIDECAR_VERSION, Sidecar},
     verified::VerifiedLately,
@@ -150,16 +150,17 @@ impl Opener {
     /// What a foreign volume's superblock and index say.
     fn inspect(&self, dir: &DataDir, name: &VolumeName) -> Result<ForeignVolume, OpenError> {
         let files = Files::open(&self.disk, dir.path(), name, self.default_width)?;
-        let mut map = NeedleMap::default();
+        let mut loader = Loader::default();
         let mut counters = Counters::default();
+        let version = files.superblock.version;
+        let mut moved = |before, after| counters.moved(before, after, version);
         let io_error = |source| OpenError::Io { path: name.idx(dir.path()), source };
         let idx_len = files.idx.len().map_err(io_error)?;
         load_rows(&*files.idx, files.width, idx_len, |row| {
-            let entry = Entry { offset: row.offset, size: row.size };
-            let before = map.insert(row.key, entry);
-            counters.moved(before, entry, files.superblock.version);
+            loader.enter(row.key, Entry { offset: row.offset, size: row.size }, &mut moved);
         })
         .map_err(io_error)?;
+        loader.finish(moved);
         Ok(ForeignVolume {
             id: name.id,
             collection: name.collection.clone(),

@@ -18,7 +18,7 @@ use super::{
     fill::end_of_data,
     index_file::{IndexFile, load_rows},
     index_writer::IndexWriter,
-    needle_map::{Entry, NeedleMap},
+    needle_map::{Entry, Loader, NeedleMap},
     scan::{Scanned, Scanner},
     sidecar::Checkpoint,
 };
@@ -28,8 +28,8 @@ use crate::{
         read_small_file,
     },
     format::{
-        IndexRow, Offset, OffsetWidth, RowSize, SUPERBLOCK_LEN, Superblock, SuperblockError, Vif,
-        record_len,
+        IndexRow, Offset, OffsetWidth, RowSize, SUPERBLOCK_LEN, Superblock, SuperblockError,
+        Version, Vif, record_len,
     },
 };
 
@@ -475,21 +475,23 @@ impl Walk<'_> {
 /// Map and counters while they are built.
 #[derive(Default)]
 struct Memory {
-    map: NeedleMap,
+    loader: Loader,
     counters: Counters,
     is_damaged: bool,
 }
 
 impl Memory {
-    fn enter(&mut self, row: &IndexRow, version: crate::format::Version) {
+    fn enter(&mut self, row: &IndexRow, version: Version) {
         let entry = Entry { offset: row.offset, size: row.size };
-        let before = self.map.insert(row.key, entry);
-        self.counters.moved(before, entry, version);
+        let counters = &mut self.counters;
+        self.loader.enter(row.key, entry, |before, after| counters.moved(before, after, version));
     }
 
     fn finish(self, files: Files, idx: IndexFile, dat_len: u64) -> Loaded {
-        let Self { map, counters, is_damaged } = self;
+        let Self { loader, mut counters, is_damaged } = self;
         let Files { dat, superblock, width, .. } = files;
+        let version = superblock.version;
+        let map = loader.finish(|before, after| counters.moved(before, after, version));
         Loaded { dat, superblock, width, map, counters, idx, dat_len, is_damaged }
     }
 }
