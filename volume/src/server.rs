@@ -27,7 +27,7 @@ use crate::{
     disk::{DataDirError, RealDisk, open_data_dirs},
     engine::{metrics::EngineMetrics, open::Opener, stamp::StampSource, volume::Shared},
     heartbeat::{Introduction, Reporter},
-    http::{HttpSettings, HttpState, public_router},
+    http::{HttpSettings, HttpState, PublicPort},
     reader::on_blocking_pool,
     store::Store,
 };
@@ -104,8 +104,8 @@ impl VolumeServer {
             max_needle_bytes: config.max_needle_bytes,
         });
         let public_metrics = RequestMetrics::register(&metrics, "volume");
-        let router = public_router(state);
-        spawn_server("volume public port", public, router, public_metrics, clock.clone(), tasks);
+        let answer = PublicPort::new(state);
+        spawn_server("volume public port", public, answer, public_metrics, clock.clone(), tasks);
         let cluster_metrics = RequestMetrics::register(&metrics, "volume_cluster");
         let router = cluster_router(self.store.clone());
         spawn_server("volume cluster port", cluster, router, cluster_metrics, clock, tasks);

@@ -73,6 +73,9 @@ struct Queued {
     client: Client,
 }
 
+/// What a client is told, and how.
+type Answer = (oneshot::Sender<Outcome>, Outcome);
+
 /// Who waits for a write, and on which runtime.
 #[derive(Debug)]
 struct Client {
@@ -287,7 +290,7 @@ fn commit(volume: &Volume, batch: Vec<Queued>) {
 /// Answers the clients of a batch, all those of one runtime with one message to it: waking them
 /// from here one by one would cost a system call each.
 fn answer(outcomes: impl Iterator<Item = (Client, Outcome)>) {
-    let mut by_runtime: Vec<(Handle, Vec<(oneshot::Sender<Outcome>, Outcome)>)> = Vec::new();
+    let mut by_runtime: Vec<(Handle, Vec<Answer>)> = Vec::new();
     for (Client { answer, runtime }, outcome) in outcomes {
         let known = by_runtime.iter_mut().find(|(other, _)| other.id() == runtime.id());
         match known {

@@ -5,7 +5,7 @@
 //! nothing of this.
 
 use std::{
-    convert::Infallible, io, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration,
+    convert::Infallible, future::Future, io, panic::AssertUnwindSafe, sync::Arc, time::Duration,
 };
 
 use axum::{
@@ -91,28 +91,41 @@ impl std::fmt::Display for RequestId {
     }
 }
 
+/// What answers the requests of a listener: a router, or where its cost counts a single handler.
+pub trait Answer: Send + Sync + 'static {
+    /// The answer to one request.
+    fn answer(&self, request: Request) -> impl Future<Output = Response> + Send;
+}
+
+impl Answer for Router {
+    async fn answer(&self, request: Request) -> Response {
+        let Ok(response) = self.clone().oneshot(request).await;
+        response
+    }
+}
+
 /// What all connections of a listener share.
-struct Shared {
-    router: Router,
+struct Shared<A> {
+    answer: A,
     metrics: RequestMetrics,
     clock: Clock,
 }
 
-/// Serves `router` on `listener` until `tasks` stop, then lets requests under way finish.
+/// Answers what comes to `listener` until `tasks` stop, then lets requests under way finish.
 pub fn spawn_server(
     name: &'static str,
     listener: TcpListener,
-    router: Router,
+    answer: impl Answer,
     metrics: RequestMetrics,
     clock: Clock,
     tasks: &Tasks,
 ) {
-    let shared = Arc::new(Shared { router, metrics, clock });
+    let shared = Arc::new(Shared { answer, metrics, clock });
     let inner = tasks.clone();
     tasks.spawn(name, async move { accept_loop(listener, shared, inner).await });
 }
 
-async fn accept_loop(listener: TcpListener, shared: Arc<Shared>, tasks: Tasks) {
+async fn accept_loop<A: Answer>(listener: TcpListener, shared: Arc<Shared<A>>, tasks: Tasks) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
@@ -144,27 +157,28 @@ async fn accept(
     Ok((stream.into_std()?, permit))
 }
 
-async fn serve_connection(
+async fn serve_connection<A: Answer>(
     stream: std::net::TcpStream,
     permit: OwnedSemaphorePermit,
-    shared: Arc<Shared>,
+    shared: Arc<Shared<A>>,
     tasks: Tasks,
 ) {
     let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => return tracing::warn!("cannot serve a connection: {error}"),
     };
-    let peer = stream.peer_addr().ok();
-    let service = service_fn(move |request| answer(request, peer, shared.clone()));
+    let service = service_fn(move |request| answer(request, shared.clone()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
+    // A token of its own: looking at the one that all share takes a lock that all take.
+    let stopping = tasks.stopping();
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = tasks.stopped() => {
+        () = stopping.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -175,21 +189,16 @@ async fn serve_connection(
     drop(permit);
 }
 
-async fn answer(
+async fn answer<A: Answer>(
     request: hyper::Request<Incoming>,
-    peer: Option<SocketAddr>,
-    shared: Arc<Shared>,
+    shared: Arc<Shared<A>>,
 ) -> Result<Response, Infallible> {
     let start = shared.clock.boot();
     let id = RequestId(rand::random());
     let verb = request.method().clone();
-    let mut request: Request = request.map(Body::new);
-    if let Some(peer) = peer {
-        request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
-    }
-    let handled = AssertUnwindSafe(shared.router.clone().oneshot(request)).catch_unwind().await;
-    let response = match handled {
-        Ok(Ok(response)) => response,
+    let answer = shared.answer.answer(request.map(Body::new));
+    let response = match AssertUnwindSafe(answer).catch_unwind().await {
+        Ok(response) => response,
         Err(_) => Problem::new(Code::Internal, "the server made a mistake; its log says where")
             .into_response(),
     };
@@ -216,7 +225,7 @@ fn finish(mut response: Response, id: RequestId, verb: &Method) -> Response {
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
     let headers = response.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+    if let Ok(id) = HeaderValue::try_from(id.to_string()) {
         headers.insert(AMZ_REQUEST_ID, id.clone());
         headers.insert(REQUEST_ID, id);
     }

@@ -83,6 +83,11 @@ impl Tasks {
         self.stopping.cancelled().await;
     }
 
+    /// A token that is cancelled when [`Tasks::stop`] or [`Tasks::fail`] is called.
+    pub(super) fn stopping(&self) -> CancellationToken {
+        self.stopping.child_token()
+    }
+
     /// Whether [`Tasks::stop`] or [`Tasks::fail`] was called.
     pub fn is_stopping(&self) -> bool {
         self.stopping.is_cancelled()

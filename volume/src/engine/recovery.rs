@@ -334,9 +334,9 @@ impl Files {
         memory: &mut Memory,
         row_sink: &mut dyn FnMut(IndexRow) -> io::Result<()>,
     ) -> Result<WalkEnd, OpenError> {
-        let settled = self.settle(walk.from);
-        let walked = settled.and_then(|()| self.walk_records(walk, memory, row_sink));
-        walked.map_err(at(&self.name.dat(&self.dir)))
+        self.settle(walk.from)
+            .and_then(|()| self.walk_records(walk, memory, row_sink))
+            .map_err(at(&self.name.dat(&self.dir)))
     }
 
     fn walk_records(
@@ -362,7 +362,10 @@ impl Files {
                     if data_end > bad_at {
                         tracing::warn!(volume = %self.name.id, offset = bad_at, "a record does not verify: {error}");
                     }
-                    match self.suspect(walk, bad_at, data_end).judge(&mut scanner)? {
+                    let Walk { own_from, covered_len, .. } = *walk;
+                    let (idx, width) = (&*self.idx, self.width);
+                    let suspect = Suspect { idx, width, bad_at, data_end, own_from, covered_len };
+                    match suspect.judge(&mut scanner)? {
                         // What another program wrote is not ours to cut; zeros are nothing.
                         Verdict::TornTail if walk.own_from == FOREIGN && data_end > bad_at => {
                             end.is_damaged = true;
@@ -404,12 +407,6 @@ impl Files {
             row_sink(row)?;
         }
         Ok(())
-    }
-
-    fn suspect(&self, walk: &Walk<'_>, bad_at: u64, data_end: u64) -> Suspect<'_> {
-        let Walk { own_from, covered_len, .. } = *walk;
-        let (idx, width) = (&*self.idx, self.width);
-        Suspect { idx, width, bad_at, data_end, own_from, covered_len }
     }
 
     /// Cuts off what was never acknowledged, keeping the bytes in the trash, and the zeros behind

@@ -21,5 +21,5 @@ mod status;
 mod upload;
 mod write;
 
-pub use router::public_router;
+pub use router::PublicPort;
 pub use state::{HttpSettings, HttpState};

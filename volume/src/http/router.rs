@@ -5,35 +5,48 @@
 //! and metrics are added further out, by the listener.
 
 use axum::{
-    Router,
     body::Body,
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use dulse_shared::wire::{Code, Problem};
+use dulse_shared::{
+    net::server::Answer,
+    wire::{Code, Problem},
+};
 
 use super::{delete, pages, read, state::HttpState, write};
 
 /// Verbs that a browser is told of.
 const VERBS: HeaderValue = HeaderValue::from_static("PUT, POST, GET, DELETE, OPTIONS");
 
-/// The routes of the public port.
-pub fn public_router(state: HttpState) -> Router {
-    Router::new().fallback(answer).with_state(state)
+/// The public port.
+#[derive(Clone, Debug)]
+pub struct PublicPort {
+    state: HttpState,
 }
 
-async fn answer(State(state): State<HttpState>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let has_origin = parts.headers.contains_key(header::ORIGIN);
-    let mut response = route(&state, &parts, body).await.unwrap_or_else(Problem::into_response);
-    if has_origin {
-        let headers = response.headers_mut();
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-        let credentials = HeaderValue::from_static("true");
-        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, credentials);
+impl PublicPort {
+    /// What answers there.
+    pub fn new(state: HttpState) -> Self {
+        Self { state }
     }
-    response
+}
+
+impl Answer for PublicPort {
+    async fn answer(&self, request: Request) -> Response {
+        let (parts, body) = request.into_parts();
+        let has_origin = parts.headers.contains_key(header::ORIGIN);
+        let routed = route(&self.state, &parts, body).await;
+        let mut response = routed.unwrap_or_else(Problem::into_response);
+        if has_origin {
+            let headers = response.headers_mut();
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+            let credentials = HeaderValue::from_static("true");
+            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, credentials);
+        }
+        response
+    }
 }
 
 async fn route(state: &HttpState, request: &Parts, body: Body) -> Result<Response, Problem> {

@@ -21,7 +21,7 @@ use dulse_volume::{
     disk::{RealDisk, open_data_dirs},
     engine::{metrics::EngineMetrics, open::Opener, stamp::StampSource, volume::Shared},
     format::OffsetWidth,
-    http::{HttpSettings, HttpState, public_router},
+    http::{HttpSettings, HttpState, PublicPort},
     store::Store,
 };
 use reqwest::{Client, Method, RequestBuilder, StatusCode, header::HeaderMap};
@@ -129,7 +129,7 @@ impl Server {
             max_needle_bytes: MAX_NEEDLE_BYTES,
         });
         // The listener measures with the machine's clock, whatever the volumes are told.
-        spawn_server("public", listener, public_router(state), requests, Clock::System, &tasks);
+        spawn_server("public", listener, PublicPort::new(state), requests, Clock::System, &tasks);
         let client = Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
         Self { _dir: dir, store, clock, tasks, base: format!("http://{url}"), client }
     }
