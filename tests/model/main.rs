@@ -19,4 +19,5 @@ mod monitor;
 mod scenario;
 mod server;
 mod tables;
+mod weakened;
 mod world;

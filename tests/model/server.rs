@@ -146,6 +146,16 @@ impl Server {
         self.disk.config = self.accepted.clone();
     }
 
+    /// Forgets what is on the disk; the core goes on.
+    pub(crate) fn forget_disk(&mut self) {
+        self.disk.records.clear();
+        self.disk.durable.reconciled.clear();
+        self.disk.durable.file.resolved = Offset::ZERO;
+        self.disk.durable.file.aborted.clear();
+        self.disk.durable.fence = Epoch(0);
+        self.disk.config = self.accepted.clone();
+    }
+
     /// Every way in which the server can come back from a crash: with any sidecar that it may have
     /// written, and with or without a last record that may not have been synced.
     pub(crate) fn crashes(&self, rules: Rules) -> Vec<Self> {

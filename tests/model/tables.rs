@@ -11,7 +11,7 @@ use dulse_master::{
 };
 use dulse_shared::{
     id::{ServerId, Ts},
-    wire::{Incarnation, Sealed, Standing, VolumeConfig, VolumeState, WriteId},
+    wire::{Incarnation, Sealed, Standing, VolumeConfig, WriteId},
 };
 use dulse_volume::replica::{Answer, Batch, Client, Event, Message, Read};
 
@@ -58,8 +58,20 @@ pub(crate) enum Stimulus {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Out {
     Send(u16),
+    Confirm(u16),
     Answer(u8, Answer),
     Fenced,
+}
+
+/// Whether a message to a server can still do anything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Weight {
+    Something,
+    Nothing,
+    /// Nothing, unless the record that its outcomes speak of still comes.
+    NothingWithoutRecord,
+    /// Nothing, unless its sender waits for the refusal.
+    NothingUnlessWaited,
 }
 
 /// What a stimulus did; nothing if it could not be.
@@ -110,6 +122,8 @@ pub(crate) struct Tables {
     crashes: FastMap<u32, Rc<[u32]>>,
     reads: FastMap<(u32, bool), Option<Found>>,
     plans: FastMap<PlanKey, Planned>,
+    weights: FastMap<(u16, u32), Weight>,
+    diskless: FastMap<u32, u32>,
     heard: FastMap<(u32, u8), Option<u32>>,
     read_by: FastMap<(u32, Found), Option<u32>>,
 }
@@ -139,6 +153,8 @@ impl Tables {
             crashes: FastMap::default(),
             reads: FastMap::default(),
             plans: FastMap::default(),
+            weights: FastMap::default(),
+            diskless: FastMap::default(),
             heard: FastMap::default(),
             read_by: FastMap::default(),
         }
@@ -212,11 +228,13 @@ impl Tables {
 
     fn out(&mut self, from: u8, output: Output) -> Option<Out> {
         match output {
-            // Confirmations of outcomes only stop the repeating of them.
-            Output::Send(_, Message::Answer(answer))
+            // A confirmation of outcomes only stops the repeating of them: it arrives at once.
+            Output::Send(to, Message::Answer(answer))
                 if answer.stored.is_empty() && !answer.is_refused =>
             {
-                None
+                let message = Message::Answer(answer);
+                let in_flight = InFlight { from, to: index_of(to), message };
+                Some(Out::Confirm(u16::try_from(self.messages.number(in_flight) + 1).unwrap()))
             }
             Output::Send(to, message) => {
                 let in_flight = InFlight { from, to: index_of(to), message };
@@ -225,6 +243,61 @@ impl Tables {
             Output::Answer(op, answer) => Some(Out::Answer(u8::try_from(op).unwrap(), answer)),
             Output::Fenced(_) => Some(Out::Fenced),
         }
+    }
+
+    /// A server that nothing will read the disk of any more: what is on it no longer matters.
+    pub(crate) fn without_disk(&mut self, server: u32) -> u32 {
+        if let Some(without) = self.diskless.get(&server) {
+            return *without;
+        }
+        let mut changed = self.servers.value(server).clone();
+        changed.forget_disk();
+        let without = self.servers.number(changed);
+        self.diskless.insert(server, without);
+        self.diskless.insert(without, without);
+        without
+    }
+
+    /// What a message, by number + 1, can still do at a server.
+    pub(crate) fn weight(&mut self, number: u16, server: u32) -> Weight {
+        if let Some(weight) = self.weights.get(&(number, server)) {
+            return *weight;
+        }
+        let message = self.message(number).message.clone();
+        let fence = self.servers.value(server).core.fence();
+        let is_idle = self
+            .act(server, Stimulus::Deliver(number - 1))
+            .is_some_and(|done| done.server == server);
+        let weight = match &message {
+            Message::Ask { epoch, .. } if *epoch < fence => Weight::Nothing,
+            Message::Ask { .. } => Weight::Something,
+            Message::Batch(batch) if batch.epoch < fence => Weight::Nothing,
+            Message::Answer(answer) if answer.epoch < fence || is_idle => Weight::Nothing,
+            Message::Answer(answer) => {
+                let is_waited = answer.stored.iter().any(|(id, _)| self.holds(server, *id));
+                if is_waited || answer.is_refused { Weight::Something } else { Weight::Nothing }
+            }
+            Message::Batch(batch) if batch.records.is_empty() => {
+                let mut outcomes = batch.commit.iter().chain(&batch.abort);
+                let is_held = outcomes.any(|id| self.holds(server, *id));
+                if is_held { Weight::Something } else { Weight::NothingWithoutRecord }
+            }
+            Message::Batch(_) if is_idle => Weight::NothingUnlessWaited,
+            Message::Batch(_) => Weight::Something,
+        };
+        self.weights.insert((number, server), weight);
+        weight
+    }
+
+    /// A message by number + 1.
+    pub(crate) fn message(&self, number: u16) -> &InFlight {
+        self.messages.value(u32::from(number) - 1)
+    }
+
+    /// Whether a server holds a write without outcome.
+    pub(crate) fn holds(&self, server: u32, id: WriteId) -> bool {
+        let unresolved = self.servers.value(server).core.sealed().unresolved;
+        unresolved.iter().any(|unresolved| unresolved.id == id)
     }
 
     /// The servers that a crash can leave.
@@ -374,10 +447,6 @@ impl Tables {
     pub(crate) fn is_member(&self, config: u32, server: usize) -> bool {
         let config = self.configs.value(config);
         config.members.iter().any(|member| member.server == server_id(server))
-    }
-
-    pub(crate) fn is_writable(&self, config: u32) -> bool {
-        self.configs.value(config).state == VolumeState::Writable
     }
 
     /// Whether a server has a reason to hear of a configuration.

@@ -5,9 +5,9 @@ use std::fmt;
 
 use dulse_shared::{
     id::Ts,
-    wire::{Standing, VolumeConfig, VolumeState},
+    wire::{Standing, VolumeConfig, VolumeState, WriteId},
 };
-use dulse_volume::replica::{Answer, Kind, Message, Stored};
+use dulse_volume::replica::{Answer, Kind};
 
 use crate::{
     explore::{Model, Next},
@@ -16,7 +16,8 @@ use crate::{
     scenario::{Faults, LeftOut, Scenario},
     server::Server,
     tables::{
-        Answers, Found, Out, Plan, PlanKey, Planned, SERVERS, Stimulus, Tables, batch, server_id,
+        Answers, Found, InFlight, Out, Plan, PlanKey, Planned, SERVERS, Stimulus, Tables, Weight,
+        batch, server_id,
     },
 };
 
@@ -136,6 +137,12 @@ impl Search {
         for out in done.outs.iter() {
             match out {
                 Out::Send(message) => next.send(*message),
+                Out::Confirm(message) => {
+                    let to = usize::from(self.tables.message(*message).to);
+                    if let Some((told, _)) = self.act(&next, to, Stimulus::Deliver(message - 1)) {
+                        next = told;
+                    }
+                }
                 Out::Answer(op, answer) => {
                     has_outcome = true;
                     let told =
@@ -172,6 +179,12 @@ impl Search {
         breaks: Option<&'static str>,
     ) {
         self.tidy(&mut state);
+        let Faults { crashes, rollbacks, vacuums, floors, repairs, .. } = state.left;
+        if [crashes, rollbacks, vacuums, floors, repairs] == [0; 5] && self.scenario().spares == 0 {
+            for server in &mut state.servers {
+                *server = self.tables.without_disk(*server);
+            }
+        }
         found.push(Next { step, state, breaks });
     }
 
@@ -202,25 +215,49 @@ impl Search {
         for message in world.net {
             if message != 0 && self.is_void(world, message) {
                 world.take(message);
+                self.confirm(world, message);
             }
         }
     }
 
-    fn is_void(&mut self, world: &World, number: u16) -> bool {
-        let in_flight = self.tables.messages.value(u32::from(number) - 1).clone();
-        let server = world.servers[usize::from(in_flight.to)];
-        let fence = self.tables.servers.value(server).core.fence();
-        match &in_flight.message {
-            Message::Batch(batch) if batch.epoch < fence => true,
-            Message::Answer(answer) if answer.epoch < fence => true,
-            Message::Ask { epoch, .. } => *epoch < fence,
-            Message::Answer(answer) => {
-                let holds = self.tables.servers.value(server).core.sealed().unresolved;
-                let concerns = |id| holds.iter().any(|unresolved| unresolved.id == id);
-                !answer.is_refused && !answer.stored.iter().any(|(id, _)| concerns(*id))
-            }
-            Message::Batch(_) => false,
+    /// Outcomes that do nothing are confirmed all the same.
+    fn confirm(&mut self, world: &mut World, number: u16) {
+        let to = usize::from(self.tables.message(number).to);
+        let is_outcome = batch(&self.tables.message(number).message)
+            .is_some_and(|batch| batch.records.is_empty());
+        if is_outcome
+            && let Some((confirmed, true)) = self.act(world, to, Stimulus::Deliver(number - 1))
+        {
+            *world = confirmed;
         }
+    }
+
+    fn is_void(&mut self, world: &World, number: u16) -> bool {
+        let InFlight { from, to, .. } = *self.tables.message(number);
+        let (from, to) = (usize::from(from), usize::from(to));
+        match self.tables.weight(number, world.servers[to]) {
+            Weight::Something => false,
+            Weight::Nothing => true,
+            Weight::NothingWithoutRecord => !self.is_record_coming(world, number),
+            Weight::NothingUnlessWaited => {
+                let records = batch(&self.tables.message(number).message).map(|b| &b.records);
+                let mut records = records.into_iter().flatten();
+                !records.any(|record| self.tables.holds(world.servers[from], record.id()))
+            }
+        }
+    }
+
+    /// Whether a record whose outcome the message carries is still on its way to the same server.
+    fn is_record_coming(&self, world: &World, number: u16) -> bool {
+        let told = self.tables.message(number);
+        let Some(outcomes) = batch(&told.message) else { return false };
+        let speaks_of = |id: &WriteId| outcomes.commit.contains(id) || outcomes.abort.contains(id);
+        world.net.iter().filter(|other| **other != 0).any(|other| {
+            let other = self.tables.message(*other);
+            let records = batch(&other.message).map(|batch| &batch.records);
+            let mut records = records.into_iter().flatten();
+            other.to == told.to && records.any(|record| speaks_of(&record.id()))
+        })
     }
 
     fn clients(&mut self, world: &World, found: &mut Steps) {
@@ -617,9 +654,4 @@ impl Model for Search {
         self.leader(world, found);
         self.leases(world, found);
     }
-}
-
-/// Whether an answer says that a record was stored; named here for the traces.
-pub(crate) fn is_synced(stored: Stored) -> bool {
-    stored == Stored::Synced
 }
