@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dulse_shared::{
     id::{Cookie, Digest, NeedleKey, ServerId, Ts},
-    wire::{Epoch, Incarnation, Sealed, VolumeConfig},
+    wire::{Epoch, Incarnation, Sealed, Standing, VolumeConfig},
 };
 use dulse_volume::{
     format::Offset,
@@ -49,6 +49,12 @@ pub(crate) struct Server {
     /// The configuration that the core accepted; on the disk as of the last sidecar.
     accepted: VolumeConfig,
     pub(crate) incarnation: Incarnation,
+    /// The fence it had when it was last restarted, whatever its disk says.
+    fence_at_crash: Epoch,
+    /// Every sidecar that was written, with the records in the file; kept where the directory may be
+    /// put back as it was then.
+    older: Vec<Disk>,
+    keeps_older: bool,
 }
 
 /// What leaves a server.
@@ -74,7 +80,13 @@ pub(crate) fn new_record(op: usize, kind: Kind) -> NewRecord {
 
 impl Server {
     /// A replica that accepted the first configuration, with or without a first value.
-    pub(crate) fn new(rules: Rules, server: ServerId, config: &VolumeConfig, base: bool) -> Self {
+    pub(crate) fn new(
+        rules: Rules,
+        server: ServerId,
+        config: &VolumeConfig,
+        base: bool,
+        keeps_older: bool,
+    ) -> Self {
         let first = Placed { record: record(Ts(1 << 8), BASE, Kind::Needle), at: Offset::ZERO };
         let records: Vec<Placed> = base.then_some(first).into_iter().collect();
         let resolved = records.last().map_or(Offset::ZERO, Placed::end);
@@ -87,6 +99,7 @@ impl Server {
         before.members.clear();
         let disk = Disk { records, durable, config: before, generation: 0 };
         let mut new = Self::open(rules, server, Incarnation(1), disk);
+        new.keeps_older = keeps_older;
         new.step(Event::Configured(Box::new(config.clone())));
         new
     }
@@ -103,7 +116,16 @@ impl Server {
         let records = disk.records.clone();
         let core = recover(rules, identity, files, records, Table::default());
         let accepted = disk.config.clone();
-        Self { core, disk, accepted, incarnation }
+        let fence_at_crash = core.fence();
+        Self {
+            core,
+            disk,
+            accepted,
+            incarnation,
+            fence_at_crash,
+            older: Vec::new(),
+            keeps_older: false,
+        }
     }
 
     /// The configuration that the core accepted.
@@ -141,13 +163,44 @@ impl Server {
         outputs
     }
 
+    /// Whether the copy is called stale although it followed the volume to its last writable
+    /// epoch.
+    pub(crate) fn is_wrongly_stale(&self) -> bool {
+        let last = self.accepted.last_writable.as_ref().map(|last| last.epoch);
+        let was_member = self.accepted.last_writable.iter().flat_map(|last| &last.members);
+        self.core.standing() == Standing::Stale
+            && last.is_some_and(|last| self.fence_at_crash.0 + 1 >= last.0)
+            && was_member.into_iter().any(|(member, _)| *member == self.core.server())
+    }
+
     fn write_sidecar(&mut self, durable: Durable) {
         self.disk.durable = durable;
         self.disk.config = self.accepted.clone();
+        if self.keeps_older {
+            self.older.push(self.disk.clone());
+        }
+    }
+
+    /// Every state that the directory was in before, but for the present one.
+    pub(crate) fn older_disks(&self) -> Vec<Disk> {
+        let all = &self.disk.records;
+        let ends = self.older.iter().skip(1).map(|next| next.records.len()).chain([all.len()]);
+        let older = self.older.iter().zip(ends).flat_map(|(then, end)| {
+            let lengths = then.records.len()..=end;
+            lengths.map(|len| Disk { records: all[..len].to_vec(), ..then.clone() })
+        });
+        older.filter(|disk| *disk != self.disk).collect()
     }
 
     /// Forgets what is on the disk; the core goes on.
     pub(crate) fn forget_disk(&mut self) {
+        if self.core.can_swap() {
+            let at = Offset::ZERO;
+            let file = FileFacts { generation: 0, resolved: at, aborted: Vec::new() };
+            self.step(Event::Swapped { file, dropped: Ts(0) });
+        }
+        self.older.clear();
+        self.keeps_older = false;
         self.disk.records.clear();
         self.disk.durable.reconciled.clear();
         self.disk.durable.file.resolved = Offset::ZERO;
@@ -198,7 +251,10 @@ impl Server {
 
     /// Starts again from a disk.
     pub(crate) fn restarted(&self, rules: Rules, disk: Disk) -> Self {
-        Self::open(rules, self.core.server(), Incarnation(self.incarnation.0 + 1), disk)
+        let incarnation = Incarnation(self.incarnation.0 + 1);
+        let mut restarted = Self::open(rules, self.core.server(), incarnation, disk);
+        restarted.fence_at_crash = self.core.fence();
+        restarted
     }
 
     /// A new copy of another server's resolved file.

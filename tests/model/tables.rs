@@ -19,7 +19,7 @@ use crate::{
     intern::{FastMap, Interner},
     monitor::{Monitor, Told},
     scenario::Scenario,
-    server::{BASE, Disk, Output, Server, key, new_record},
+    server::{BASE, Output, Server, key, new_record},
 };
 
 /// Most servers in a world.
@@ -51,7 +51,6 @@ pub(crate) enum Stimulus {
     Copy(u32),
     Vacuum,
     Floor(Ts),
-    Restore(u32),
 }
 
 /// What leaves a server, by numbers.
@@ -117,9 +116,9 @@ pub(crate) struct Tables {
     pub(crate) answers: Interner<Answers>,
     pub(crate) messages: Interner<InFlight>,
     pub(crate) monitors: Interner<Monitor>,
-    pub(crate) disks: Interner<Disk>,
     done: FastMap<(u32, Stimulus), Option<Done>>,
     crashes: FastMap<u32, Rc<[u32]>>,
+    rollbacks: FastMap<u32, Rc<[u32]>>,
     reads: FastMap<(u32, bool), Option<Found>>,
     plans: FastMap<PlanKey, Planned>,
     weights: FastMap<(u16, u32), Weight>,
@@ -148,9 +147,9 @@ impl Tables {
             answers: Interner::default(),
             messages: Interner::default(),
             monitors: Interner::default(),
-            disks: Interner::default(),
             done: FastMap::default(),
             crashes: FastMap::default(),
+            rollbacks: FastMap::default(),
             reads: FastMap::default(),
             plans: FastMap::default(),
             weights: FastMap::default(),
@@ -197,10 +196,6 @@ impl Tables {
             }
             Stimulus::Vacuum => return server.vacuum().then(Vec::new),
             Stimulus::Floor(ts) => return server.raise_floor(ts).then(Vec::new),
-            Stimulus::Restore(disk) => {
-                *server = server.restarted(rules, self.disks.value(disk).clone());
-                return Some(Vec::new());
-            }
         };
         Some(server.step(event))
     }
@@ -311,9 +306,17 @@ impl Tables {
         left
     }
 
-    pub(crate) fn disk_of(&mut self, server: u32) -> u32 {
-        let disk = self.servers.value(server).disk.clone();
-        self.disks.number(disk)
+    /// The servers that putting back an older directory can leave.
+    pub(crate) fn rollback(&mut self, server: u32) -> Rc<[u32]> {
+        if let Some(left) = self.rollbacks.get(&server) {
+            return left.clone();
+        }
+        let rules = self.scenario.replica_rules();
+        let now = self.servers.value(server).clone();
+        let older = now.older_disks().into_iter().map(|disk| now.restarted(rules, disk));
+        let left: Rc<[u32]> = older.map(|server| self.servers.number(server)).collect();
+        self.rollbacks.insert(server, left.clone());
+        left
     }
 
     /// What a reader at a server finds; nothing if it gets no answer.

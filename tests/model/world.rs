@@ -31,9 +31,6 @@ pub(crate) struct World {
     config: u32,
     answers: u32,
     monitor: u32,
-    /// An older copy of a directory, by number + 1.
-    saved: u32,
-    saved_of: u8,
     /// In falling order, by number + 1; 0 where there is none.
     net: [u16; NET],
     /// Writes that were sent.
@@ -42,8 +39,9 @@ pub(crate) struct World {
     leases: u8,
     /// Servers whose directory was put back.
     rolled_back: u8,
-    /// Whether an older leader may still grant leases.
-    is_old_leader_left: bool,
+    /// Whom an older leader may still grant leases, while its time is not over: those that were
+    /// members when another began.
+    old_grants: u8,
     left: Faults,
 }
 
@@ -54,6 +52,7 @@ pub(crate) enum Label {
     Deliver(u16, usize),
     Server(&'static str, usize),
     Crash(usize, usize),
+    Rollback(usize, usize),
     Adopt(usize, usize),
     Copy(usize, usize),
     Seal(u8, bool),
@@ -76,6 +75,9 @@ impl fmt::Display for Label {
             Self::Deliver(message, to) => write!(f, "message {message} reaches server {to}"),
             Self::Server(what, at) => write!(f, "server {at} {what}"),
             Self::Crash(at, how) => write!(f, "server {at} is restarted, way {how}"),
+            Self::Rollback(at, how) => {
+                write!(f, "server {at} is restarted with an older copy of its directory, way {how}")
+            }
             Self::Adopt(at, from) => write!(f, "server {at} adopts from server {from}"),
             Self::Copy(at, from) => write!(f, "server {at} copies the file of server {from}"),
             Self::Seal(present, asked) => {
@@ -201,7 +203,13 @@ impl Search {
         };
         let is_new = next != *world;
         if is_new || !can_be {
-            let breaks = (!can_be).then_some("an acknowledged write cannot be explained");
+            let is_wrongly_stale = self.scenario().faults.rollbacks == 0
+                && self.tables.servers.value(next.servers[at]).is_wrongly_stale();
+            let breaks = match (can_be, is_wrongly_stale) {
+                (false, _) => Some("an acknowledged write cannot be explained"),
+                (true, true) => Some("a copy that followed the volume is called stale"),
+                (true, false) => None,
+            };
             self.push(found, step, next, breaks);
         }
         is_new
@@ -395,20 +403,25 @@ impl Search {
                 }
             }
             let Some(left) = world.left.rollbacks.checked_sub(1) else { continue };
-            let number = u8::try_from(at).unwrap();
-            if world.saved == 0 {
+            if self.is_alone(world, at) {
+                continue;
+            }
+            for (how, server) in self.tables.rollback(world.servers[at]).iter().enumerate() {
                 let mut next = *world;
-                next.saved = self.tables.disk_of(world.servers[at]) + 1;
-                next.saved_of = number;
-                self.push(found, Label::Server("has its directory copied", at), next, None);
-            } else if world.saved_of == number {
-                let mut after = *world;
-                after.left.rollbacks = left;
-                after.rolled_back |= 1 << at;
-                let label = Label::Server("is restarted with the copy of its directory", at);
-                self.act_and_push(found, &after, label, at, Stimulus::Restore(world.saved - 1));
+                next.left.rollbacks = left;
+                next.rolled_back |= 1 << at;
+                next.servers[at] = *server;
+                self.push(found, Label::Rollback(at, how), next, None);
             }
         }
+    }
+
+    /// Whether a server was the only member when the volume was writable last: whatever is put back
+    /// there is all that is left.
+    fn is_alone(&self, world: &World, at: usize) -> bool {
+        let config = self.tables.configs.value(world.config);
+        let mut last = config.last_writable.iter().flat_map(|last| &last.members);
+        last.all(|(member, _)| *member == server_id(at))
     }
 
     fn adoptions(&mut self, world: &World, found: &mut Steps) {
@@ -462,7 +475,7 @@ impl Search {
 
     fn plan(&mut self, world: &World, plan: Plan, present: u8) -> Planned {
         let mut leased = world.leases;
-        if world.is_old_leader_left {
+        if world.old_grants != 0 {
             leased = u8::MAX;
         }
         if self.scenario().left_out == LeftOut::OldLeases && world.left.leaders == 0 {
@@ -550,7 +563,7 @@ impl Search {
             let has_heard = self.has_heard(world, at);
             let mut next = *world;
             next.set_lease(at, !world.has_lease(at));
-            let may_renew = world.is_old_leader_left
+            let may_renew = world.old_grants & 1 << at != 0
                 || (self.scenario().left_out == LeftOut::RenewalStops && !has_heard);
             if is_excluded && (world.has_lease(at) || may_renew) {
                 let what =
@@ -562,11 +575,13 @@ impl Search {
             let mut next = *world;
             next.left.leaders = left;
             next.answers = self.tables.answers.number(Answers::default());
-            next.is_old_leader_left = true;
+            let servers = 0..self.scenario().servers();
+            let members = servers.filter(|at| self.tables.is_member(world.config, *at));
+            next.old_grants = members.fold(0, |set, at| set | 1 << at);
             self.push(found, Label::Leader("another master leads"), next, None);
         }
-        if world.is_old_leader_left {
-            let next = World { is_old_leader_left: false, ..*world };
+        if world.old_grants != 0 {
+            let next = World { old_grants: 0, ..*world };
             self.push(found, Label::Leader("the old leader's time is over"), next, None);
         }
     }
@@ -594,7 +609,13 @@ impl Model for Search {
         let mut servers = [0; SERVERS];
         for (at, number) in servers.iter_mut().enumerate() {
             let base = scenario.base && at < scenario.members;
-            let server = Server::new(scenario.replica_rules(), server_id(at), &config, base);
+            let server = Server::new(
+                scenario.replica_rules(),
+                server_id(at),
+                &config,
+                base,
+                scenario.faults.rollbacks > 0,
+            );
             *number = self.tables.servers.number(server);
         }
         let deletes = scenario.writes.iter().enumerate();
@@ -605,13 +626,11 @@ impl Model for Search {
             config: self.tables.configs.number(config),
             answers: self.tables.answers.number(Answers::default()),
             monitor: self.tables.monitors.number(Monitor::new(!scenario.base, deletes)),
-            saved: 0,
-            saved_of: 0,
             net: [0; NET],
             started: 0,
             leases: (1 << scenario.members) - 1,
             rolled_back: 0,
-            is_old_leader_left: false,
+            old_grants: 0,
             left: scenario.faults,
         };
         self.start = Some(world);
@@ -621,11 +640,11 @@ impl Model for Search {
     fn fingerprint(&self, world: &World) -> u64 {
         let Faults { crashes, rollbacks, seals, vacuums, floors, repairs, leaders } = world.left;
         let small = [
-            world.saved_of,
+            1,
             world.started,
             world.leases,
             world.rolled_back,
-            u8::from(world.is_old_leader_left),
+            world.old_grants,
             crashes | rollbacks << 4,
             seals | vacuums << 4,
             floors | repairs << 2 | leaders << 4,
@@ -635,7 +654,7 @@ impl Model for Search {
             print = fold(print, u64::from(pair[0]) << 32 | u64::from(pair[1]));
         }
         print = fold(print, u64::from(world.config) << 32 | u64::from(world.answers));
-        print = fold(print, u64::from(world.monitor) << 32 | u64::from(world.saved));
+        print = fold(print, u64::from(world.monitor));
         for messages in world.net.chunks(4) {
             let word = messages.iter().fold(0, |word, message| word << 16 | u64::from(*message));
             print = fold(print, word);

@@ -22,11 +22,12 @@ impl<V: Versions> State<V> {
         actions: &mut Vec<Action>,
     ) {
         self.saw(batch.highest);
-        if batch.epoch == self.view.epoch || !self.rules.keep(Rule::FenceStopsResolving) {
+        if batch.epoch == self.view.epoch || self.is_unchecked() {
             self.hear(&batch, actions);
         }
         let is_of_this_epoch = batch.epoch == self.view.epoch && self.is_writable();
-        let is_unchecked = self.standing == Standing::Running && self.is_unchecked();
+        let is_unchecked =
+            self.standing == Standing::Running && !self.rules.keep(Rule::EpochIsChecked);
         let is_refused = !(is_of_this_epoch || is_unchecked) || (!has_room && has_records(&batch));
         let mut answer = BatchAnswer {
             epoch: batch.epoch,
@@ -47,7 +48,7 @@ impl<V: Versions> State<V> {
     }
 
     fn is_unchecked(&self) -> bool {
-        !self.rules.keep(Rule::EpochIsChecked)
+        !self.rules.keep(Rule::EpochIsChecked) || !self.rules.keep(Rule::FenceStopsResolving)
     }
 
     fn hear(&mut self, batch: &Batch, actions: &mut Vec<Action>) {
@@ -65,8 +66,7 @@ impl<V: Versions> State<V> {
     /// An outcome counts for a record that is pending here; for any other it is known or void.
     fn hear_outcome(&mut self, id: WriteId, fate: Fate, actions: &mut Vec<Action>) {
         let Some(pending) = self.pending_of(id.key) else { return };
-        let is_settled_elsewhere = matches!(pending.origin, Origin::Peer(_))
-            || !self.rules.keep(Rule::FenceStopsResolving);
+        let is_settled_elsewhere = matches!(pending.origin, Origin::Peer(_)) || self.is_unchecked();
         if pending.placed.record.ts == id.ts && is_settled_elsewhere {
             let placed = pending.placed;
             self.resolve(&placed, fate, actions);

@@ -3,8 +3,10 @@
 //! Below the resolved length everything that is not listed as aborted is committed, and of a key
 //! the highest stamp counts, wherever it lies; above it nothing has an outcome. Such a replica is
 //! neither read nor written until a configuration or an adoption says so, because its directory
-//! may be an older copy. The one exception is the only member of a volume that was writable:
-//! nobody could have written without it.
+//! may be an older copy. The only member of a volume that was writable goes on at the same epoch,
+//! all its complete records committed, because nobody can have written without it. But it too
+//! waits until the leader has confirmed that this is the present epoch: an older copy of the
+//! directory may be from before another member joined.
 
 use std::collections::VecDeque;
 
@@ -62,7 +64,7 @@ pub fn recover<V: Versions>(
         incarnation: identity.incarnation,
         versions,
         view,
-        standing: standing(files.durable, is_only_member),
+        standing: if files.durable.is_stale { Standing::Stale } else { Standing::Returned },
         has_adopted: false,
         last_ts: files.highest,
         ts_floor: Ts(0),
@@ -84,14 +86,6 @@ pub fn recover<V: Versions>(
     }
     state.end = state.end.max(facts.resolved);
     state
-}
-
-const fn standing(durable: &Durable, is_only_member: bool) -> Standing {
-    match (durable.is_stale, is_only_member) {
-        (true, _) => Standing::Stale,
-        (false, true) => Standing::Running,
-        (false, false) => Standing::Returned,
-    }
 }
 
 /// What the sidecar says about the file that is there: during a swap it speaks of two.

@@ -8,7 +8,8 @@
 use dulse_shared::{
     id::{NeedleKey, Ts},
     wire::{
-        Decision, Held, Holding, Sealed, Standing, Unresolved, VolumeConfig, VolumeState, WriteId,
+        Decision, Epoch, Held, Holding, Sealed, Standing, Unresolved, VolumeConfig, VolumeState,
+        WriteId,
     },
 };
 
@@ -26,7 +27,18 @@ impl<V: Versions> State<V> {
             self.accept(config, actions);
         }
         if config.epoch == self.view.epoch {
+            self.go_on_alone();
             actions.push(Action::Fenced(self.sealed()));
+        }
+    }
+
+    /// The only member of a writable volume goes on at its epoch once that is known to be the
+    /// present one.
+    fn go_on_alone(&mut self) {
+        let is_alone =
+            self.view.is_writable && self.view.slot.is_some() && self.view.peers.is_empty();
+        if is_alone && self.standing == Standing::Returned && self.tail.is_empty() {
+            self.standing = Standing::Running;
         }
     }
 
@@ -36,12 +48,7 @@ impl<V: Versions> State<V> {
         self.view = View::new(config, self.server);
         let is_writable = config.state == VolumeState::Writable;
         if self.standing != Standing::Stale {
-            // What was writable without this copy, or while it did not hear of it.
-            let was_left_behind = match is_writable {
-                true => self.view.slot.is_none(),
-                false => self.view.last_writable > fence_before,
-            };
-            self.standing = self.standing_in(config, was_left_behind);
+            self.standing = self.standing_in(config, fence_before);
         }
         self.has_adopted &= !is_writable;
         if self.standing == Standing::Running && self.view.slot.is_some() {
@@ -62,25 +69,31 @@ impl<V: Versions> State<V> {
     }
 
     /// What the replica is from now on.
-    fn standing_in(&self, config: &VolumeConfig, was_left_behind: bool) -> Standing {
+    fn standing_in(&self, config: &VolumeConfig, fence_before: Epoch) -> Standing {
         let own_run = (self.server, self.incarnation);
         let counts = match (&config.state, &config.last_writable) {
             (VolumeState::Writable, Some(last)) => last.members.contains(&own_run),
             _ => config.decision.is_some() && config.sealed_with.contains(&own_run),
         };
+        let is_member = self.view.slot.is_some();
         if counts {
             return Standing::Running;
         }
-        if was_left_behind {
+        if !is_member && self.was_left_behind(config, fence_before) {
             return Standing::Stale;
         }
-        let is_member = self.view.slot.is_some();
-        let is_same = self.standing == Standing::Running && is_member;
         // A writable epoch that names another run of this server speaks of one that is gone.
-        if is_same && config.state != VolumeState::Writable {
-            return Standing::Running;
-        }
-        Standing::Returned
+        let goes_on = self.standing == Standing::Running && is_member && !self.view.is_writable;
+        if goes_on { Standing::Running } else { Standing::Returned }
+    }
+
+    /// Whether the volume was writable without this copy. One that made the epoch before the last
+    /// writable one durable and is a member of that was equal to the others when it began, and
+    /// nothing can have been committed in it that is not here.
+    fn was_left_behind(&self, config: &VolumeConfig, fence_before: Epoch) -> bool {
+        let Some(last) = &config.last_writable else { return false };
+        let was_member = last.members.iter().any(|(member, _)| *member == self.server);
+        !was_member || fence_before.0.saturating_add(1) < last.epoch.0
     }
 
     /// Gives every record that the decision names its outcome.
@@ -142,7 +155,12 @@ impl<V: Versions> State<V> {
         let is_older_pending =
             of_key.any(|entry| entry.fate == Fate::Pending && entry.placed.record.ts < id.ts);
         let is_older_here = newest.is_some_and(|newest| newest < id.ts) || is_older_pending;
-        if is_older_here { Held::Missing } else { Held::Traceless }
+        let are_bytes_here = !self.aborted.is_empty() && !self.rules.keep(Rule::AbortedIsMissing);
+        match (are_bytes_here, is_older_here) {
+            (true, _) => Held::Pending,
+            (false, true) => Held::Missing,
+            (false, false) => Held::Traceless,
+        }
     }
 
     /// The keys whose state a replica that comes back has to take over, as far as it knows.
