@@ -13,6 +13,7 @@
 
 mod cases;
 mod explore;
+mod file;
 mod first_config;
 mod intern;
 mod monitor;

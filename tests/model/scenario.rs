@@ -20,6 +20,8 @@ pub(crate) struct Scenario {
     pub(crate) writes: Vec<Kind>,
     /// How often each of these can happen.
     pub(crate) faults: Faults,
+    /// The server whose directory is put back.
+    pub(crate) put_back: usize,
     /// Whether a batch may arrive twice.
     pub(crate) duplicates: bool,
     /// Whether members ask coordinators for outcomes.
@@ -68,6 +70,7 @@ impl Scenario {
             base: false,
             writes: writes.to_vec(),
             faults: Faults::default(),
+            put_back: 0,
             duplicates: false,
             asks: false,
             left_out: LeftOut::Nothing,

@@ -11,7 +11,7 @@ use dulse_master::{
 };
 use dulse_shared::{
     id::{ServerId, Ts},
-    wire::{Incarnation, Sealed, Standing, VolumeConfig, WriteId},
+    wire::{Incarnation, Sealed, Standing, VolumeConfig, VolumeState, WriteId},
 };
 use dulse_volume::replica::{Answer, Batch, Client, Event, Message, Read};
 
@@ -86,7 +86,9 @@ pub(crate) struct PlanKey {
     pub(crate) plan: Plan,
     pub(crate) config: u32,
     pub(crate) answers: u32,
+    /// The servers, where the plan asks them what they hold; the others are told by their run.
     pub(crate) servers: [u32; SERVERS],
+    pub(crate) runs: [u8; SERVERS],
     /// Who can be reached, and who may hold a lease.
     pub(crate) present: u8,
     pub(crate) leased: u8,
@@ -98,6 +100,14 @@ pub(crate) enum Plan {
     Decide,
     Open,
     Repair(u8),
+}
+
+/// Where a volume is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    Writable,
+    Undecided,
+    Decided,
 }
 
 /// What a plan gave.
@@ -113,6 +123,7 @@ pub(crate) struct Tables {
     pub(crate) scenario: Scenario,
     pub(crate) servers: Interner<Server>,
     pub(crate) configs: Interner<VolumeConfig>,
+    phases: Vec<(Phase, u8, u8)>,
     pub(crate) answers: Interner<Answers>,
     pub(crate) messages: Interner<InFlight>,
     pub(crate) monitors: Interner<Monitor>,
@@ -121,6 +132,7 @@ pub(crate) struct Tables {
     rollbacks: FastMap<u32, Rc<[u32]>>,
     reads: FastMap<(u32, bool), Option<Found>>,
     plans: FastMap<PlanKey, Planned>,
+    runs: Vec<u8>,
     weights: FastMap<(u16, u32), Weight>,
     diskless: FastMap<u32, u32>,
     heard: FastMap<(u32, u8), Option<u32>>,
@@ -144,6 +156,7 @@ impl Tables {
             scenario,
             servers: Interner::default(),
             configs: Interner::default(),
+            phases: Vec::new(),
             answers: Interner::default(),
             messages: Interner::default(),
             monitors: Interner::default(),
@@ -152,6 +165,7 @@ impl Tables {
             rollbacks: FastMap::default(),
             reads: FastMap::default(),
             plans: FastMap::default(),
+            runs: Vec::new(),
             weights: FastMap::default(),
             diskless: FastMap::default(),
             heard: FastMap::default(),
@@ -362,6 +376,15 @@ impl Tables {
         heard
     }
 
+    /// Which run of its server a server is in.
+    pub(crate) fn run(&mut self, server: u32) -> u8 {
+        while self.runs.len() < self.servers.len() {
+            let server = self.servers.value(u32::try_from(self.runs.len()).unwrap());
+            self.runs.push(u8::try_from(server.incarnation.0).unwrap());
+        }
+        self.runs[server as usize]
+    }
+
     /// What the leader does about the volume.
     pub(crate) fn plan(&mut self, key: PlanKey) -> Planned {
         if let Some(planned) = self.plans.get(&key) {
@@ -412,7 +435,7 @@ impl Tables {
         let answers = self.answers.value(key.answers);
         let server = |at: usize| {
             let view = ServerView {
-                incarnation: self.servers.value(key.servers[at]).incarnation,
+                incarnation: Incarnation(key.runs[at].into()),
                 is_present: key.present & (1 << at) != 0,
                 may_have_lease: key.leased & (1 << at) != 0,
                 sealed: answers[at].clone(),
@@ -447,18 +470,33 @@ impl Tables {
         }
     }
 
-    pub(crate) fn is_member(&self, config: u32, server: usize) -> bool {
-        let config = self.configs.value(config);
-        config.members.iter().any(|member| member.server == server_id(server))
+    /// Where a volume is in its life, its members, and who has a reason to hear of it.
+    pub(crate) fn phase(&mut self, config: u32) -> (Phase, u8, u8) {
+        while self.phases.len() < self.configs.len() {
+            let config = self.configs.value(u32::try_from(self.phases.len()).unwrap());
+            let set = |servers: &mut dyn Iterator<Item = ServerId>| {
+                servers.fold(0, |set, server| set | 1 << index_of(server))
+            };
+            let members = set(&mut config.members.iter().map(|member| member.server));
+            let last = config.last_writable.iter().flat_map(|last| &last.members);
+            let concerned = members | set(&mut last.map(|(server, _)| *server));
+            let phase = match (&config.state, &config.decision) {
+                (VolumeState::Writable, _) => Phase::Writable,
+                (_, None) => Phase::Undecided,
+                (_, Some(_)) => Phase::Decided,
+            };
+            self.phases.push((phase, members, concerned));
+        }
+        self.phases[config as usize]
+    }
+
+    pub(crate) fn is_member(&mut self, config: u32, server: usize) -> bool {
+        self.phase(config).1 & 1 << server != 0
     }
 
     /// Whether a server has a reason to hear of a configuration.
-    pub(crate) fn concerns(&self, config: u32, server: usize) -> bool {
-        let config = self.configs.value(config);
-        let last = config.last_writable.iter().flat_map(|last| &last.members);
-        let mut last = last.map(|(member, _): &(ServerId, Incarnation)| *member);
-        last.any(|member| member == server_id(server))
-            || config.members.iter().any(|member| member.server == server_id(server))
+    pub(crate) fn concerns(&mut self, config: u32, server: usize) -> bool {
+        self.phase(config).2 & 1 << server != 0
     }
 
     /// Whether all members have the same live version.

@@ -174,7 +174,7 @@ fn an_aborted_list_that_is_not_durable_when_the_resolved_length_passes_is_found(
 
 #[test]
 fn acknowledging_what_a_majority_stored_is_found() {
-    replica(sealed(3, 1, 2), replica::Rule::EveryMemberStores);
+    replica(sealed(3, 1, 1), replica::Rule::EveryMemberStores);
 }
 
 #[test]

@@ -16,8 +16,8 @@ use crate::{
     scenario::{Faults, LeftOut, Scenario},
     server::Server,
     tables::{
-        Answers, Found, InFlight, Out, Plan, PlanKey, Planned, SERVERS, Stimulus, Tables, Weight,
-        batch, server_id,
+        Answers, Found, InFlight, Out, Phase, Plan, PlanKey, Planned, SERVERS, Stimulus, Tables,
+        Weight, batch, server_id,
     },
 };
 
@@ -181,13 +181,31 @@ impl Search {
         breaks: Option<&'static str>,
     ) {
         self.tidy(&mut state);
-        let Faults { crashes, rollbacks, vacuums, floors, repairs, .. } = state.left;
-        if [crashes, rollbacks, vacuums, floors, repairs] == [0; 5] && self.scenario().spares == 0 {
-            for server in &mut state.servers {
-                *server = self.tables.without_disk(*server);
+        if self.is_last_epoch(&state) {
+            state.left.crashes = 0;
+            state.left.rollbacks = 0;
+        }
+        for at in 0..SERVERS {
+            if !self.is_disk_read(&state, at) {
+                state.servers[at] = self.tables.without_disk(state.servers[at]);
             }
         }
         found.push(Next { step, state, breaks });
+    }
+
+    /// Whether the volume is writable and never will be sealed again. One of several members that
+    /// is restarted then does nothing any more, which is as if it were just not heard.
+    fn is_last_epoch(&mut self, world: &World) -> bool {
+        let (phase, members, _) = self.tables.phase(world.config);
+        let had_seals = self.scenario().faults.seals > 0;
+        phase == Phase::Writable && members.count_ones() > 1 && world.left.seals == 0 && had_seals
+    }
+
+    /// Whether what is on a server's disk can still matter.
+    fn is_disk_read(&self, world: &World, at: usize) -> bool {
+        let Faults { crashes, rollbacks, vacuums, floors, .. } = world.left;
+        let is_put_back = rollbacks > 0 && at == self.scenario().put_back;
+        [crashes, vacuums, floors] != [0; 3] || self.scenario().spares > 0 || is_put_back
     }
 
     fn act_and_push(
@@ -269,8 +287,8 @@ impl Search {
     }
 
     fn clients(&mut self, world: &World, found: &mut Steps) {
-        let writes = self.scenario().writes.clone();
-        for op in 0..writes.len() {
+        for op in 0..self.scenario().writes.len() {
+            let writes = &self.scenario().writes;
             let is_first_of_kind = (0..op)
                 .all(|before| writes[before] != writes[op] || world.started & 1 << before != 0);
             if world.started & 1 << op != 0 || !is_first_of_kind {
@@ -309,14 +327,14 @@ impl Search {
 
     fn network(&mut self, world: &World, found: &mut Steps) {
         for number in world.net.into_iter().filter(|number| *number != 0) {
-            let in_flight = self.tables.messages.value(u32::from(number) - 1).clone();
-            let stays = self.scenario().duplicates
+            let in_flight = self.tables.message(number);
+            let to = usize::from(in_flight.to);
+            let stays = self.tables.scenario.duplicates
                 && batch(&in_flight.message).is_some_and(|batch| !batch.records.is_empty());
             let mut without = *world;
             if !stays {
                 without.take(number);
             }
-            let to = usize::from(in_flight.to);
             let stimulus = Stimulus::Deliver(number - 1);
             if !self.act_and_push(found, &without, Label::Deliver(number, to), to, stimulus)
                 && !stays
@@ -403,7 +421,7 @@ impl Search {
                 }
             }
             let Some(left) = world.left.rollbacks.checked_sub(1) else { continue };
-            if self.is_alone(world, at) {
+            if self.is_alone(world, at) || at != self.scenario().put_back {
                 continue;
             }
             for (how, server) in self.tables.rollback(world.servers[at]).iter().enumerate() {
@@ -425,6 +443,9 @@ impl Search {
     }
 
     fn adoptions(&mut self, world: &World, found: &mut Steps) {
+        if self.tables.phase(world.config).0 != Phase::Decided {
+            return;
+        }
         for at in 0..self.scenario().servers() {
             for from in 0..self.scenario().servers() {
                 let is_known = self.tables.concerns(world.config, at);
@@ -446,6 +467,9 @@ impl Search {
     }
 
     fn repairs(&mut self, world: &World, found: &mut Steps) {
+        if self.scenario().faults.repairs == 0 {
+            return;
+        }
         let state = self.tables.configs.value(world.config).state;
         for at in 0..self.scenario().servers() {
             if let Some(left) = world.left.repairs.checked_sub(1) {
@@ -481,8 +505,10 @@ impl Search {
         if self.scenario().left_out == LeftOut::OldLeases && world.left.leaders == 0 {
             leased = 0;
         }
-        let (config, answers, servers) = (world.config, world.answers, world.servers);
-        self.tables.plan(PlanKey { plan, config, answers, servers, present, leased })
+        let (config, answers) = (world.config, world.answers);
+        let runs = world.servers.map(|server| self.tables.run(server));
+        let servers = if plan == Plan::Decide { world.servers } else { [0; SERVERS] };
+        self.tables.plan(PlanKey { plan, config, answers, servers, runs, present, leased })
     }
 
     /// A new configuration: the leader forgets the answers to the one before, and grants leases to
@@ -501,6 +527,14 @@ impl Search {
 
     fn leader(&mut self, world: &World, found: &mut Steps) {
         self.seals(world, found);
+        match self.tables.phase(world.config).0 {
+            Phase::Writable => {}
+            Phase::Undecided => self.decide(world, found),
+            Phase::Decided => self.open(world, found),
+        }
+    }
+
+    fn decide(&mut self, world: &World, found: &mut Steps) {
         match self.plan(world, Plan::Decide, u8::MAX) {
             Planned::Config(config) => {
                 let next = self.with_config(world, config);
@@ -509,6 +543,9 @@ impl Search {
             Planned::Diverged => self.diverged(world, found),
             Planned::Nothing => {}
         }
+    }
+
+    fn open(&mut self, world: &World, found: &mut Steps) {
         // Whoever came back may be taken in, or not be there at the moment.
         for present in [u8::MAX, 0] {
             match self.plan(world, Plan::Open, present) {
@@ -551,10 +588,8 @@ impl Search {
     }
 
     /// What is not promised: the only copy left is one that was put back from an older state.
-    fn is_only_an_old_copy(&self, world: &World, config: u32) -> bool {
-        let members =
-            (0..self.scenario().servers()).filter(|at| self.tables.is_member(config, *at));
-        members.into_iter().all(|at| world.rolled_back & 1 << at != 0)
+    fn is_only_an_old_copy(&mut self, world: &World, config: u32) -> bool {
+        self.tables.phase(config).1 & !world.rolled_back == 0
     }
 
     fn leases(&mut self, world: &World, found: &mut Steps) {
@@ -575,9 +610,7 @@ impl Search {
             let mut next = *world;
             next.left.leaders = left;
             next.answers = self.tables.answers.number(Answers::default());
-            let servers = 0..self.scenario().servers();
-            let members = servers.filter(|at| self.tables.is_member(world.config, *at));
-            next.old_grants = members.fold(0, |set, at| set | 1 << at);
+            next.old_grants = self.tables.phase(world.config).1;
             self.push(found, Label::Leader("another master leads"), next, None);
         }
         if world.old_grants != 0 {
@@ -614,7 +647,7 @@ impl Model for Search {
                 server_id(at),
                 &config,
                 base,
-                scenario.faults.rollbacks > 0,
+                scenario.faults.rollbacks > 0 && at == scenario.put_back,
             );
             *number = self.tables.servers.number(server);
         }
