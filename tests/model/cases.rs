@@ -10,19 +10,12 @@ use crate::{
 
 /// Searches all of a scenario; fails with the shortest trace.
 fn holds(scenario: Scenario, limit: usize) {
-    let started = std::time::Instant::now();
     let name = scenario.name;
     let mut search = Search::new(scenario);
     match explore(&mut search, limit) {
-        Found::Nothing { states, depth } => {
-            eprintln!(
-                "{name}: {states} states, depth {depth}, {:?}, servers {}",
-                started.elapsed(),
-                search.tables.servers.len()
-            );
-        }
+        Found::Nothing { states, depth } => eprintln!("{name}: {states} states, depth {depth}"),
         Found::TooMany { states, depth } => {
-            panic!("{name}: more than {states} states, depth {depth}, {:?}", started.elapsed());
+            panic!("{name}: more than {states} states, depth {depth}");
         }
         Found::Violation { promise, trace } => {
             panic!("{name}: {promise}:\n{}", trace.join("\n"));

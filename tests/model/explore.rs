@@ -17,6 +17,10 @@ pub(crate) trait Model {
     fn fingerprint(&self, state: &Self::State) -> u64;
     /// Every next state; a step that breaks a promise comes with what it breaks.
     fn steps(&mut self, state: &Self::State, found: &mut Vec<Next<Self::State, Self::Step>>);
+    /// A step in words, for a trace.
+    fn describe(&self, step: &Self::Step) -> String {
+        step.to_string()
+    }
 }
 
 /// One step and where it leads.
@@ -55,7 +59,7 @@ pub(crate) fn explore<M: Model>(model: &mut M, limit: usize) -> Found {
             for next in &found {
                 if let Some(promise) = next.breaks {
                     let mut trace = trace(model, start, &parents, parent);
-                    trace.push(next.step.to_string());
+                    trace.push(model.describe(&next.step));
                     return Found::Violation { promise, trace };
                 }
                 let print = model.fingerprint(&next.state);
@@ -97,7 +101,7 @@ fn trace<M: Model>(
             .iter()
             .find(|n| n.breaks.is_none() && model.fingerprint(&n.state) == *print)
             .unwrap();
-        trace.push(next.step.to_string());
+        trace.push(model.describe(&next.step));
         state = next.state;
     }
     trace

@@ -7,7 +7,7 @@ use dulse_shared::{
     id::Ts,
     wire::{Standing, VolumeConfig, VolumeState, WriteId},
 };
-use dulse_volume::replica::{Answer, Kind};
+use dulse_volume::replica::{Answer, Batch, Kind, Message, Rule};
 
 use crate::{
     explore::{Model, Next},
@@ -205,7 +205,12 @@ impl Search {
     fn is_disk_read(&self, world: &World, at: usize) -> bool {
         let Faults { crashes, rollbacks, vacuums, floors, .. } = world.left;
         let is_put_back = rollbacks > 0 && at == self.scenario().put_back;
-        [crashes, vacuums, floors] != [0; 3] || self.scenario().spares > 0 || is_put_back
+        // A replica that counts the bytes of aborted records reads its file.
+        let reads_aborted = LeftOut::OfReplica(Rule::AbortedIsMissing);
+        [crashes, vacuums, floors] != [0; 3]
+            || self.scenario().spares > 0
+            || self.scenario().left_out == reads_aborted
+            || is_put_back
     }
 
     fn act_and_push(
@@ -695,6 +700,16 @@ impl Model for Search {
         fold(print, 1)
     }
 
+    fn describe(&self, step: &Label) -> String {
+        match step {
+            Label::Deliver(number, to) => {
+                let InFlight { from, message, .. } = self.tables.message(*number);
+                format!("server {to} hears from server {from}: {}", in_words(message))
+            }
+            step => step.to_string(),
+        }
+    }
+
     fn steps(&mut self, world: &World, found: &mut Steps) {
         self.clients(world, found);
         self.network(world, found);
@@ -705,5 +720,27 @@ impl Model for Search {
         self.repairs(world, found);
         self.leader(world, found);
         self.leases(world, found);
+    }
+}
+
+/// A message for a trace: stamps are counted, not nanoseconds.
+fn in_words(message: &Message) -> String {
+    let number = |ts: Ts| format!("{}.{}", ts.0 >> 8, ts.0 & 0xff);
+    match message {
+        Message::Batch(Batch { epoch, commit, abort, records, .. }) => {
+            let records = records.iter().map(|record| format!("store {}", number(record.ts)));
+            let commit = commit.iter().map(|id| format!("commit {}", number(id.ts)));
+            let abort = abort.iter().map(|id| format!("abort {}", number(id.ts)));
+            let all: Vec<String> = records.chain(commit).chain(abort).collect();
+            format!("epoch {}: {}", epoch.0, all.join(", "))
+        }
+        Message::Answer(answer) if answer.is_refused => "all refused".to_owned(),
+        Message::Answer(answer) => {
+            let stored = answer.stored.iter();
+            let all: Vec<String> =
+                stored.map(|(id, stored)| format!("{} {stored:?}", number(id.ts))).collect();
+            all.join(", ")
+        }
+        Message::Ask { id, .. } => format!("what became of {}?", number(id.ts)),
     }
 }

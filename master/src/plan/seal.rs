@@ -69,7 +69,7 @@ pub fn plan_seal(view: &VolumeView, cause: Cause, rules: Rules) -> Option<Seal> 
     let is_unchanged = is_same_set(&members, known_as) || is_alone(config, &members);
     let is_asked = cause == Cause::Asked && config.state == VolumeState::Writable;
     let is_due = !members.is_empty() && (!is_unchanged || is_asked);
-    is_due.then(|| Seal { id: config.id, epoch: config.epoch, members })
+    is_due.then_some(Seal { id: config.id, epoch: config.epoch, members })
 }
 
 /// Those the volume goes on with; nobody if all that could are away.
