@@ -55,7 +55,10 @@ impl<V: Versions> State<V> {
             if let Some(decision) = &config.decision {
                 self.apply(decision, actions);
             }
-            if !self.tail.is_empty() && is_writable {
+            // A decision names everything that is without outcome on the disks of those that it
+            // counts on. Should one not, this copy cannot be judged here: it has to adopt.
+            let is_resolved_elsewhere = config.decision.is_some() || is_writable;
+            if is_resolved_elsewhere && !self.tail.is_empty() {
                 self.standing = Standing::Returned;
             }
         }
