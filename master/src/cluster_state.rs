@@ -3,7 +3,7 @@
 //! Pure and deterministic: [`ClusterState::apply`] reads no clock and draws no random number, so
 //! every master that applies the same commands holds the same state. Soft facts (who is alive,
 //! how full a volume is) live in the topology, never here. The changes of a volume that exists are
-//! in [`volume_change`].
+//! in the module `volume_change`.
 
 mod volume_change;
 
