@@ -63,8 +63,8 @@ fn three_puts_on_two_members_with_a_crash_and_a_seal() {
 }
 
 #[test]
-fn two_puts_on_two_members_that_both_come_back() {
-    holds(two_copies(crash_and_seal("2 members, put put, both back", 2, &put(2))), SMALL);
+fn three_puts_on_two_members_that_both_come_back() {
+    holds(two_copies(crash_and_seal("2 members, put put put, both back", 2, &put(3))), SMALL);
 }
 
 #[test]
@@ -142,12 +142,6 @@ fn a_put_on_two_members_with_two_crashes_and_two_seals() {
 #[test]
 fn a_put_on_three_members_with_a_crash_and_a_seal() {
     holds(crash_and_seal("3 members, put", 3, &put(1)), SMALL);
-}
-
-#[test]
-#[ignore = "minutes: run by scripts/model-deep.sh"]
-fn deep_three_puts_on_two_members_that_both_come_back() {
-    holds(two_copies(crash_and_seal("2 members, put put put, both back", 2, &put(3))), DEEP);
 }
 
 #[test]
