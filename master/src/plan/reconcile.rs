@@ -262,3 +262,168 @@ fn leases_are_over(view: &VolumeView, rules: Rules) -> bool {
             .is_some_and(|known| !known.may_have_lease || known.answer(config.epoch).is_some())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use dulse_shared::{
+        id::{Collection, Ttl, VolumeId},
+        wire::{DiskType, Epoch, VolumeConfig},
+    };
+
+    use super::*;
+    use crate::{
+        cluster_state::ClusterState,
+        plan::seal::{Cause, ServerView, plan_seal},
+    };
+
+    const RULES: Rules = Rules::all();
+
+    fn server(number: u128) -> ServerId {
+        ServerId::from_u128(number)
+    }
+
+    fn id() -> VolumeId {
+        VolumeId::new(1).unwrap()
+    }
+
+    /// A volume on servers 1 and 2, both in run 1 when it became writable.
+    fn state() -> ClusterState {
+        let mut state = ClusterState::default();
+        state.apply(&Command::CreateVolumes {
+            collection: Collection::default(),
+            placement: "001".parse().unwrap(),
+            ttl: Ttl::NONE,
+            disk: DiskType::default(),
+            members: vec![vec![(server(1), Incarnation(1)), (server(2), Incarnation(1))]],
+        });
+        state
+    }
+
+    fn known(run: u64) -> ServerView {
+        ServerView {
+            incarnation: Incarnation(run),
+            is_present: true,
+            may_have_lease: true,
+            sealed: None,
+            holdings: Vec::new(),
+        }
+    }
+
+    fn view(config: &VolumeConfig, runs: [u64; 2]) -> VolumeView {
+        let servers = [(server(1), known(runs[0])), (server(2), known(runs[1]))];
+        VolumeView { config: config.clone(), servers: servers.into() }
+    }
+
+    /// Seals the volume with those of the two that the plan picks, in these runs.
+    fn sealed(runs: [u64; 2], is_present: [bool; 2]) -> VolumeView {
+        let mut state = state();
+        let mut before = view(&state.volumes[&id()], runs);
+        for (known, present) in before.servers.values_mut().zip(is_present) {
+            known.is_present = present;
+        }
+        let seal = plan_seal(&before, Cause::Asked, RULES).unwrap();
+        state.apply(&Command::SealVolumes { volumes: vec![seal] });
+        VolumeView { config: state.volumes[&id()].clone(), ..before }
+    }
+
+    fn digest(sum: u128) -> Digest {
+        Digest { live_needles: 1, live_bytes: 40, sum }
+    }
+
+    /// The member answers with this digest and, perhaps, one write of a needle without outcome.
+    fn answers(view: &mut VolumeView, number: u128, sum: u128, held: Option<Held>) {
+        let epoch = view.config.epoch;
+        let known = view.servers.get_mut(&server(number)).unwrap();
+        let id = WriteId { key: NeedleKey::new(7).unwrap(), ts: Ts(512) };
+        let unresolved = Unresolved { id, is_tombstone: false, part: digest(9) };
+        let is_listed = held.is_some_and(|held| held == Held::Pending);
+        known.sealed = Some(Sealed {
+            epoch,
+            incarnation: known.incarnation,
+            standing: Standing::Running,
+            has_adopted: false,
+            unresolved: is_listed.then_some(unresolved).into_iter().collect(),
+            digest: digest(sum),
+        });
+        let holding = |held| Holding { id, held, newest: Some((Ts(256), digest(sum))) };
+        known.holdings = held.map(holding).into_iter().collect();
+    }
+
+    fn decision(step: &Step) -> &Decision {
+        match step {
+            Step::Propose(Command::DecideVolume { decision, .. }) => decision,
+            other => panic!("no decision: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_all_survivors_stored_is_committed_and_anything_else_is_not() {
+        let mut both = sealed([1, 1], [true, true]);
+        answers(&mut both, 1, 3, Some(Held::Pending));
+        assert_eq!(plan_decision(&both, RULES), Step::Wait(Waiting::Answers));
+        answers(&mut both, 2, 3, None);
+        assert!(matches!(plan_decision(&both, RULES), Step::Ask(ids) if ids.len() == 1));
+        for (held, commits) in [(Held::Committed, 1), (Held::Missing, 0), (Held::Aborted, 0)] {
+            answers(&mut both, 2, 3, Some(held));
+            let step = plan_decision(&both, RULES);
+            assert_eq!(decision(&step).commit.len(), commits, "{held:?}");
+        }
+    }
+
+    #[test]
+    fn a_commit_waits_for_the_lease_of_who_is_excluded_and_an_abort_does_not() {
+        let mut alone = sealed([1, 1], [true, false]);
+        answers(&mut alone, 1, 3, Some(Held::Pending));
+        assert_eq!(plan_decision(&alone, RULES), Step::Wait(Waiting::Leases));
+        let mut heard = alone.clone();
+        answers(&mut heard, 2, 3, None);
+        assert_eq!(decision(&plan_decision(&heard, RULES)).commit.len(), 1);
+        alone.servers.get_mut(&server(2)).unwrap().may_have_lease = false;
+        assert_eq!(decision(&plan_decision(&alone, RULES)).commit.len(), 1);
+        answers(&mut alone, 1, 3, None);
+        alone.servers.get_mut(&server(2)).unwrap().may_have_lease = true;
+        assert_eq!(decision(&plan_decision(&alone, RULES)), &Decision::default());
+    }
+
+    #[test]
+    fn who_was_restarted_decides_only_when_all_were_and_only_if_all_would_be_equal() {
+        let mixed = sealed([2, 1], [true, true]);
+        assert_eq!(mixed.config.sealed_with, [(server(2), Incarnation(1))]);
+        let mut restarted = sealed([2, 2], [true, true]);
+        assert_eq!(restarted.config.sealed_with.len(), 2);
+        answers(&mut restarted, 1, 3, Some(Held::Pending));
+        answers(&mut restarted, 2, 4, Some(Held::Committed));
+        let both_hold_the_write = plan_decision(&restarted, RULES);
+        assert_eq!(decision(&both_hold_the_write).commit.len(), 1, "it overwrites what differs");
+        answers(&mut restarted, 2, 4, Some(Held::Missing));
+        assert_eq!(plan_decision(&restarted, RULES), Step::Diverged);
+    }
+
+    #[test]
+    fn a_volume_is_opened_when_it_has_its_copies_and_they_are_equal() {
+        let mut state = state();
+        let alone = sealed([1, 1], [true, false]);
+        state.volumes.insert(id(), alone.config.clone());
+        let epoch = alone.config.epoch;
+        let decision = Decision::default();
+        state.apply(&Command::DecideVolume { id: id(), epoch, decision });
+        let mut decided = view(&state.volumes[&id()], [1, 1]);
+        answers(&mut decided, 1, 3, None);
+        assert_eq!(plan_opening(&decided, RULES), Step::Wait(Waiting::Copies));
+        answers(&mut decided, 2, 3, None);
+        let returned = decided.servers.get_mut(&server(2)).and_then(|known| known.sealed.as_mut());
+        let returned = returned.unwrap();
+        returned.standing = Standing::Returned;
+        assert_eq!(plan_opening(&decided, RULES), Step::Wait(Waiting::Copies), "not adopted");
+        let known = decided.servers.get_mut(&server(2)).and_then(|known| known.sealed.as_mut());
+        known.unwrap().has_adopted = true;
+        let step = plan_opening(&decided, RULES);
+        assert!(
+            matches!(step, Step::Propose(Command::OpenVolume { members, .. }) if members.len() == 2)
+        );
+        let known = decided.servers.get_mut(&server(2)).and_then(|known| known.sealed.as_mut());
+        known.unwrap().digest = digest(4);
+        assert_eq!(plan_opening(&decided, RULES), Step::Wait(Waiting::Copies), "stale");
+        assert_eq!(decided.config.epoch, Epoch(3));
+    }
+}
