@@ -2,18 +2,23 @@
 //!
 //! Pure and deterministic: [`ClusterState::apply`] reads no clock and draws no random number, so
 //! every master that applies the same commands holds the same state. Soft facts (who is alive,
-//! how full a volume is) live in the topology, never here.
+//! how full a volume is) live in the topology, never here. The changes of a volume that exists are
+//! in the module `volume_change`.
+
+mod volume_change;
 
 use std::{collections::BTreeMap, fmt};
 
 use dulse_shared::{
     id::{ClusterId, Collection, ReplicaPlacement, ServerId, Ttl, VolumeId},
     wire::{
-        DiskType, Epoch, Incarnation, LastWritable, Member, ReadOnlyReason, VolumeConfig,
+        Decision, DiskType, Epoch, Incarnation, LastWritable, Member, ReadOnlyReason, VolumeConfig,
         VolumeState,
     },
 };
 use serde::{Deserialize, Serialize};
+
+use self::volume_change::Change;
 
 /// What the masters agree on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -74,6 +79,50 @@ pub enum Command {
         /// This run of that server.
         incarnation: Incarnation,
     },
+    /// Makes volumes read-only, each with the members that are left: a server's death changes all
+    /// its volumes at once. Volumes whose epoch moved on are passed over.
+    SealVolumes {
+        /// Them.
+        volumes: Vec<Seal>,
+    },
+    /// Decides, once, what becomes of the writes that a sealed volume holds without outcome.
+    DecideVolume {
+        /// The volume.
+        id: VolumeId,
+        /// The epoch in which its members were asked.
+        epoch: Epoch,
+        /// The outcomes.
+        decision: Decision,
+    },
+    /// Has a copy of a resolved volume made on a server.
+    RepairVolume {
+        /// The volume.
+        id: VolumeId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// The server.
+        target: ServerId,
+    },
+    /// Makes a resolved volume writable.
+    OpenVolume {
+        /// The volume.
+        id: VolumeId,
+        /// Its epoch, which all of `members` have made durable, with equal digests.
+        epoch: Epoch,
+        /// The members from now on, each as it runs.
+        members: Vec<(ServerId, Incarnation)>,
+    },
+}
+
+/// One volume that becomes read-only.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Seal {
+    /// The volume.
+    pub id: VolumeId,
+    /// Its epoch until now.
+    pub epoch: Epoch,
+    /// The members that are left, each as it runs; never empty.
+    pub members: Vec<(ServerId, Incarnation)>,
 }
 
 impl fmt::Display for Command {
@@ -87,6 +136,15 @@ impl fmt::Display for Command {
                 write!(f, "create {} volumes in {collection:?}", members.len())
             }
             Self::AdmitVolume { id, server, .. } => write!(f, "admit volume {id} of {server}"),
+            Self::SealVolumes { volumes } => write!(f, "seal {} volumes", volumes.len()),
+            Self::DecideVolume { id, decision, .. } => {
+                let Decision { commit, abort } = decision;
+                write!(f, "commit {} and abort {} writes of {id}", commit.len(), abort.len())
+            }
+            Self::RepairVolume { id, target, .. } => write!(f, "repair volume {id} on {target}"),
+            Self::OpenVolume { id, members, .. } => {
+                write!(f, "open volume {id} with {} members", members.len())
+            }
         }
     }
 }
@@ -138,6 +196,38 @@ pub enum Refusal {
         /// The id.
         id: VolumeId,
     },
+    /// The id is of no volume.
+    #[error("there is no volume {id}")]
+    NoSuchVolume {
+        /// The id.
+        id: VolumeId,
+    },
+    /// The volume changed since the command was planned.
+    #[error("volume {id} is at another epoch by now")]
+    EpochMoved {
+        /// The volume.
+        id: VolumeId,
+    },
+    /// The volume's state does not admit the change.
+    #[error("volume {id} is not in a state for this change")]
+    WrongState {
+        /// The volume.
+        id: VolumeId,
+    },
+    /// A server cannot be a member: it has no copy that could count.
+    #[error("server {server} has no copy of volume {id} that could count")]
+    NoCopy {
+        /// The volume.
+        id: VolumeId,
+        /// The server.
+        server: ServerId,
+    },
+    /// All 256 slots are in use.
+    #[error("volume {id} has no slot for another member")]
+    OutOfSlots {
+        /// The volume.
+        id: VolumeId,
+    },
 }
 
 impl Default for ClusterState {
@@ -165,6 +255,16 @@ impl ClusterState {
                 let members = [(*server, *incarnation)];
                 let config = writable_config(*id, collection, *placement, *ttl, disk, &members);
                 self.admit_volume(config)
+            }
+            Command::SealVolumes { volumes } => Ok(self.seal_volumes(volumes)),
+            Command::DecideVolume { id, epoch, decision } => {
+                self.change(*id, *epoch, |config| config.decide(decision))
+            }
+            Command::RepairVolume { id, epoch, target } => {
+                self.change(*id, *epoch, |config| config.begin_repair(*target))
+            }
+            Command::OpenVolume { id, epoch, members } => {
+                self.change(*id, *epoch, |config| config.open(members))
             }
         };
         applied.unwrap_or_else(|refusal| Outcome::Refused { refusal })
@@ -241,6 +341,9 @@ fn writable_config(
             .collect(),
         state: VolumeState::Writable,
         last_writable: Some(LastWritable { epoch, members: members.to_vec() }),
+        sealed_with: Vec::new(),
+        decision: None,
+        next_slot: 0,
     }
 }
 

@@ -16,7 +16,7 @@ mod heartbeat;
 mod http;
 pub mod key_range;
 mod placement;
-mod plan;
+pub mod plan;
 pub mod raft;
 mod server;
 #[cfg(test)]

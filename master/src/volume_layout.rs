@@ -256,7 +256,7 @@ fn standing_of(config: &VolumeConfig, topology: &Topology, limit_bytes: u64) -> 
         // A configuration without members does not exist; if it did, nobody would have it.
         .unwrap_or(Standing::ServerGone);
     let by_config = match config.state {
-        VolumeState::ReadOnly { .. } => Standing::MissingCopies,
+        VolumeState::ReadOnly { .. } | VolumeState::Repairing { .. } => Standing::MissingCopies,
         VolumeState::Writable if config.members.len() < config.placement.copies() => {
             Standing::MissingCopies
         }

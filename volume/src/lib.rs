@@ -3,6 +3,7 @@
 //! - [`mod@format`]: the files as bytes, pure.
 //! - [`disk`]: the only place that touches files.
 //! - [`engine`]: one volume: recovery, appends, lookups.
+//! - [`replica`]: how the replicas of a volume keep the same needles, pure.
 //! - [`writer`], [`reader`]: a volume from the runtime's side.
 //! - [`http`]: the public port.
 
@@ -15,6 +16,7 @@ pub mod heartbeat;
 pub mod http;
 pub mod large_needle;
 pub mod reader;
+pub mod replica;
 pub mod server;
 pub mod store;
 pub mod writer;

@@ -5,3 +5,8 @@
 pub(crate) mod admission;
 pub(crate) mod creation;
 pub(crate) mod growth;
+pub mod reconcile;
+mod rules;
+pub mod seal;
+
+pub use rules::{Rule, Rules};

@@ -5,6 +5,7 @@
 
 mod collection;
 mod cookie;
+mod digest;
 mod fid;
 mod needle_key;
 mod random_id;
@@ -15,6 +16,7 @@ mod volume_id;
 
 pub use collection::{Collection, ParseCollectionError};
 pub use cookie::Cookie;
+pub use digest::Digest;
 pub use fid::{Fid, ParseFidError};
 pub use needle_key::NeedleKey;
 pub use random_id::{ClusterId, ParseRandomIdError, ServerId};

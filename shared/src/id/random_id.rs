@@ -21,6 +21,11 @@ macro_rules! random_id {
                 Self(rand::random())
             }
 
+            /// From the plain number.
+            pub const fn from_u128(value: u128) -> Self {
+                Self(value)
+            }
+
             /// The plain number.
             pub const fn as_u128(self) -> u128 {
                 self.0

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Decision;
 use crate::id::{Collection, ReplicaPlacement, ServerId, Ttl, VolumeId};
 
 /// The number of a volume's configuration; each change raises it by one.
@@ -30,7 +31,7 @@ impl Default for DiskType {
 }
 
 /// The only authority on who holds a volume and whether it takes writes.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct VolumeConfig {
     /// The volume.
     pub id: VolumeId,
@@ -52,10 +53,26 @@ pub struct VolumeConfig {
     pub state: VolumeState,
     /// The last epoch in which it took writes.
     pub last_writable: Option<LastWritable>,
+    /// While it takes none: the members that decide what the last writable epoch left without an
+    /// outcome or, once that is decided, hold the decision; each with the incarnation it had.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sealed_with: Vec<(ServerId, Incarnation)>,
+    /// What was decided about the writes that the last writable epoch left without an outcome;
+    /// kept until the volume is writable again, and never made twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+    /// Where the search for the slot of the next server that joins begins; 0 before the first did.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub next_slot: u8,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands in a reference")]
+fn is_zero(slot: &u8) -> bool {
+    *slot == 0
 }
 
 /// A server that holds a volume.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Member {
     /// The server, whatever its address.
     pub server: ServerId,
@@ -64,7 +81,7 @@ pub struct Member {
 }
 
 /// Whether a volume takes writes, as the masters agreed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum VolumeState {
     /// It does.
@@ -74,18 +91,25 @@ pub enum VolumeState {
         /// Why.
         reason: ReadOnlyReason,
     },
+    /// It does not, and a server that is no member yet is given a copy.
+    Repairing {
+        /// That server.
+        target: ServerId,
+    },
 }
 
 /// Why the masters made a volume read-only.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReadOnlyReason {
     /// Fewer copies exist than its placement asks for.
     MissingCopies,
+    /// All copies are there; what was being written when a member was restarted is resolved.
+    Resolving,
 }
 
 /// The last epoch of a volume that was writable.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct LastWritable {
     /// Its number.
     pub epoch: Epoch,

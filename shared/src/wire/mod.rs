@@ -5,6 +5,7 @@ mod cluster;
 mod heartbeat;
 mod lookup;
 mod problem;
+mod replica;
 mod upload;
 mod volume;
 
@@ -17,5 +18,6 @@ pub use heartbeat::{
 };
 pub use lookup::{Location, LookupResponse};
 pub use problem::{Code, Problem, ProblemBody};
+pub use replica::{Decision, Held, Holding, Sealed, Standing, Unresolved, WriteId};
 pub use upload::{DeleteResponse, SubmitResponse, UploadResponse};
 pub use volume::CreateVolume;

@@ -102,6 +102,9 @@ fn config(dir: &DataDir, name: &VolumeName) -> VolumeConfig {
         members: vec![Member { server: dir.identity().server, slot: 0 }],
         state: VolumeState::Writable,
         last_writable: None,
+        sealed_with: Vec::new(),
+        decision: None,
+        next_slot: 0,
     }
 }
 

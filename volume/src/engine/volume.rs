@@ -12,7 +12,7 @@ use std::sync::{
 use dulse_shared::{
     clock::Clock,
     id::{ClusterId, Collection, NeedleKey, Ttl, VolumeId},
-    wire::{LocalState, VolumeConfig, VolumeReport, VolumeState},
+    wire::{LocalState, ReadOnlyReason, VolumeConfig, VolumeReport, VolumeState},
 };
 
 use super::{
@@ -213,8 +213,15 @@ impl Volume {
     /// Whether deletes are refused, and why.
     pub fn refuses_deletes(&self) -> Result<(), Refusal> {
         let read_only = |reason| Err(Refusal::ReadOnly { id: self.id(), reason });
-        if let VolumeState::ReadOnly { .. } = self.config().state {
-            return read_only("it has fewer copies than its replica placement asks for");
+        match self.config().state {
+            VolumeState::Writable => {}
+            VolumeState::ReadOnly { reason: ReadOnlyReason::MissingCopies } => {
+                return read_only("it has fewer copies than its replica placement asks for");
+            }
+            VolumeState::ReadOnly { reason: ReadOnlyReason::Resolving } => {
+                return read_only("its last writes are being resolved");
+            }
+            VolumeState::Repairing { .. } => return read_only("a copy is being made"),
         }
         match self.local_state() {
             LocalState::Failed => {

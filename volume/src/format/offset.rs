@@ -26,6 +26,11 @@ impl Offset {
         if bytes.is_multiple_of(UNIT) { Some(Self(bytes)) } else { None }
     }
 
+    /// The position `units` of 8 bytes further on.
+    pub const fn after(self, units: u32) -> Self {
+        Self(self.0.saturating_add((units as u64).saturating_mul(UNIT)))
+    }
+
     /// The position in bytes.
     pub const fn as_bytes(self) -> u64 {
         self.0

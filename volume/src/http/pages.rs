@@ -12,7 +12,10 @@ use axum::{
 use dulse_shared::{
     id::ClusterId,
     size::ByteSize,
-    wire::{Code, DirReport, LocalState, Problem, VolumeConfig, VolumeReport, VolumeState},
+    wire::{
+        Code, DirReport, LocalState, Problem, ReadOnlyReason, VolumeConfig, VolumeReport,
+        VolumeState,
+    },
 };
 use serde::Serialize;
 
@@ -145,7 +148,13 @@ pub(super) fn state_in_words(report: &VolumeReport, config: &VolumeConfig) -> &'
         (LocalState::Failed, _) => "read-only: the disk failed",
         (LocalState::Full, _) => "read-only: full",
         (LocalState::OldFormat, _) => "read-only: an old format",
-        (_, VolumeState::ReadOnly { .. }) => "read-only: copies are missing",
+        (_, VolumeState::ReadOnly { reason: ReadOnlyReason::MissingCopies }) => {
+            "read-only: copies are missing"
+        }
+        (_, VolumeState::ReadOnly { reason: ReadOnlyReason::Resolving }) => {
+            "read-only: its last writes are being resolved"
+        }
+        (_, VolumeState::Repairing { .. }) => "read-only: a copy is being made",
         (LocalState::LowSpace, _) => "the disk is short of room",
         (LocalState::Ready, VolumeState::Writable) if config.closed => {
             "closed: it came from elsewhere"

@@ -45,6 +45,9 @@ fn config(store: &Store, foreign: &ForeignVolume) -> VolumeConfig {
         members: vec![Member { server: store.server(), slot: 0 }],
         state: if is_whole { VolumeState::Writable } else { VolumeState::ReadOnly { reason } },
         last_writable: None,
+        sealed_with: Vec::new(),
+        decision: None,
+        next_slot: 0,
     }
 }
 

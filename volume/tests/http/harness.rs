@@ -95,6 +95,9 @@ pub fn config(store: &Store, id: VolumeId, ttl: &str) -> VolumeConfig {
         members: vec![Member { server: store.server(), slot: 0 }],
         state: VolumeState::Writable,
         last_writable: None,
+        sealed_with: Vec::new(),
+        decision: None,
+        next_slot: 0,
     }
 }
 

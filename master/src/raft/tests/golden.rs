@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dulse_shared::{
-    id::{ClusterId, ServerId, VolumeId},
-    wire::Incarnation,
+    id::{ClusterId, NeedleKey, ServerId, Ts, VolumeId},
+    wire::{Decision, Epoch, Incarnation, WriteId},
 };
 use openraft::{
     EntryPayload,
@@ -19,7 +19,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::address;
 use crate::{
-    cluster_state::{ClusterState, Command},
+    cluster_state::{ClusterState, Command, Seal},
     raft::{
         format::{
             EntryJson, HeaderJson, PositionJson, SnapshotJson, Version, VoteJson, decode, encode,
@@ -129,6 +129,95 @@ fn each_command_is_written_and_read_as_it_ever_was() {
         concat!(
             r#"{"do":"admit_volume","id":12,"collection":"","placement":"000","ttl":"","#,
             r#""disk":"hdd","server":"00000000000000000000000000000001","incarnation":9}"#,
+        ),
+    );
+}
+
+fn id() -> VolumeId {
+    VolumeId::new(12).unwrap()
+}
+
+fn write(ts: u64) -> WriteId {
+    WriteId { key: NeedleKey::new(3).unwrap(), ts: Ts(ts) }
+}
+
+fn seal() -> Command {
+    let members = vec![(ServerId::from(1), Incarnation(9))];
+    Command::SealVolumes { volumes: vec![Seal { id: id(), epoch: Epoch(1), members }] }
+}
+
+fn decision() -> Command {
+    let decision = Decision { commit: vec![write(256)], abort: vec![write(512)] };
+    Command::DecideVolume { id: id(), epoch: Epoch(2), decision }
+}
+
+fn repair() -> Command {
+    Command::RepairVolume { id: id(), epoch: Epoch(3), target: ServerId::from(2) }
+}
+
+#[test]
+fn each_change_of_a_volume_is_written_and_read_as_it_ever_was() {
+    let golden_command = |command: Command, text: &str| {
+        let text = format!(r#"{{"command":{text}}}"#);
+        golden_entry(EntryPayload::Normal(command), &text);
+    };
+    golden_command(
+        seal(),
+        concat!(
+            r#"{"do":"seal_volumes","volumes":[{"id":12,"epoch":1,"#,
+            r#""members":[["00000000000000000000000000000001",9]]}]}"#,
+        ),
+    );
+    golden_command(
+        decision(),
+        concat!(
+            r#"{"do":"decide_volume","id":12,"epoch":2,"decision":{"#,
+            r#""commit":[{"key":3,"ts":256}],"abort":[{"key":3,"ts":512}]}}"#,
+        ),
+    );
+    golden_command(
+        repair(),
+        concat!(
+            r#"{"do":"repair_volume","id":12,"epoch":3,"#,
+            r#""target":"00000000000000000000000000000002"}"#,
+        ),
+    );
+    let members = vec![(ServerId::from(1), Incarnation(9))];
+    golden_command(
+        Command::OpenVolume { id: id(), epoch: Epoch(4), members },
+        concat!(
+            r#"{"do":"open_volume","id":12,"epoch":4,"#,
+            r#""members":[["00000000000000000000000000000001",9]]}"#,
+        ),
+    );
+}
+
+#[test]
+fn a_volume_under_repair_is_written_and_read_as_it_ever_was() {
+    let mut state = ClusterState { next_volume_id: 12, ..ClusterState::default() };
+    state.apply(&Command::CreateVolumes {
+        collection: Default::default(),
+        placement: "001".parse().unwrap(),
+        ttl: Default::default(),
+        disk: Default::default(),
+        members: vec![vec![
+            (ServerId::from(1), Incarnation(9)),
+            (ServerId::from(3), Incarnation(4)),
+        ]],
+    });
+    for command in [seal(), decision(), repair()] {
+        state.apply(&command);
+    }
+    golden(
+        &state.volumes[&id()],
+        concat!(
+            r#"{"id":12,"collection":"","placement":"001","ttl":"","disk":"hdd","closed":false,"#,
+            r#""epoch":4,"members":[{"server":"00000000000000000000000000000001","slot":0}],"#,
+            r#""state":{"is":"repairing","target":"00000000000000000000000000000002"},"#,
+            r#""last_writable":{"epoch":1,"members":[["00000000000000000000000000000001",9],"#,
+            r#"["00000000000000000000000000000003",4]]},"#,
+            r#""sealed_with":[["00000000000000000000000000000001",9]],"#,
+            r#""decision":{"commit":[{"key":3,"ts":256}],"abort":[{"key":3,"ts":512}]}}"#,
         ),
     );
 }
