@@ -337,7 +337,7 @@ impl Volume {
         let checkpoint = self.next_checkpoint(state);
         let (cluster, own_from) = (self.cluster, self.own_from);
         let sidecar = new_sidecar(cluster, config, own_from, &self.superblock, checkpoint);
-        sidecar.write(&self.name.sidecar(self.dir.path()))?;
+        sidecar.write(&**self.dir.files(), &self.name.sidecar(self.dir.path()))?;
         state.checkpoint = checkpoint;
         state.checkpointed_at = self.clock().boot();
         Ok(())

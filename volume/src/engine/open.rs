@@ -13,7 +13,6 @@ use std::{
 };
 
 use dulse_shared::{
-    disk::{durable_replace, fsync_dir},
     id::ClusterId,
     wire::{Epoch, ForeignVolume, VolumeConfig},
 };
@@ -29,7 +28,10 @@ use super::{
     volume::{Shared, Snapshot, Volume},
 };
 use crate::{
-    disk::{DataDir, Disk, VolumeFile, VolumeName, read_small_file, write_all_at},
+    disk::{
+        DataDir, Disk, OpenMode, VolumeFile, VolumeName, durable_replace, read_small_file,
+        write_all_at,
+    },
     format::{CURRENT_VERSION, OffsetWidth, SUPERBLOCK_LEN, Superblock, Vif},
     writer::Queue,
 };
@@ -48,8 +50,6 @@ pub enum Discovered {
 pub struct Opener {
     /// What all volumes of the server share.
     pub shared: Arc<Shared>,
-    /// Where files come from.
-    pub disk: Arc<dyn Disk>,
     /// The offsets of new volumes.
     pub default_width: OffsetWidth,
 }
@@ -74,8 +74,9 @@ impl Opener {
             let path = name.dat(dir.path());
             return Err(OpenError::OtherCluster { path, found: sidecar.cluster, ours });
         }
-        let files = Files::open(&self.disk, dir.path(), name, self.default_width)?;
-        let loaded = files.load_own(&sidecar.checkpoint, sidecar.own_from, dir, self.now_ns())?;
+        let files = Files::open(dir.files(), dir.path(), name, self.default_width)?;
+        let loaded =
+            files.load_own(&sidecar.checkpoint, sidecar.own_from, &dir.trash(), self.now_ns())?;
         let Sidecar { cluster, config, own_from, checkpoint, .. } = sidecar;
         let claim = Claim { cluster, config, own_from, checkpoint };
         Ok(Discovered::Own(self.assemble(dir, name, claim, loaded)))
@@ -89,7 +90,8 @@ impl Opener {
         config: VolumeConfig,
     ) -> io::Result<Arc<Volume>> {
         let name = VolumeName { collection: config.collection.clone(), id: config.id };
-        self.refuse_to_replace(&name.dat(dir.path()))?;
+        let disk = &**dir.files();
+        refuse_to_replace(disk, &name.dat(dir.path()))?;
         let superblock = Superblock {
             version: CURRENT_VERSION,
             placement: config.placement,
@@ -100,18 +102,18 @@ impl Opener {
         let own_from = superblock.first_needle_offset().as_bytes();
         let checkpoint = Checkpoint { dat_len: own_from, ..Checkpoint::default() };
         let claim = Claim { cluster, config, own_from, checkpoint };
-        claim.sidecar(&superblock).write(&name.sidecar(dir.path()))?;
+        claim.sidecar(&superblock).write(disk, &name.sidecar(dir.path()))?;
         let expire_at_secs = match superblock.ttl.duration() {
             Some(ttl) => self.shared.stamps.clock().wall_secs() + ttl.as_secs(),
             None => 0,
         };
         let vif = Vif::new(self.default_width, expire_at_secs);
-        durable_replace(&name.vif(dir.path()), vif.encode().as_bytes())?;
-        let idx = self.empty_file(&name.idx(dir.path()))?;
-        let dat = self.empty_file(&name.dat(dir.path()))?;
+        durable_replace(disk, &name.vif(dir.path()), vif.encode().as_bytes())?;
+        let idx = empty_file(disk, &name.idx(dir.path()))?;
+        let dat = empty_file(disk, &name.dat(dir.path()))?;
         write_all_at(&*dat, &mut [IoSlice::new(&superblock.encode())], 0)?;
         dat.sync_data()?;
-        fsync_dir(dir.path())?;
+        disk.sync_dir(dir.path())?;
         let idx = super::index_file::IndexFile::open_at(idx, self.default_width, 0, 0)?;
         let loaded = Loaded {
             dat,
@@ -134,8 +136,8 @@ impl Opener {
         config: VolumeConfig,
     ) -> Result<Arc<Volume>, OpenError> {
         let name = VolumeName { collection: config.collection.clone(), id: config.id };
-        let files = Files::open(&self.disk, dir.path(), &name, self.default_width)?;
-        let loaded = files.load_foreign(dir, self.now_ns())?;
+        let files = Files::open(dir.files(), dir.path(), &name, self.default_width)?;
+        let loaded = files.load_foreign(&dir.trash(), self.now_ns())?;
         // What a damaged volume's sidecar covers is nothing, so that every start finds the damage.
         let first = loaded.superblock.first_needle_offset().as_bytes();
         let checkpoint = Checkpoint { dat_len: first, ..Checkpoint::default() };
@@ -148,7 +150,7 @@ impl Opener {
 
     /// What a foreign volume's superblock and index say.
     fn inspect(&self, dir: &DataDir, name: &VolumeName) -> Result<ForeignVolume, OpenError> {
-        let files = Files::open(&self.disk, dir.path(), name, self.default_width)?;
+        let files = Files::open(dir.files(), dir.path(), name, self.default_width)?;
         let mut map = NeedleMap::default();
         let mut counters = Counters::default();
         let io_error = |source| OpenError::Io { path: name.idx(dir.path()), source };
@@ -203,30 +205,30 @@ impl Opener {
         })
     }
 
-    /// A volume file that could not be opened, or was put there meanwhile, is nobody's to overwrite.
-    /// One without a needle is what an interrupted creation left.
-    fn refuse_to_replace(&self, dat: &Path) -> io::Result<()> {
-        match self.disk.open(dat) {
-            Ok(file) if file.len()? > SUPERBLOCK_LEN as u64 => {
-                let text = format!("{} is there already and is left alone", dat.display());
-                Err(io::Error::new(io::ErrorKind::AlreadyExists, text))
-            }
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Also clears what an interrupted creation left.
-    fn empty_file(&self, path: &Path) -> io::Result<Arc<dyn VolumeFile>> {
-        let file = self.disk.open_or_create(path)?;
-        file.truncate(0)?;
-        Ok(file)
-    }
-
     fn now_ns(&self) -> u64 {
         self.shared.stamps.clock().wall_ns()
     }
+}
+
+/// A volume file that could not be opened, or was put there meanwhile, is nobody's to overwrite.
+/// One without a needle is what an interrupted creation left.
+fn refuse_to_replace(disk: &dyn Disk, dat: &Path) -> io::Result<()> {
+    match disk.open(dat, OpenMode::Read) {
+        Ok(file) if file.len()? > SUPERBLOCK_LEN as u64 => {
+            let text = format!("{} is there already and is left alone", dat.display());
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, text))
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Also clears what an interrupted creation left.
+fn empty_file(disk: &dyn Disk, path: &Path) -> io::Result<Arc<dyn VolumeFile>> {
+    let file = disk.open(path, OpenMode::WriteOrCreate)?;
+    file.truncate(0)?;
+    Ok(file)
 }
 
 impl Claim {
@@ -259,8 +261,8 @@ pub(super) fn new_sidecar(
 
 fn read_sidecar(dir: &DataDir, name: &VolumeName) -> Result<Option<Sidecar>, OpenError> {
     let path = name.sidecar(dir.path());
-    let bytes =
-        read_small_file(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
+    let bytes = read_small_file(&**dir.files(), &path)
+        .map_err(|source| OpenError::Io { path: path.clone(), source })?;
     match bytes.map_or(Found::Absent(None), |bytes| Sidecar::decode(&bytes)) {
         Found::Sidecar(sidecar) => Ok(Some(*sidecar)),
         Found::Newer(found) => Err(OpenError::Newer { path, found }),

@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     disk::{
-        DataDir, Disk, FileRange, VolumeFile, VolumeName, modified_at_secs, read_exact_at,
-        read_small_file,
+        Disk, FileRange, OpenMode, Trash, VolumeFile, VolumeName, read_exact_at, read_small_file,
+        staged_path,
     },
     format::{
         IndexRow, Offset, OffsetWidth, RowSize, SUPERBLOCK_LEN, Superblock, SuperblockError, Vif,
@@ -131,8 +131,8 @@ impl Files {
         default_width: OffsetWidth,
     ) -> Result<Self, OpenError> {
         let (dat_path, idx_path) = (name.dat(dir), name.idx(dir));
-        let dat = disk.open(&dat_path).map_err(at(&dat_path))?;
-        let idx = disk.open_or_create(&idx_path).map_err(at(&idx_path))?;
+        let dat = disk.open(&dat_path, OpenMode::Write).map_err(at(&dat_path))?;
+        let idx = disk.open(&idx_path, OpenMode::WriteOrCreate).map_err(at(&idx_path))?;
         let mut superblock = [0; SUPERBLOCK_LEN];
         read_exact_at(&*dat, &mut superblock, 0).map_err(at(&dat_path))?;
         let superblock = Superblock::parse(&superblock)
@@ -155,7 +155,7 @@ impl Files {
     /// The width that `.vif` names, or the only one under which `.idx` makes sense.
     fn find_width(&self, default: OffsetWidth) -> Result<OffsetWidth, OpenError> {
         let vif_path = self.name.vif(&self.dir);
-        let vif = read_small_file(&vif_path).map_err(at(&vif_path))?;
+        let vif = read_small_file(&*self.disk, &vif_path).map_err(at(&vif_path))?;
         let named = vif.and_then(|text| Vif::parse(&text).ok()).and_then(|vif| vif.offset_width);
         if let Some(width) = named {
             return Ok(width);
@@ -203,17 +203,17 @@ impl Files {
     }
 
     /// Builds a foreign volume's memory: from its index if both files end together.
-    pub fn load_foreign(self, dir: &DataDir, now_ns: u64) -> Result<Loaded, OpenError> {
+    pub fn load_foreign(self, trash: &Trash, now_ns: u64) -> Result<Loaded, OpenError> {
         let idx_path = self.name.idx(&self.dir);
         let dat_path = self.name.dat(&self.dir);
         if !self.ends_together(self.width).map_err(at(&idx_path))? {
-            return self.rebuild(dir, FOREIGN, 0, now_ns);
+            return self.rebuild(trash, FOREIGN, 0, now_ns);
         }
         let from = self.superblock.first_needle_offset().as_bytes();
         self.settle(from).map_err(at(&dat_path))?;
         let idx_len = self.idx.len().map_err(at(&idx_path))?;
         let (mut loaded, len, crc) = self.load_index(idx_len).map_err(at(&idx_path))?;
-        loaded.counters.modified_at_secs = modified_at_secs(&dat_path);
+        loaded.counters.modified_at_secs = self.disk.modified_at_secs(&dat_path);
         let idx =
             IndexFile::open_at(self.idx.clone(), self.width, len, crc).map_err(at(&idx_path))?;
         let dat_len = self.dat_len;
@@ -226,15 +226,15 @@ impl Files {
         self,
         checkpoint: &Checkpoint,
         own_from: u64,
-        dir: &DataDir,
+        trash: &Trash,
         now_ns: u64,
     ) -> Result<Loaded, OpenError> {
         let idx_path = self.name.idx(&self.dir);
         let Some(memory) = self.load_checkpoint(checkpoint).map_err(at(&idx_path))? else {
             tracing::warn!(volume = %self.name.id, "the index does not match the checkpoint: reading the whole volume file");
-            return self.rebuild(dir, own_from, checkpoint.dat_len, now_ns);
+            return self.rebuild(trash, own_from, checkpoint.dat_len, now_ns);
         };
-        self.load_tail(memory, checkpoint, own_from, dir, now_ns)
+        self.load_tail(memory, checkpoint, own_from, trash, now_ns)
     }
 
     fn load_checkpoint(&self, checkpoint: &Checkpoint) -> io::Result<Option<Memory>> {
@@ -265,7 +265,7 @@ impl Files {
         mut memory: Memory,
         checkpoint: &Checkpoint,
         own_from: u64,
-        dir: &DataDir,
+        trash: &Trash,
         now_ns: u64,
     ) -> Result<Loaded, OpenError> {
         let idx_path = self.name.idx(&self.dir);
@@ -282,7 +282,7 @@ impl Files {
         };
         let walk = Walk { own_from, from, covered_len: from, empties: &empties };
         let end = self.walk(&walk, &mut memory, &mut row_sink)?;
-        let dat_len = self.cut_torn_tail(&end, dir, now_ns)?;
+        let dat_len = self.cut_torn_tail(&end, trash, now_ns)?;
         let (len, crc) = (checkpoint.idx_len, checkpoint.idx_crc32c);
         // Written over before it is cut: if this start fails half way, the next finds the same rows.
         let mut idx = IndexFile::over(self.idx.clone(), self.width, len, crc);
@@ -294,23 +294,23 @@ impl Files {
     /// Reads all of `.dat` and puts a new index in place of the old.
     fn rebuild(
         self,
-        dir: &DataDir,
+        trash: &Trash,
         own_from: u64,
         covered_len: u64,
         now_ns: u64,
     ) -> Result<Loaded, OpenError> {
         let idx_path = self.name.idx(&self.dir);
-        let new_path = idx_path.with_extension("idx.new");
+        let new_path = staged_path(&idx_path);
         let empties = self.empty_needles().map_err(at(&idx_path))?;
-        let new = self.disk.open_or_create(&new_path).map_err(at(&new_path))?;
+        let new = self.disk.open(&new_path, OpenMode::WriteOrCreate).map_err(at(&new_path))?;
         let idx = IndexFile::open_at(new, self.width, 0, 0).map_err(at(&new_path))?;
         let mut writer = IndexWriter::new(idx);
         let mut memory = Memory::default();
         let from = self.superblock.first_needle_offset().as_bytes();
         let walk = Walk { own_from, from, covered_len, empties: &empties };
         let end = self.walk(&walk, &mut memory, &mut |row| writer.push(row))?;
-        let idx = writer.finish(&new_path, &idx_path).map_err(at(&new_path))?;
-        let dat_len = self.cut_torn_tail(&end, dir, now_ns)?;
+        let idx = writer.finish(&*self.disk, &new_path, &idx_path).map_err(at(&new_path))?;
+        let dat_len = self.cut_torn_tail(&end, trash, now_ns)?;
         memory.is_damaged = end.is_damaged || dat_len < covered_len;
         Ok(memory.finish(self, idx, dat_len))
     }
@@ -408,14 +408,14 @@ impl Files {
     }
 
     /// Cuts off what was never acknowledged, keeping the bytes in the trash. The file's new length.
-    fn cut_torn_tail(&self, end: &WalkEnd, dir: &DataDir, now_ns: u64) -> Result<u64, OpenError> {
+    fn cut_torn_tail(&self, end: &WalkEnd, trash: &Trash, now_ns: u64) -> Result<u64, OpenError> {
         if end.valid_len == self.dat_len || end.is_damaged {
             return Ok(self.dat_len);
         }
         let kept_name = self.name.with_suffix(&format!("{now_ns}.torn"));
         let mut tail = FileRange::new(&*self.dat, end.valid_len..self.dat_len);
         let mut cut = || {
-            let kept = dir.keep_in_trash(&kept_name, &mut tail)?;
+            let kept = trash.keep(&kept_name, &mut tail)?;
             self.dat.truncate(end.valid_len)?;
             self.dat.sync_data()?;
             Ok(kept)

@@ -8,11 +8,12 @@
 use std::{io, path::Path};
 
 use dulse_shared::{
-    disk::durable_replace,
     id::{ClusterId, NeedleKey, Ts},
     wire::{Epoch, VolumeConfig},
 };
 use serde::{Deserialize, Serialize};
+
+use crate::disk::{Disk, durable_replace};
 
 /// The format of the file. A higher one is another program's: the volume is then not opened.
 pub const SIDECAR_VERSION: u32 = 1;
@@ -110,8 +111,8 @@ impl Sidecar {
     }
 
     /// Replaces the file at `path`, durably.
-    pub fn write(&self, path: &Path) -> io::Result<()> {
-        durable_replace(path, &self.encode()?)
+    pub fn write(&self, disk: &dyn Disk, path: &Path) -> io::Result<()> {
+        durable_replace(disk, path, &self.encode()?)
     }
 }
 

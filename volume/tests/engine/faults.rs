@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -11,7 +11,7 @@ use std::{
 
 use dulse_shared::wire::LocalState;
 use dulse_volume::{
-    disk::{Disk, RealDisk, VolumeFile},
+    disk::{DirEntry, Disk, Lock, OpenMode, RealDisk, Room, VolumeFile},
     engine::append::WriteError,
 };
 
@@ -50,12 +50,44 @@ fn is_due(countdown: &AtomicI64) -> bool {
 }
 
 impl Disk for FaultyDisk {
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn VolumeFile>> {
-        RealDisk.open(path).map(|file| self.wrap(file))
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VolumeFile>> {
+        RealDisk.open(path, mode).map(|file| self.wrap(file))
     }
 
-    fn open_or_create(&self, path: &Path) -> io::Result<Arc<dyn VolumeFile>> {
-        RealDisk.open_or_create(path).map(|file| self.wrap(file))
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(dir)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_dir(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        RealDisk.list(dir)
+    }
+
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        RealDisk.resolve(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        RealDisk.lock(path)
+    }
+
+    fn room(&self, dir: &Path) -> io::Result<Room> {
+        RealDisk.room(dir)
+    }
+
+    fn modified_at_secs(&self, path: &Path) -> u64 {
+        RealDisk.modified_at_secs(path)
     }
 }
 

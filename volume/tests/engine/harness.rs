@@ -75,32 +75,36 @@ fn config(dir: &DataDir) -> VolumeConfig {
     }
 }
 
-pub fn opener_at(disk: Arc<dyn Disk>, clock: Clock) -> Opener {
+pub fn real_disk() -> Arc<dyn Disk> {
+    Arc::new(RealDisk)
+}
+
+pub fn opener_at(clock: Clock) -> Opener {
     let shared = Shared {
         stamps: StampSource::new(clock),
         volume_size_limit_bytes: AtomicU64::new(30 << 30),
         max_needle_bytes: 256 << 20,
         metrics: EngineMetrics::register(&Metrics::default()),
     };
-    Opener { shared: Arc::new(shared), disk, default_width: OffsetWidth::Four }
+    Opener { shared: Arc::new(shared), default_width: OffsetWidth::Four }
 }
 
-pub fn open_dir(path: &Path) -> Arc<DataDir> {
+pub fn open_dir(disk: &Arc<dyn Disk>, path: &Path) -> Arc<DataDir> {
     let dirs = [DirConfig { path: path.to_owned(), disk: DiskType::default() }];
-    Arc::new(open_data_dirs(&dirs, MinFreeSpace::Bytes(0)).unwrap().remove(0))
+    Arc::new(open_data_dirs(disk, &dirs, MinFreeSpace::Bytes(0)).unwrap().remove(0))
 }
 
 impl Rig {
     pub fn new() -> Self {
-        Self::on(Arc::new(RealDisk))
+        Self::on(real_disk())
     }
 
     pub fn on(disk: Arc<dyn Disk>) -> Self {
         let temp = tempfile::tempdir().unwrap();
-        let dir = open_dir(temp.path());
+        let dir = open_dir(&disk, temp.path());
         let cluster = ClusterId::from(1);
         dir.join(cluster).unwrap();
-        let opener = opener_at(disk, Clock::System);
+        let opener = opener_at(Clock::System);
         let volume = opener.create(&dir, cluster, config(&dir)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         Self { _temp: temp, dir, opener, volume, runtime }
