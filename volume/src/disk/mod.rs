@@ -4,6 +4,7 @@ mod data_dir;
 mod file;
 mod names;
 mod real;
+pub mod simulated;
 mod trash;
 
 pub use data_dir::{DataDir, DataDirError, Identity, lock_unused, open_data_dirs};
