@@ -1,6 +1,7 @@
 //! The volume engine: synchronous, without a runtime, over [`crate::disk`].
 
 pub mod append;
+pub mod check;
 pub mod counters;
 pub mod damage;
 pub mod index_file;
