@@ -43,6 +43,40 @@ pub trait VolumeFile: Send + Sync + Debug {
     }
 }
 
+/// A file that is not there, read as an empty one.
+#[derive(Clone, Copy, Debug)]
+pub struct NoFile;
+
+impl VolumeFile for NoFile {
+    fn read_at(&self, _buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    fn read_cached_at(&self, _buffer: &mut [u8], _offset: u64) -> io::Result<Option<usize>> {
+        Ok(Some(0))
+    }
+
+    fn write_vectored_at(&self, _slices: &[IoSlice<'_>], _offset: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn forget_cached(&self, _offset: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn truncate(&self, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+}
+
 /// How a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OpenMode {
@@ -205,13 +239,13 @@ pub fn replace_file(disk: &dyn Disk, new: &Path, old: &Path) -> io::Result<()> {
 /// is fixed, so that a crash leaves at most one stray, which the next call overwrites.
 pub fn durable_replace(disk: &dyn Disk, path: &Path, contents: &[u8]) -> io::Result<()> {
     let staged = staged_path(path);
-    let written = write_staged(disk, &staged, contents);
-    if written.is_err() {
-        // A stray is harmless; that it is there was the lesser of the two failures.
+    let renamed = write_staged(disk, &staged, contents).and_then(|()| disk.rename(&staged, path));
+    if renamed.is_err() {
+        // A stray is harmless; that it could not be removed was the lesser of the two failures.
         drop(disk.remove(&staged));
     }
-    written?;
-    replace_file(disk, &staged, path)
+    renamed?;
+    disk.sync_dir(parent(path))
 }
 
 fn write_staged(disk: &dyn Disk, staged: &Path, contents: &[u8]) -> io::Result<()> {

@@ -108,6 +108,8 @@ pub struct WriteState {
     pub(super) idx_is_broken: bool,
     /// What the sidecar says.
     pub(super) checkpoint: Checkpoint,
+    /// Set while the last attempt to replace the sidecar failed: it may be the old or the new one.
+    pub(super) sidecar_is_unknown: bool,
     pub(super) checkpointed_at: BootTime,
 }
 
@@ -117,6 +119,9 @@ struct Batch {
     planned: Vec<Planned>,
     /// The newest planned version of each key, so that writes of one batch see each other.
     newest: HashMap<NeedleKey, Existing>,
+    /// Indices of writes that were judged by an earlier one of the batch: what becomes of that
+    /// becomes of them, even if they plan nothing.
+    leaning: Vec<usize>,
 }
 
 struct Planned {
@@ -149,6 +154,7 @@ impl Volume {
             end: self.dat_len.load(Ordering::Acquire),
             planned: Vec::with_capacity(writes.len()),
             newest: HashMap::new(),
+            leaning: Vec::new(),
         };
         let puts = self.refuses_puts();
         let deletes = self.refuses_deletes();
@@ -164,8 +170,9 @@ impl Volume {
             answers.push(planned);
         }
         if let Err(failure) = self.append(&mut state, &batch) {
-            for planned in &batch.planned {
-                answers[planned.index] = Err(failure.answer(self));
+            let planned = batch.planned.iter().map(|planned| planned.index);
+            for index in planned.chain(batch.leaning.iter().copied()) {
+                answers[index] = Err(failure.answer(self));
             }
         }
         drop(state);
@@ -176,7 +183,10 @@ impl Volume {
     fn plan(&self, batch: &mut Batch, index: usize, write: Write) -> Result<Written, WriteError> {
         let key = write.key();
         let existing = match batch.newest.get(&key) {
-            Some(existing) => Some(*existing),
+            Some(existing) => {
+                batch.leaning.push(index);
+                Some(*existing)
+            }
             None => self.existing(key).map_err(|error| WriteError::Unreadable(Arc::new(error)))?,
         };
         let ts = self.shared.stamps.next(existing.map_or(Ts::default(), |e| e.ts), self.slot());
@@ -301,7 +311,7 @@ impl Volume {
     /// Writes a checkpoint, so that a restart reads only what comes after.
     pub fn checkpoint(&self) -> io::Result<()> {
         let mut state = self.lock_writes();
-        if self.next_checkpoint(&state) == state.checkpoint {
+        if self.next_checkpoint(&state) == state.checkpoint && !state.sidecar_is_unknown {
             return Ok(());
         }
         self.write_sidecar(&mut state, &self.config())
@@ -333,14 +343,28 @@ impl Volume {
     /// Everything below `dat_len` is durable: commits sync before they count, and recovery syncs
     /// what it found. So only the index is left to sync.
     fn write_sidecar(&self, state: &mut WriteState, config: &VolumeConfig) -> io::Result<()> {
-        state.idx.sync()?;
+        self.sync_index(state)?;
         let checkpoint = self.next_checkpoint(state);
         let (cluster, own_from) = (self.cluster, self.own_from);
         let sidecar = new_sidecar(cluster, config, own_from, &self.superblock, checkpoint);
+        state.sidecar_is_unknown = true;
         sidecar.write(&**self.dir.files(), &self.name.sidecar(self.dir.path()))?;
+        state.sidecar_is_unknown = false;
         state.checkpoint = checkpoint;
         state.checkpointed_at = self.clock().boot();
         Ok(())
+    }
+
+    /// A sync that failed may have lost rows that the page cache still shows.
+    fn sync_index(&self, state: &mut WriteState) -> io::Result<()> {
+        if state.idx_is_broken {
+            return Ok(());
+        }
+        state.idx.sync().inspect_err(|error| {
+            tracing::error!(volume = %self.id(), "cannot sync the index file: {error}; it is rebuilt at the next start");
+            state.idx_is_broken = true;
+            self.mark_failed();
+        })
     }
 
     /// Up to where the files agree: all of them, unless the volume is damaged or its index could
@@ -350,20 +374,8 @@ impl Volume {
             return state.checkpoint;
         }
         let dat_len = self.dat_len.load(Ordering::Acquire);
-        let counters = *self.counters();
-        let framing = self.superblock.first_needle_offset().as_bytes();
-        Checkpoint {
-            dat_len,
-            idx_len: state.idx.len(),
-            idx_crc32c: state.idx.crc(),
-            digest: None,
-            live_needles: counters.live_needles,
-            live_bytes: counters.live_bytes,
-            garbage_needles: counters.garbage_needles,
-            garbage_bytes: dat_len.saturating_sub(framing).saturating_sub(counters.live_bytes),
-            max_ts: counters.max_ts,
-            modified_at_secs: counters.modified_at_secs,
-        }
+        let first = self.superblock.first_needle_offset().as_bytes();
+        Checkpoint::covering(dat_len, first, &state.idx, &self.counters())
     }
 }
 

@@ -13,6 +13,7 @@ use dulse_shared::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::{counters::Counters, index_file::IndexFile};
 use crate::disk::{Disk, durable_replace};
 
 /// The format of the file. A higher one is another program's: the volume is then not opened.
@@ -66,6 +67,24 @@ pub struct Checkpoint {
     pub max_ts: Ts,
     /// Seconds since 1970 of the last write covered; 0 if there was none.
     pub modified_at_secs: u64,
+}
+
+impl Checkpoint {
+    /// A checkpoint over all of a volume file whose records begin at `first`, and of its index.
+    pub fn covering(dat_len: u64, first: u64, idx: &IndexFile, counters: &Counters) -> Self {
+        Self {
+            dat_len,
+            idx_len: idx.len(),
+            idx_crc32c: idx.crc(),
+            digest: None,
+            live_needles: counters.live_needles,
+            live_bytes: counters.live_bytes,
+            garbage_needles: counters.garbage_needles,
+            garbage_bytes: dat_len.saturating_sub(first).saturating_sub(counters.live_bytes),
+            max_ts: counters.max_ts,
+            modified_at_secs: counters.modified_at_secs,
+        }
+    }
 }
 
 /// What a sidecar file holds.
