@@ -25,7 +25,8 @@ use super::{
 };
 use crate::config::{DirConfig, MinFreeSpace};
 
-const IDENTITY_FILE: &str = "dulse.json";
+/// The identity's file.
+pub const IDENTITY_FILE: &str = "dulse.json";
 const LOCK_FILE: &str = "dulse.lock";
 /// The format of the directory; a program that knows only older ones must not touch it.
 const FORMAT_VERSION: u32 = 1;
@@ -241,7 +242,8 @@ impl DataDir {
     }
 }
 
-fn lock_dir(files: &dyn Disk, path: &Path) -> Result<Box<dyn Lock>, DataDirError> {
+/// Makes sure that no other process uses a directory for as long as the answer is held.
+pub fn lock_dir(files: &dyn Disk, path: &Path) -> Result<Box<dyn Lock>, DataDirError> {
     let made = files.open(&path.join(LOCK_FILE), OpenMode::WriteOrCreate);
     made.map_err(io_error("write", path))?;
     lock_made(files, path)

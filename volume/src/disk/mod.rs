@@ -7,10 +7,12 @@ mod real;
 pub mod simulated;
 mod trash;
 
-pub use data_dir::{DataDir, DataDirError, Identity, lock_unused, open_data_dirs};
+pub use data_dir::{
+    DataDir, DataDirError, IDENTITY_FILE, Identity, lock_dir, lock_unused, open_data_dirs,
+};
 pub use file::{
-    DirEntry, Disk, FileRange, Lock, OpenMode, Room, VolumeFile, durable_replace, read_exact_at,
-    read_small_file, replace_file, staged_path, write_all_at,
+    DirEntry, Disk, FileRange, Lock, NoFile, OpenMode, Room, VolumeFile, durable_replace,
+    read_exact_at, read_small_file, replace_file, staged_path, write_all_at,
 };
 pub use names::VolumeName;
 pub use real::{RealDisk, RealFile};

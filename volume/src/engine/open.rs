@@ -19,6 +19,7 @@ use dulse_shared::{
 
 use super::{
     append::WriteState,
+    check::stray_names,
     counters::Counters,
     index_file::load_rows,
     needle_map::{Entry, NeedleMap},
@@ -66,7 +67,7 @@ struct Claim {
 impl Opener {
     /// Opens what lies under `name` if it is ours; only looks at it otherwise.
     pub fn discover(&self, dir: &Arc<DataDir>, name: &VolumeName) -> Result<Discovered, OpenError> {
-        let Some(sidecar) = read_sidecar(dir, name)? else {
+        let Some(sidecar) = read_sidecar(&**dir.files(), dir.path(), name)? else {
             return self.inspect(dir, name).map(Discovered::Foreign);
         };
         let ours = dir.identity().cluster;
@@ -75,11 +76,23 @@ impl Opener {
             return Err(OpenError::OtherCluster { path, found: sidecar.cluster, ours });
         }
         let files = Files::open(dir.files(), dir.path(), name, self.default_width)?;
+        if let Some(what) = contradiction(&files.superblock, files.dat_len, &sidecar) {
+            return Err(OpenError::Contradiction { path: name.dat(dir.path()), what });
+        }
         let loaded =
             files.load_own(&sidecar.checkpoint, sidecar.own_from, &dir.trash(), self.now_ns())?;
         let Sidecar { cluster, config, own_from, checkpoint, .. } = sidecar;
+        // What is appended from here on is ours, however long the file was once.
+        let is_shorter = loaded.dat_len < own_from;
+        let own_from = own_from.min(loaded.dat_len);
         let claim = Claim { cluster, config, own_from, checkpoint };
-        Ok(Discovered::Own(self.assemble(dir, name, claim, loaded)))
+        let volume = self.assemble(dir, name, claim, loaded);
+        if is_shorter {
+            let path = name.sidecar(dir.path());
+            volume.write_checkpoint().map_err(|source| OpenError::Io { path, source })?;
+        }
+        remove_strays(dir, name);
+        Ok(Discovered::Own(volume))
     }
 
     /// Makes the files of a new, empty volume.
@@ -145,6 +158,7 @@ impl Opener {
         let volume = self.assemble(dir, &name, claim, loaded);
         let sidecar_path = name.sidecar(dir.path());
         volume.write_checkpoint().map_err(|source| OpenError::Io { path: sidecar_path, source })?;
+        remove_strays(dir, &name);
         Ok(volume)
     }
 
@@ -184,6 +198,7 @@ impl Opener {
             checkpointed_at: self.shared.stamps.clock().boot(),
             idx: loaded.idx,
             idx_is_broken: false,
+            sidecar_is_unknown: false,
         };
         Arc::new(Volume {
             name: name.clone(),
@@ -224,6 +239,36 @@ fn refuse_to_replace(disk: &dyn Disk, dat: &Path) -> io::Result<()> {
     }
 }
 
+/// How a superblock cannot be that of a volume with this sidecar. It has no checksum of its own,
+/// and one wrong byte of it would have new needles expire, or the whole file read as garbage.
+pub fn contradiction(superblock: &Superblock, dat_len: u64, sidecar: &Sidecar) -> Option<String> {
+    let Sidecar { own_from, config, .. } = sidecar;
+    let first = superblock.first_needle_offset().as_bytes();
+    if superblock.version != CURRENT_VERSION && *own_from < dat_len {
+        let version = superblock.version.as_byte();
+        return Some(format!("says version {version}, and it holds records of version 3"));
+    }
+    if superblock.ttl != config.ttl {
+        return Some(format!("has the ttl {:?}, its sidecar {:?}", superblock.ttl, config.ttl));
+    }
+    if first > *own_from {
+        return Some(format!("has the first needle at {first}, its sidecar one at {own_from}"));
+    }
+    None
+}
+
+/// What a crash left beside the volume's files is of no use: what it was to replace is whole.
+fn remove_strays(dir: &DataDir, name: &VolumeName) {
+    for stray in stray_names(name) {
+        let path = dir.path().join(stray);
+        match dir.files().remove(&path) {
+            Ok(()) => tracing::info!("removed {}, left over from a crash", path.display()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!("cannot remove {}: {error}", path.display()),
+        }
+    }
+}
+
 /// Also clears what an interrupted creation left.
 fn empty_file(disk: &dyn Disk, path: &Path) -> io::Result<Arc<dyn VolumeFile>> {
     let file = disk.open(path, OpenMode::WriteOrCreate)?;
@@ -259,9 +304,14 @@ pub(super) fn new_sidecar(
     }
 }
 
-fn read_sidecar(dir: &DataDir, name: &VolumeName) -> Result<Option<Sidecar>, OpenError> {
-    let path = name.sidecar(dir.path());
-    let bytes = read_small_file(&**dir.files(), &path)
+/// The sidecar of a volume, if it has one that can be read.
+pub fn read_sidecar(
+    disk: &dyn Disk,
+    dir: &Path,
+    name: &VolumeName,
+) -> Result<Option<Sidecar>, OpenError> {
+    let path = name.sidecar(dir);
+    let bytes = read_small_file(disk, &path)
         .map_err(|source| OpenError::Io { path: path.clone(), source })?;
     match bytes.map_or(Found::Absent(None), |bytes| Sidecar::decode(&bytes)) {
         Found::Sidecar(sidecar) => Ok(Some(*sidecar)),

@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     disk::{
-        Disk, FileRange, OpenMode, Trash, VolumeFile, VolumeName, read_exact_at, read_small_file,
-        staged_path,
+        Disk, FileRange, NoFile, OpenMode, Trash, VolumeFile, VolumeName, read_exact_at,
+        read_small_file, staged_path,
     },
     format::{
         IndexRow, Offset, OffsetWidth, RowSize, SUPERBLOCK_LEN, Superblock, SuperblockError, Vif,
@@ -55,6 +55,17 @@ pub enum OpenError {
         /// What is wrong with it.
         #[source]
         source: SuperblockError,
+    },
+    /// Superblock and sidecar contradict each other, and the sidecar has a checksum.
+    #[error(
+        "{path}: its superblock {what}: it is damaged; the file is left alone: correct its first \
+         eight bytes, or restore it"
+    )]
+    Contradiction {
+        /// The file.
+        path: PathBuf,
+        /// How.
+        what: String,
     },
     /// Neither file says how wide the index's offsets are.
     #[error(
@@ -91,7 +102,7 @@ pub struct Files {
     pub dat: Arc<dyn VolumeFile>,
     /// Its length.
     pub dat_len: u64,
-    /// The index file, made if it was missing.
+    /// The index file, made if it was missing; [`NoFile`] if it is only read.
     pub idx: Arc<dyn VolumeFile>,
     /// What the volume file says of itself.
     pub superblock: Superblock,
@@ -133,6 +144,34 @@ impl Files {
         let (dat_path, idx_path) = (name.dat(dir), name.idx(dir));
         let dat = disk.open(&dat_path, OpenMode::Write).map_err(at(&dat_path))?;
         let idx = disk.open(&idx_path, OpenMode::WriteOrCreate).map_err(at(&idx_path))?;
+        Self::from_open(disk, dir, name, default_width, dat, idx)
+    }
+
+    /// The same without a right to write. A missing index is an empty one.
+    pub fn open_to_read(
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        name: &VolumeName,
+        default_width: OffsetWidth,
+    ) -> Result<Self, OpenError> {
+        let (dat_path, idx_path) = (name.dat(dir), name.idx(dir));
+        let dat = disk.open(&dat_path, OpenMode::Read).map_err(at(&dat_path))?;
+        let idx: Arc<dyn VolumeFile> = match disk.open(&idx_path, OpenMode::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Arc::new(NoFile),
+            idx => idx.map_err(at(&idx_path))?,
+        };
+        Self::from_open(disk, dir, name, default_width, dat, idx)
+    }
+
+    fn from_open(
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        name: &VolumeName,
+        default_width: OffsetWidth,
+        dat: Arc<dyn VolumeFile>,
+        idx: Arc<dyn VolumeFile>,
+    ) -> Result<Self, OpenError> {
+        let dat_path = name.dat(dir);
         let mut superblock = [0; SUPERBLOCK_LEN];
         read_exact_at(&*dat, &mut superblock, 0).map_err(at(&dat_path))?;
         let superblock = Superblock::parse(&superblock)
@@ -291,7 +330,18 @@ impl Files {
         Ok(memory.finish(self, idx.map_err(at(&idx_path))?, dat_len))
     }
 
-    /// Reads all of `.dat` and puts a new index in place of the old.
+    /// Reads all of `.dat` and puts a new index in place of the old. Without `own_from` the volume is
+    /// another program's.
+    pub fn load_anew(
+        self,
+        own_from: Option<u64>,
+        covered_len: u64,
+        trash: &Trash,
+        now_ns: u64,
+    ) -> Result<Loaded, OpenError> {
+        self.rebuild(trash, own_from.unwrap_or(FOREIGN), covered_len, now_ns)
+    }
+
     fn rebuild(
         self,
         trash: &Trash,
@@ -360,7 +410,7 @@ impl Files {
                     tracing::warn!(volume = %self.name.id, offset = bad_at, "a record does not verify: {error}");
                     match self.suspect(bad_at, walk.covered_len).judge(&mut scanner)? {
                         // What another program wrote is not ours to cut.
-                        Verdict::TornTail if walk.own_from == FOREIGN => {
+                        Verdict::TornTail if bad_at < walk.own_from => {
                             end.is_damaged = true;
                             return Ok(end);
                         }
@@ -403,8 +453,9 @@ impl Files {
     }
 
     fn suspect(&self, bad_at: u64, covered_len: u64) -> Suspect<'_> {
-        let (width, dat_len) = (self.width, self.dat_len);
-        Suspect { idx: &*self.idx, width, bad_at, dat_len, covered_len }
+        let (width, version) = (self.width, self.superblock.version);
+        let dat_len = self.dat_len;
+        Suspect { idx: &*self.idx, width, version, bad_at, dat_len, covered_len }
     }
 
     /// Cuts off what was never acknowledged, keeping the bytes in the trash. The file's new length.

@@ -48,7 +48,7 @@ fn config(store: &Store, foreign: &ForeignVolume) -> VolumeConfig {
     }
 }
 
-fn copy_golden(width: &str, server: &str, to: &Path) {
+pub fn copy_golden(width: &str, server: &str, to: &Path) {
     let from = format!("{}/../tests/golden/{width}/{server}", env!("CARGO_MANIFEST_DIR"));
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
