@@ -5,6 +5,7 @@
 //! - [`engine`]: one volume: recovery, appends, lookups.
 //! - [`writer`], [`reader`]: a volume from the runtime's side.
 //! - [`http`]: the public port.
+//! - [`offline`]: a directory that no server has open.
 
 pub mod admin;
 pub mod config;
@@ -14,6 +15,7 @@ pub mod format;
 pub mod heartbeat;
 pub mod http;
 pub mod large_needle;
+pub mod offline;
 pub mod reader;
 pub mod server;
 pub mod store;

@@ -31,7 +31,8 @@ impl VolumeName {
         (name.stem() == stem).then_some(name)
     }
 
-    fn stem(&self) -> String {
+    /// What the names of its files have in common.
+    pub fn stem(&self) -> String {
         if self.collection.is_default() {
             self.id.to_string()
         } else {

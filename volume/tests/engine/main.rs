@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests are free to")]
 
 mod damage;
+mod export;
 mod faults;
 mod harness;
 mod model;
