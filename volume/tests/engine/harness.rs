@@ -75,7 +75,7 @@ pub fn needle(key: u64, data: &[u8]) -> NewNeedle {
     }
 }
 
-fn config(dir: &DataDir) -> VolumeConfig {
+pub fn volume_config(dir: &DataDir) -> VolumeConfig {
     VolumeConfig {
         id: name().id,
         collection: Collection::default(),
@@ -109,6 +109,14 @@ pub fn open_dir(disk: &Arc<dyn Disk>, path: &Path) -> Arc<DataDir> {
     Arc::new(open_data_dirs(disk, &dirs, MinFreeSpace::Bytes(0)).unwrap().remove(0))
 }
 
+pub fn read_of(volume: &Arc<Volume>, key: u64) -> Result<Needle, ReadError> {
+    let read = read_needle(volume, self::key(key), COOKIE);
+    match RUNTIME.with(|runtime| runtime.block_on(read))? {
+        Found::Whole(needle) => Ok(needle),
+        Found::Large(_) => panic!("the needles here are small"),
+    }
+}
+
 impl Rig {
     pub fn new() -> Self {
         let temp = tempfile::tempdir().unwrap();
@@ -125,7 +133,7 @@ impl Rig {
         let cluster = ClusterId::from(1);
         dir.join(cluster).unwrap();
         let opener = opener_at(clock);
-        let volume = opener.create(&dir, cluster, config(&dir)).unwrap();
+        let volume = opener.create(&dir, cluster, volume_config(&dir)).unwrap();
         Self { _temp: None, disk, path, dir, opener, volume }
     }
 
@@ -150,11 +158,7 @@ impl Rig {
     }
 
     pub fn read(&self, key: u64) -> Result<Needle, ReadError> {
-        let read = read_needle(&self.volume, self::key(key), COOKIE);
-        match RUNTIME.with(|runtime| runtime.block_on(read))? {
-            Found::Whole(needle) => Ok(needle),
-            Found::Large(_) => panic!("the needles here are small"),
-        }
+        read_of(&self.volume, key)
     }
 
     pub fn data(&self, key: u64) -> Option<Vec<u8>> {

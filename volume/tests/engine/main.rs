@@ -8,6 +8,7 @@ mod faults;
 mod harness;
 mod model;
 mod offline;
+mod old_formats;
 mod recovery;
 mod reference;
 mod sequence;
