@@ -143,6 +143,29 @@ fn any_flipped_bit_of_any_file_is_found_or_harmless() {
 }
 
 #[test]
+fn an_index_sidecar_or_vif_cut_at_any_byte_is_harmless() {
+    for is_clean in [false, true] {
+        for extension in ["idx", "dulse", "vif"] {
+            let path = Path::new(SIMULATED_DIR).join(name().with_suffix(extension));
+            let disk = SimulatedDisk::new(1);
+            closed_volume(&disk, is_clean);
+            let whole = disk.contents(&path).unwrap();
+            for len in 0..whole.len() {
+                let at = format!("{len} bytes of .{extension}, closed well: {is_clean}");
+                let disk = SimulatedDisk::new(1);
+                let mut rig = closed_volume(&disk, is_clean);
+                let config = (*rig.volume.config()).clone();
+                disk.put(&path, whole[..len].to_vec());
+                rig.restart();
+                rig.try_start(&config).unwrap();
+                assert!(all_are_right(&rig, &at), "{at}");
+                assert!(rig.volume.check().unwrap().is_empty(), "{at}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_superblock_that_its_sidecar_contradicts_is_not_believed() {
     // The version, the ttl's unit, the length of the extra bytes.
     for (byte, value) in [(0, 2), (0, 1), (2, 1), (7, 8)] {

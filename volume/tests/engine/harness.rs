@@ -42,7 +42,7 @@ pub struct Rig {
 }
 
 thread_local! {
-    static RUNTIME: tokio::runtime::Runtime =
+    pub static RUNTIME: tokio::runtime::Runtime =
         tokio::runtime::Builder::new_current_thread().build().unwrap();
 }
 

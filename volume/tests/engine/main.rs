@@ -6,6 +6,7 @@ mod damage;
 mod export;
 mod faults;
 mod harness;
+mod large;
 mod model;
 mod offline;
 mod old_formats;
