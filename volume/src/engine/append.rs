@@ -26,10 +26,15 @@ use super::{
 use crate::{
     disk::{VolumeFile, read_exact_at, write_all_at},
     format::{
-        CURRENT_VERSION, EncodeError, HEADER_LEN, IndexRow, NeedleHeader, NewNeedle, Offset,
-        Record, RowSize, TOMBSTONE_LEN, encode_tombstone, record_len,
+        CURRENT_VERSION, EncodeError, HEAD_LEN, Head, IndexRow, MAX_MIME_LEN, MAX_NAME_LEN,
+        MAX_PAIRS_LEN, NeedleHeader, NewNeedle, Offset, Record, RowSize, TOMBSTONE_LEN,
+        encode_tombstone, record_len,
     },
 };
+
+/// What follows the data of a record is no longer than its fields at their longest, and some 40
+/// bytes of flags, lengths, checksum, stamp and padding.
+const MAX_TAIL_BYTES: u64 = (MAX_NAME_LEN + MAX_MIME_LEN + MAX_PAIRS_LEN + 64) as u64;
 
 /// One write, as it comes from a client.
 #[derive(Clone, Debug)]
@@ -219,23 +224,29 @@ impl Volume {
     }
 
     /// The version of `key` that is committed, read from its record; tombstones count, because
-    /// their cookie still guards the fid.
+    /// their cookie still guards the fid. What is read is verified, all but the data: one flipped
+    /// bit of a stamp would carry the server's stamps, and with them every ttl, far into the future.
     fn existing(&self, key: NeedleKey) -> io::Result<Option<Existing>> {
         let Some(Entry { offset, size }) = self.entry(key) else {
             return Ok(None);
         };
         let dat = self.snapshot.read().unwrap_or_else(PoisonError::into_inner).dat.clone();
-        let mut header = [0; HEADER_LEN];
-        read_exact_at(&*dat, &mut header, offset.as_bytes())?;
-        let header = NeedleHeader::parse(&header).map_err(io::Error::other)?;
-        if header.key != key {
-            return Err(io::Error::other("another needle's record lies there"));
+        let mut head = [0; HEAD_LEN];
+        read_exact_at(&*dat, &mut head, offset.as_bytes())?;
+        let head = Head::parse(&head, self.superblock.version).map_err(io::Error::other)?;
+        let NeedleHeader { key: found, cookie, size: body_size } = *head.header();
+        let is_its_size = match size {
+            RowSize::Live(size) => size == body_size,
+            RowSize::Tombstone => body_size == 0,
+        };
+        if found != key || !is_its_size || head.tail_len() > MAX_TAIL_BYTES {
+            return Err(io::Error::other("another record lies there, or a damaged one"));
         }
-        let mut ts = [0; 8];
-        // Behind the body come the checksum and the stamp.
-        let ts_offset = offset.as_bytes() + HEADER_LEN as u64 + u64::from(header.size) + 4;
-        read_exact_at(&*dat, &mut ts, ts_offset)?;
-        Ok(Some(Existing { size, cookie: header.cookie, ts: Ts(u64::from_be_bytes(ts)) }))
+        let mut tail = vec![0; usize::try_from(head.tail_len()).map_err(io::Error::other)?];
+        read_exact_at(&*dat, &mut tail, offset.as_bytes() + head.tail_start())?;
+        let is_own = offset.as_bytes() >= self.own_from;
+        let tail = head.parse_tail(tail.into(), is_own).map_err(io::Error::other)?;
+        Ok(Some(Existing { size, cookie, ts: tail.ts }))
     }
 
     /// Our stamp's slot in the volume's configuration.

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use dulse_shared::wire::LocalState;
+use dulse_shared::{id::Ts, wire::LocalState};
 use dulse_volume::{
     disk::simulated::SimulatedDisk,
     engine::{append::WriteError, recovery::OpenError},
@@ -10,7 +10,7 @@ use dulse_volume::{
     writer,
 };
 
-use crate::harness::{Rig, SIMULATED_DIR, name};
+use crate::harness::{NOW_NS, Rig, SIMULATED_DIR, name};
 
 fn flip(rig: &Rig, bit: usize) {
     let mut dat = fs::read(rig.dat()).unwrap();
@@ -162,6 +162,26 @@ fn an_index_sidecar_or_vif_cut_at_any_byte_is_harmless() {
                 assert!(rig.volume.check().unwrap().is_empty(), "{at}");
             }
         }
+    }
+}
+
+#[test]
+fn a_damaged_record_that_is_written_over_does_not_spoil_the_stamps_to_come() {
+    let (from, to) = {
+        let disk = SimulatedDisk::new(1);
+        let rig = closed_volume(&disk, false);
+        (8 * 8, rig.volume.report().size_bytes as usize / 3 * 8)
+    };
+    let soon = Ts(NOW_NS + 3_600_000_000_000);
+    for bit in from..to {
+        let disk = SimulatedDisk::new(1);
+        let rig = closed_volume(&disk, false);
+        disk.flip(&rig.dat(), bit);
+        // It may be refused: what the bit stood for is gone.
+        let _ = rig.put(1, b"written over");
+        rig.put(2, b"another").unwrap();
+        let stamp = rig.read(2).unwrap().ts;
+        assert!(stamp < soon, "bit {bit}: {stamp:?}");
     }
 }
 

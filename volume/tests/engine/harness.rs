@@ -47,7 +47,7 @@ thread_local! {
 }
 
 /// What the clock of a simulated machine says.
-const NOW_NS: u64 = 1_795_305_600_000_000_000;
+pub const NOW_NS: u64 = 1_795_305_600_000_000_000;
 /// Where volumes lie on a simulated disk.
 pub const SIMULATED_DIR: &str = "/data";
 
