@@ -106,6 +106,14 @@ pub struct DataDir {
     _lock: Box<dyn Lock>,
 }
 
+/// A directory that is ours, before it is known whose files it holds.
+struct LockedDir {
+    path: PathBuf,
+    disk: DiskType,
+    lock: Box<dyn Lock>,
+    identity: Option<Identity>,
+}
+
 /// Opens, locks and identifies all directories of a server.
 ///
 /// New ones take the identity of the others, or a fresh one; a mixture is refused before anything
@@ -115,26 +123,25 @@ pub fn open_data_dirs(
     configs: &[DirConfig],
     min_free_space: MinFreeSpace,
 ) -> Result<Vec<DataDir>, DataDirError> {
-    let mut locked: Vec<(PathBuf, DiskType, Box<dyn Lock>, Option<Identity>)> = Vec::new();
+    let mut locked: Vec<LockedDir> = Vec::new();
     for config in configs {
         files.create_dir(&config.path).map_err(io_error("create it", &config.path))?;
         let path = files.resolve(&config.path).map_err(io_error("look", &config.path))?;
-        if locked.iter().any(|(other, ..)| *other == path) {
+        if locked.iter().any(|other| other.path == path) {
             return Err(DataDirError::Twice(path));
         }
         let lock = lock_dir(&**files, &path)?;
         let identity = read_identity(&**files, &path)?;
-        locked.push((path, config.disk.clone(), lock, identity));
+        locked.push(LockedDir { path, disk: config.disk.clone(), lock, identity });
     }
-    let known: Vec<_> =
-        locked.iter().filter_map(|(path, _, _, identity)| Some((path, (*identity)?))).collect();
+    let known: Vec<_> = locked.iter().filter_map(|dir| Some((&dir.path, dir.identity?))).collect();
     if let Some(pair) = known.windows(2).find(|pair| pair[0].1 != pair[1].1) {
         return Err(DataDirError::Mixed { first: pair[0].0.clone(), second: pair[1].0.clone() });
     }
     let identity = known.first().map_or_else(Identity::fresh, |(_, identity)| *identity);
     locked
         .into_iter()
-        .map(|(path, disk, lock, found)| {
+        .map(|LockedDir { path, disk, lock, identity: found }| {
             if found.is_none() {
                 write_identity(&**files, &path, &identity)?;
             }

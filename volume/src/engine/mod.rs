@@ -15,3 +15,4 @@ pub mod sidecar;
 pub mod stamp;
 pub mod verified;
 pub mod volume;
+pub mod volume_files;

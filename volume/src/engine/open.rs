@@ -23,10 +23,11 @@ use super::{
     counters::Counters,
     index_file::load_rows,
     needle_map::{Entry, NeedleMap},
-    recovery::{Files, Loaded, OpenError},
+    recovery::Loaded,
     sidecar::{Checkpoint, Found, SIDECAR_VERSION, Sidecar},
     verified::VerifiedLately,
     volume::{Shared, Snapshot, Volume},
+    volume_files::{Files, OpenError},
 };
 use crate::{
     disk::{

@@ -18,8 +18,8 @@ use crate::{
     engine::{
         check::{Finding, Findings, Subject, Survey, check_sidecar, survey},
         open::{contradiction, read_sidecar},
-        recovery::{Files, OpenError},
         sidecar::Sidecar,
+        volume_files::{Files, OpenError},
     },
     format::OffsetWidth,
 };

@@ -28,7 +28,7 @@ use crate::{
     engine::{
         check::{Finding, Subject, survey},
         open::{contradiction, read_sidecar},
-        recovery::{Files, OpenError},
+        volume_files::{Files, OpenError},
     },
     format::{Needle, OffsetWidth, RowSize, record_len},
     http::gunzip,

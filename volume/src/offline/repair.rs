@@ -11,8 +11,8 @@ use crate::{
     engine::{
         check::Finding,
         open::read_sidecar,
-        recovery::{Files, OpenError},
         sidecar::{Checkpoint, Sidecar},
+        volume_files::{Files, OpenError},
     },
     format::OffsetWidth,
 };

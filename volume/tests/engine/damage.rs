@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use dulse_shared::{id::Ts, wire::LocalState};
 use dulse_volume::{
     disk::simulated::SimulatedDisk,
-    engine::{append::WriteError, recovery::OpenError},
+    engine::{append::WriteError, volume_files::OpenError},
     reader::ReadError,
     writer,
 };
