@@ -13,6 +13,8 @@ use std::{
     sync::Arc,
 };
 
+use dulse_shared::disk::parent;
+
 /// A file that is read and written at offsets its users own.
 pub trait VolumeFile: Send + Sync + Debug {
     /// Reads up to `buffer.len()` bytes at `offset`; fewer at the end of the file.
@@ -260,12 +262,4 @@ pub fn staged_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     PathBuf::from(name)
-}
-
-/// The directory that `path` lies in.
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
 }
