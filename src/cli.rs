@@ -21,6 +21,7 @@ use dulse_shared::{
 use crate::{
     config_file::{self, ConfigFile},
     exit::Exit,
+    offline::{CheckArgs, ExportArgs},
     seaweedfs_flags,
 };
 
@@ -73,6 +74,8 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     Lookup(LookupArgs),
     Status(StatusArgs),
+    Check(CheckArgs),
+    Export(ExportArgs),
 }
 
 /// Run a master and a volume server in one process.

@@ -7,6 +7,7 @@
 mod cli;
 mod config_file;
 mod exit;
+mod offline;
 mod resources;
 mod role;
 mod seaweedfs_flags;
@@ -39,6 +40,8 @@ fn run(cli: Cli) -> Result<(), Exit> {
         Command::Server(args) => role::run_server(args),
         Command::Master(args) => role::run_master(args),
         Command::Volume(args) => role::run_volume(args),
+        Command::Check(args) => args.run(),
+        Command::Export(args) => args.run(),
         client_command => run_client(client_command),
     }
 }
@@ -81,7 +84,11 @@ async fn dispatch(command: Command) -> Result<(), Exit> {
         Command::Status(args) => {
             command::status(&connect(&args.master)?, args.output.json).await.map_err(failed)?
         }
-        Command::Server(_) | Command::Master(_) | Command::Volume(_) => Outcome::Done,
+        Command::Server(_)
+        | Command::Master(_)
+        | Command::Volume(_)
+        | Command::Check(_)
+        | Command::Export(_) => Outcome::Done,
     };
     match outcome {
         Outcome::Done => Ok(()),

@@ -20,5 +20,6 @@ mod golden_expiring;
 mod harness;
 mod http;
 mod needles;
+mod offline;
 mod readme;
 mod start_stop;

@@ -169,16 +169,20 @@ pub(crate) async fn on_blocking_pool<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-/// A ttl runs from when the record was written, not from the time of modification, which uploaders
-/// choose; only the oldest format has nothing else.
 fn is_expired(volume: &Volume, meta: &NeedleMeta, ts: Ts) -> bool {
-    let Some(ttl) = meta.ttl.duration() else { return false };
+    let now_secs = volume.clock().wall_secs();
+    expires_at_secs(meta, ts).is_some_and(|expires_at| now_secs >= expires_at)
+}
+
+/// When a needle is gone, in seconds since 1970. A ttl runs from when the record was written, not
+/// from the time of modification, which uploaders choose; only the older formats have nothing else.
+pub(crate) fn expires_at_secs(meta: &NeedleMeta, ts: Ts) -> Option<u64> {
+    let ttl = meta.ttl.duration()?;
     let written_secs = match ts {
         Ts(0) => meta.last_modified_secs,
         Ts(written_ns) => Some(written_ns / 1_000_000_000),
     };
-    let expires_at = written_secs.map(|written| written.saturating_add(ttl.as_secs()));
-    expires_at.is_some_and(|expires_at| volume.clock().wall_secs() >= expires_at)
+    written_secs.map(|written| written.saturating_add(ttl.as_secs()))
 }
 
 /// What an error about a needle names.

@@ -24,7 +24,7 @@ use tokio::{net::TcpListener, sync::watch};
 use crate::{
     admin::cluster_router,
     config::{VolumeServerConfig, offset_width},
-    disk::{DataDirError, RealDisk, open_data_dirs},
+    disk::{DataDirError, Disk, RealDisk, open_data_dirs},
     engine::{metrics::EngineMetrics, open::Opener, stamp::StampSource, volume::Shared},
     heartbeat::{Introduction, Reporter},
     http::{HttpSettings, HttpState, PublicPort},
@@ -195,15 +195,13 @@ async fn open_store(
         max_needle_bytes: config.max_needle_bytes,
         metrics: EngineMetrics::register(metrics),
     };
-    let opener = Opener {
-        shared: Arc::new(shared),
-        disk: Arc::new(RealDisk),
-        default_width: offset_width(config.large_volumes),
-    };
+    let opener =
+        Opener { shared: Arc::new(shared), default_width: offset_width(config.large_volumes) };
     let (configs, max_volumes) = (config.dirs.clone(), config.max_volumes);
     let min_free_space = config.min_free_space;
     let opened = on_blocking_pool(move || {
-        let dirs = open_data_dirs(&configs, min_free_space);
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let dirs = open_data_dirs(&disk, &configs, min_free_space);
         Ok(dirs.and_then(|dirs| Store::open(dirs, opener, max_volumes)))
     });
     Ok(opened.await??)

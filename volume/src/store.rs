@@ -22,8 +22,8 @@ use crate::{
     disk::{DataDir, DataDirError, VolumeName},
     engine::{
         open::{Discovered, Opener},
-        recovery::OpenError,
         volume::Volume,
+        volume_files::OpenError,
     },
     writer,
 };

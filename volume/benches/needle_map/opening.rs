@@ -20,7 +20,7 @@ use dulse_shared::{
 };
 use dulse_volume::{
     config::{DirConfig, MinFreeSpace},
-    disk::{DataDir, RealDisk, VolumeName, open_data_dirs},
+    disk::{DataDir, Disk, RealDisk, VolumeName, open_data_dirs},
     engine::{
         metrics::EngineMetrics,
         open::{Discovered, Opener},
@@ -37,7 +37,9 @@ use crate::{Figures, memory::resident_bytes, workload::Workload};
 pub fn measure(workload: &Workload, needles: u64) -> Result<Figures, Box<dyn Error>> {
     let temp = tempfile::tempdir()?;
     let config = DirConfig { path: temp.path().to_owned(), disk: DiskType::default() };
-    let dir = open_data_dirs(&[config], MinFreeSpace::Bytes(0))?.pop().ok_or("no directory")?;
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let dirs = open_data_dirs(&disk, &[config], MinFreeSpace::Bytes(0))?;
+    let dir = dirs.into_iter().next().ok_or("no directory")?;
     let dir = Arc::new(dir);
     let opener = opener();
     let id = VolumeId::new(1).ok_or("0 is no volume")?;
@@ -65,8 +67,7 @@ fn opener() -> Opener {
         max_needle_bytes: 256 << 20,
         metrics: EngineMetrics::register(&Metrics::default()),
     };
-    let disk = Arc::new(RealDisk);
-    Opener { shared: Arc::new(shared), disk, default_width: OffsetWidth::Five }
+    Opener { shared: Arc::new(shared), default_width: OffsetWidth::Five }
 }
 
 fn write_volume(
@@ -86,7 +87,7 @@ fn write_volume(
         return Err("the new volume's sidecar cannot be read".into());
     };
     sidecar.checkpoint = Checkpoint { dat_len, idx_len, idx_crc32c, ..Checkpoint::default() };
-    sidecar.write(&path)?;
+    sidecar.write(&**dir.files(), &path)?;
     Ok(())
 }
 

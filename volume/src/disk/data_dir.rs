@@ -4,29 +4,30 @@
 //! which cluster the files belong to, whatever address the server has today.
 
 use std::{
-    fs::{self, File, OpenOptions},
     io,
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use dulse_shared::{
-    disk::{durable_replace, fsync_dir},
     id::{ClusterId, ServerId},
     wire::DiskType,
 };
-use rustix::fs::{FlockOperation, flock, statvfs};
 use serde::{Deserialize, Serialize};
 
-use super::VolumeName;
+use super::{
+    VolumeName,
+    file::{Disk, Lock, OpenMode, durable_replace, read_small_file},
+    trash::Trash,
+};
 use crate::config::{DirConfig, MinFreeSpace};
 
-const IDENTITY_FILE: &str = "dulse.json";
+/// The identity's file.
+pub const IDENTITY_FILE: &str = "dulse.json";
 const LOCK_FILE: &str = "dulse.lock";
-const TRASH: &str = "trash";
 /// The format of the directory; a program that knows only older ones must not touch it.
 const FORMAT_VERSION: u32 = 1;
 
@@ -94,6 +95,7 @@ pub enum DataDirError {
 /// A locked data directory.
 #[derive(Debug)]
 pub struct DataDir {
+    files: Arc<dyn Disk>,
     path: PathBuf,
     disk: DiskType,
     identity: Mutex<Identity>,
@@ -101,7 +103,15 @@ pub struct DataDir {
     total_bytes: AtomicU64,
     free_bytes: AtomicU64,
     /// Held for as long as the directory is used.
-    _lock: File,
+    _lock: Box<dyn Lock>,
+}
+
+/// A directory that is ours, before it is known whose files it holds.
+struct LockedDir {
+    path: PathBuf,
+    disk: DiskType,
+    lock: Box<dyn Lock>,
+    identity: Option<Identity>,
 }
 
 /// Opens, locks and identifies all directories of a server.
@@ -109,33 +119,44 @@ pub struct DataDir {
 /// New ones take the identity of the others, or a fresh one; a mixture is refused before anything
 /// is written.
 pub fn open_data_dirs(
+    files: &Arc<dyn Disk>,
     configs: &[DirConfig],
     min_free_space: MinFreeSpace,
 ) -> Result<Vec<DataDir>, DataDirError> {
-    let mut locked: Vec<(PathBuf, DiskType, File, Option<Identity>)> = Vec::new();
+    let mut locked: Vec<LockedDir> = Vec::new();
     for config in configs {
-        fs::create_dir_all(&config.path).map_err(io_error("create it", &config.path))?;
-        let path = fs::canonicalize(&config.path).map_err(io_error("look", &config.path))?;
-        if locked.iter().any(|(other, ..)| *other == path) {
+        files.create_dir(&config.path).map_err(io_error("create it", &config.path))?;
+        let path = files.resolve(&config.path).map_err(io_error("look", &config.path))?;
+        if locked.iter().any(|other| other.path == path) {
             return Err(DataDirError::Twice(path));
         }
-        let lock = lock_dir(&path)?;
-        let identity = read_identity(&path)?;
-        locked.push((path, config.disk.clone(), lock, identity));
+        let lock = lock_dir(&**files, &path)?;
+        let identity = read_identity(&**files, &path)?;
+        locked.push(LockedDir { path, disk: config.disk.clone(), lock, identity });
     }
-    let known: Vec<_> =
-        locked.iter().filter_map(|(path, _, _, identity)| Some((path, (*identity)?))).collect();
+    let known: Vec<_> = locked.iter().filter_map(|dir| Some((&dir.path, dir.identity?))).collect();
     if let Some(pair) = known.windows(2).find(|pair| pair[0].1 != pair[1].1) {
         return Err(DataDirError::Mixed { first: pair[0].0.clone(), second: pair[1].0.clone() });
     }
     let identity = known.first().map_or_else(Identity::fresh, |(_, identity)| *identity);
     locked
         .into_iter()
-        .map(|(path, disk, lock, found)| {
+        .map(|LockedDir { path, disk, lock, identity: found }| {
             if found.is_none() {
-                write_identity(&path, &identity)?;
+                write_identity(&**files, &path, &identity)?;
             }
-            DataDir::new(path, disk, identity, min_free_space, lock)
+            let dir = DataDir {
+                files: files.clone(),
+                path,
+                disk,
+                identity: Mutex::new(identity),
+                min_free_space,
+                total_bytes: AtomicU64::new(0),
+                free_bytes: AtomicU64::new(0),
+                _lock: lock,
+            };
+            dir.measure().map_err(io_error("measure the room", &dir.path))?;
+            Ok(dir)
         })
         .collect()
 }
@@ -147,24 +168,14 @@ impl Identity {
 }
 
 impl DataDir {
-    fn new(
-        path: PathBuf,
-        disk: DiskType,
-        identity: Identity,
-        min_free_space: MinFreeSpace,
-        lock: File,
-    ) -> Result<Self, DataDirError> {
-        let dir = Self {
-            path,
-            disk,
-            identity: Mutex::new(identity),
-            min_free_space,
-            total_bytes: AtomicU64::new(0),
-            free_bytes: AtomicU64::new(0),
-            _lock: lock,
-        };
-        dir.measure().map_err(io_error("measure the room", &dir.path))?;
-        Ok(dir)
+    /// Where its files come from.
+    pub fn files(&self) -> &Arc<dyn Disk> {
+        &self.files
+    }
+
+    /// Its trash.
+    pub fn trash(&self) -> Trash {
+        Trash::of(self.files.clone(), &self.path)
     }
 
     /// Its absolute path.
@@ -186,25 +197,22 @@ impl DataDir {
     pub fn join(&self, cluster: ClusterId) -> Result<(), DataDirError> {
         let mut identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
         let joined = Identity { cluster: Some(cluster), ..*identity };
-        write_identity(&self.path, &joined)?;
+        write_identity(&*self.files, &self.path, &joined)?;
         *identity = joined;
         Ok(())
     }
 
     /// The volumes whose `.dat` lies here.
     pub fn volume_names(&self) -> Result<Vec<VolumeName>, DataDirError> {
-        let entries = fs::read_dir(&self.path).map_err(io_error("list the files", &self.path))?;
+        let entries =
+            self.files.list(&self.path).map_err(io_error("list the files", &self.path))?;
         let mut names = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(io_error("list the files", &self.path))?;
-            let file_name = entry.file_name();
-            let Some(text) = file_name.to_str().filter(|text| text.ends_with(".dat")) else {
-                continue;
-            };
-            match VolumeName::parse_dat(text) {
+        for entry in entries.iter().filter(|entry| entry.name.ends_with(".dat")) {
+            match VolumeName::parse_dat(&entry.name) {
                 Some(name) => names.push(name),
                 None => {
-                    tracing::warn!("{}: not a volume's name, left alone", entry.path().display())
+                    let path = self.path.join(&entry.name);
+                    tracing::warn!("{}: not a volume's name, left alone", path.display());
                 }
             }
         }
@@ -212,24 +220,11 @@ impl DataDir {
         Ok(names)
     }
 
-    /// Keeps `bytes` that were cut off a volume file, so that nothing is thrown away unseen.
-    pub fn keep_in_trash(&self, name: &str, bytes: &mut dyn io::Read) -> io::Result<PathBuf> {
-        let trash = self.path.join(TRASH);
-        fs::create_dir_all(&trash)?;
-        let path = trash.join(name);
-        let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        io::copy(bytes, &mut file)?;
-        file.sync_all()?;
-        fsync_dir(&trash)?;
-        fsync_dir(&self.path)?;
-        Ok(path)
-    }
-
     /// Asks the file system how much room there is.
     pub fn measure(&self) -> io::Result<()> {
-        let stat = statvfs(&self.path)?;
-        self.total_bytes.store(stat.f_blocks.saturating_mul(stat.f_frsize), Ordering::Relaxed);
-        self.free_bytes.store(stat.f_bavail.saturating_mul(stat.f_frsize), Ordering::Relaxed);
+        let room = self.files.room(&self.path)?;
+        self.total_bytes.store(room.total_bytes, Ordering::Relaxed);
+        self.free_bytes.store(room.free_bytes, Ordering::Relaxed);
         Ok(())
     }
 
@@ -254,27 +249,37 @@ impl DataDir {
     }
 }
 
-fn lock_dir(path: &Path) -> Result<File, DataDirError> {
-    let mut options = OpenOptions::new();
-    let lock = options
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path.join(LOCK_FILE))
-        .map_err(io_error("write", path))?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(DataDirError::InUse(path.to_owned())),
-        Err(error) => Err(io_error("take the lock", path)(error.into())),
+/// Makes sure that no other process uses a directory for as long as the answer is held.
+pub fn lock_dir(files: &dyn Disk, path: &Path) -> Result<Box<dyn Lock>, DataDirError> {
+    let made = files.open(&path.join(LOCK_FILE), OpenMode::WriteOrCreate);
+    made.map_err(io_error("write", path))?;
+    lock_made(files, path)
+}
+
+/// Makes sure that no process uses a directory for as long as the answer is held. Nothing is
+/// written: `None` where none ever did.
+pub fn lock_unused(files: &dyn Disk, path: &Path) -> Result<Option<Box<dyn Lock>>, DataDirError> {
+    match lock_made(files, path) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(DataDirError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 
-fn read_identity(dir: &Path) -> Result<Option<Identity>, DataDirError> {
+fn lock_made(files: &dyn Disk, path: &Path) -> Result<Box<dyn Lock>, DataDirError> {
+    files.lock(&path.join(LOCK_FILE)).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => DataDirError::InUse(path.to_owned()),
+        _ => io_error("take the lock", path)(error),
+    })
+}
+
+fn read_identity(files: &dyn Disk, dir: &Path) -> Result<Option<Identity>, DataDirError> {
     let path = dir.join(IDENTITY_FILE);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error("read dulse.json", dir)(error)),
+    let bytes = read_small_file(files, &path).map_err(io_error("read dulse.json", dir))?;
+    let Some(bytes) = bytes else {
+        return Ok(None);
     };
     let identity: Identity = serde_json::from_slice(&bytes)
         .map_err(|error| DataDirError::Identity(path, error.to_string()))?;
@@ -284,9 +289,9 @@ fn read_identity(dir: &Path) -> Result<Option<Identity>, DataDirError> {
     Ok(Some(identity))
 }
 
-fn write_identity(dir: &Path, identity: &Identity) -> Result<(), DataDirError> {
+fn write_identity(files: &dyn Disk, dir: &Path, identity: &Identity) -> Result<(), DataDirError> {
     let text = serde_json::to_vec_pretty(identity).map_err(io::Error::from);
-    text.and_then(|text| durable_replace(&dir.join(IDENTITY_FILE), &text))
+    text.and_then(|text| durable_replace(files, &dir.join(IDENTITY_FILE), &text))
         .map_err(io_error("write dulse.json", dir))
 }
 
@@ -297,7 +302,10 @@ fn io_error(action: &'static str, dir: &Path) -> impl FnOnce(io::Error) -> DataD
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::disk::RealDisk;
 
     fn open(paths: &[&Path]) -> Result<Vec<DataDir>, DataDirError> {
         let disk = DiskType::default();
@@ -305,7 +313,7 @@ mod tests {
             .iter()
             .map(|path| DirConfig { path: path.to_path_buf(), disk: disk.clone() })
             .collect();
-        open_data_dirs(&configs, MinFreeSpace::Default)
+        open_data_dirs(&(Arc::new(RealDisk) as Arc<dyn Disk>), &configs, MinFreeSpace::Default)
     }
 
     #[test]

@@ -1,29 +1,22 @@
-//! A file as the engine uses it: positional reads and writes, a sync, a length.
+//! Files and directories as the engine uses them: positional reads and writes, a sync, entries
+//! that are made, renamed and removed.
 //!
-//! The engine sees only the trait, so that a test can put a file beneath it that fails, tears and
-//! forgets.
+//! The engine sees only these traits, so that a test can put a disk beneath it that fails, tears
+//! and forgets. What is written is durable after a sync of its file, what is made or renamed after
+//! a sync of its directory, and neither before.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, IoSlice, IoSliceMut, Read},
+    fmt::Debug,
+    io::{self, IoSlice, Read},
     ops::Range,
-    os::unix::fs::FileExt,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::UNIX_EPOCH,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use dulse_shared::disk::{fsync_dir, parent};
-use rustix::{
-    fs::{Advice, fadvise},
-    io::{Errno, ReadWriteFlags, preadv2, pwritev},
-};
+use dulse_shared::disk::parent;
 
 /// A file that is read and written at offsets its users own.
-pub trait VolumeFile: Send + Sync + std::fmt::Debug {
+pub trait VolumeFile: Send + Sync + Debug {
     /// Reads up to `buffer.len()` bytes at `offset`; fewer at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
@@ -52,31 +45,111 @@ pub trait VolumeFile: Send + Sync + std::fmt::Debug {
     }
 }
 
-/// Where the engine gets its files from.
-pub trait Disk: Send + Sync + std::fmt::Debug {
-    /// Opens an existing file to read and write.
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn VolumeFile>>;
+/// A file that is not there, read as an empty one.
+#[derive(Clone, Copy, Debug)]
+pub struct NoFile;
 
-    /// Opens a file to read and write; makes it if it is missing.
-    fn open_or_create(&self, path: &Path) -> io::Result<Arc<dyn VolumeFile>>;
+impl VolumeFile for NoFile {
+    fn read_at(&self, _buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    fn read_cached_at(&self, _buffer: &mut [u8], _offset: u64) -> io::Result<Option<usize>> {
+        Ok(Some(0))
+    }
+
+    fn write_vectored_at(&self, _slices: &[IoSlice<'_>], _offset: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn forget_cached(&self, _offset: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn truncate(&self, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(0)
+    }
 }
 
-/// The disks of the machine.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RealDisk;
+/// How a file is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OpenMode {
+    /// One that is there, only to read.
+    Read,
+    /// One that is there, to read and write.
+    Write,
+    /// To read and write; made if it is missing.
+    WriteOrCreate,
+    /// To read and write; it must not be there yet.
+    CreateNew,
+}
 
-impl Disk for RealDisk {
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn VolumeFile>> {
-        Ok(Arc::new(RealFile::open(path)?))
-    }
+/// An entry of a directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DirEntry {
+    /// Its name; one that is no UTF-8 is nobody's we know and is left out.
+    pub name: String,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+}
 
-    fn open_or_create(&self, path: &Path) -> io::Result<Arc<dyn VolumeFile>> {
-        Ok(Arc::new(RealFile::open_or_create(path)?))
-    }
+/// The room of a file system, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Room {
+    /// Its size.
+    pub total_bytes: u64,
+    /// What is free for us.
+    pub free_bytes: u64,
+}
+
+/// A lock, held until it is dropped or its process ends.
+pub trait Lock: Send + Sync + Debug {}
+
+/// Where the engine gets its files from.
+pub trait Disk: Send + Sync + Debug {
+    /// Opens a file. A file that is made is durable after a sync of its directory.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VolumeFile>>;
+
+    /// Renames a file over whatever is there. Atomic at once, durable after a sync of the directory.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file. Durable after a sync of its directory.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes files made, renamed and removed in `dir` survive a crash.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Makes a directory and those above it that are missing, durably.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// What lies in a directory, by name.
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
+
+    /// The absolute path, without symbolic links.
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf>;
+
+    /// Locks a file that is there; `WouldBlock` if another process has it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
+
+    /// How much room there is.
+    fn room(&self, dir: &Path) -> io::Result<Room>;
+
+    /// When a file was last written, in seconds since 1970; 0 if that cannot be told.
+    fn modified_at_secs(&self, path: &Path) -> u64;
 }
 
 /// Slices that one system call takes (`UIO_MAXIOV` on Linux).
 const MAX_SLICES: usize = 1024;
+/// The longest file that is read as a whole. Ours have some hundred bytes.
+const MAX_SMALL_FILE_BYTES: u64 = 16 << 20;
 
 /// Reads exactly `buffer.len()` bytes; an end of file before that is `UnexpectedEof`.
 pub fn read_exact_at(file: &dyn VolumeFile, buffer: &mut [u8], offset: u64) -> io::Result<()> {
@@ -140,111 +213,53 @@ impl Read for FileRange<'_> {
 }
 
 /// The bytes of a small file; `None` if there is none.
-pub fn read_small_file(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+pub fn read_small_file(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match disk.open(path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let len = file.len()?;
+    if len > MAX_SMALL_FILE_BYTES {
+        return Err(io::Error::other(format!("{len} bytes are more than such a file can have")));
     }
+    let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+    read_exact_at(&*file, &mut bytes, 0)?;
+    Ok(Some(bytes))
 }
 
 /// Puts the synced file `new` in the place of `old`, durably.
-pub fn replace_file(new: &Path, old: &Path) -> io::Result<()> {
-    fs::rename(new, old)?;
-    fsync_dir(parent(old))
+pub fn replace_file(disk: &dyn Disk, new: &Path, old: &Path) -> io::Result<()> {
+    disk.rename(new, old)?;
+    disk.sync_dir(parent(old))
 }
 
-/// When a file was last written, in seconds since 1970; 0 if that cannot be told.
-pub fn modified_at_secs(path: &Path) -> u64 {
-    let modified = fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-    let since = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    since.map_or(0, |since| since.as_secs())
+/// Replaces `path` by `contents`: write beside it, sync, rename over it, sync the directory.
+///
+/// When it returns, the new contents survive power loss; when it fails or the machine stops, the
+/// old file or the new one is there, whole. One caller a path at a time: the name of the new file
+/// is fixed, so that a crash leaves at most one stray, which the next call overwrites.
+pub fn durable_replace(disk: &dyn Disk, path: &Path, contents: &[u8]) -> io::Result<()> {
+    let staged = staged_path(path);
+    let renamed = write_staged(disk, &staged, contents).and_then(|()| disk.rename(&staged, path));
+    if renamed.is_err() {
+        // A stray is harmless; that it could not be removed was the lesser of the two failures.
+        drop(disk.remove(&staged));
+    }
+    renamed?;
+    disk.sync_dir(parent(path))
 }
 
-/// A file of the operating system.
-#[derive(Debug)]
-pub struct RealFile {
-    file: File,
-    /// Whether the file system refused the non-blocking read once: it is not asked again.
-    lacks_nowait: AtomicBool,
+fn write_staged(disk: &dyn Disk, staged: &Path, contents: &[u8]) -> io::Result<()> {
+    let file = disk.open(staged, OpenMode::WriteOrCreate)?;
+    file.truncate(0)?;
+    write_all_at(&*file, &mut [IoSlice::new(contents)], 0)?;
+    file.sync_data()
 }
 
-impl RealFile {
-    /// Opens an existing file to read and write.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        OpenOptions::new().read(true).write(true).open(path).map(Self::from)
-    }
-
-    /// Opens a file to read and write; makes it if it is missing.
-    pub fn open_or_create(path: &Path) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).open(path).map(Self::from)
-    }
-}
-
-impl From<File> for RealFile {
-    fn from(file: File) -> Self {
-        Self { file, lacks_nowait: AtomicBool::new(false) }
-    }
-}
-
-impl VolumeFile for RealFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buffer, offset)
-    }
-
-    fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
-        if self.lacks_nowait.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        let mut slices = [IoSliceMut::new(buffer)];
-        match preadv2(&self.file, &mut slices, offset, ReadWriteFlags::NOWAIT) {
-            Ok(read) => Ok(Some(read)),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                self.lacks_nowait.store(true, Ordering::Relaxed);
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn write_vectored_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        Ok(pwritev(&self.file, slices, offset)?)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-
-    fn forget_cached(&self, offset: u64) -> io::Result<()> {
-        Ok(fadvise(&self.file, offset, None, Advice::DontNeed)?)
-    }
-
-    fn truncate(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_written_in_many_slices_is_read_back() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = RealFile::open_or_create(&dir.path().join("f")).unwrap();
-        let pieces: Vec<Vec<u8>> = (0..3000_u32).map(|n| n.to_be_bytes()[1..].to_vec()).collect();
-        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|p| IoSlice::new(p)).collect();
-        write_all_at(&file, &mut slices, 5).unwrap();
-        let mut read = vec![0; 9000];
-        read_exact_at(&file, &mut read, 5).unwrap();
-        assert_eq!(read, pieces.concat());
-        let beyond = read_exact_at(&file, &mut [0; 2], 9004).unwrap_err();
-        assert_eq!(beyond.kind(), io::ErrorKind::UnexpectedEof);
-    }
+/// Where the next contents of `path` are written.
+pub fn staged_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    PathBuf::from(name)
 }

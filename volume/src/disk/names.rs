@@ -19,14 +19,20 @@ pub struct VolumeName {
 impl VolumeName {
     /// Reads the name of a `.dat` file; `None` if it is not a volume's.
     pub fn parse_dat(file_name: &str) -> Option<Self> {
-        let stem = file_name.strip_suffix(".dat")?;
+        Self::parse(file_name, "dat")
+    }
+
+    /// Reads the name of a volume's file with this suffix; `None` if it is not one.
+    pub fn parse(file_name: &str, suffix: &str) -> Option<Self> {
+        let stem = file_name.strip_suffix(suffix)?.strip_suffix('.')?;
         let (collection, id) = stem.rsplit_once('_').unwrap_or(("", stem));
         let name = Self { collection: collection.parse().ok()?, id: id.parse().ok()? };
         // `_7.dat` and `007.dat` would be read back under another name.
         (name.stem() == stem).then_some(name)
     }
 
-    fn stem(&self) -> String {
+    /// What the names of its files have in common.
+    pub fn stem(&self) -> String {
         if self.collection.is_default() {
             self.id.to_string()
         } else {

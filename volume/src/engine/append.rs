@@ -27,10 +27,15 @@ use super::{
 use crate::{
     disk::{VolumeFile, read_exact_at, write_all_at},
     format::{
-        CURRENT_VERSION, EncodeError, HEADER_LEN, IndexRow, NeedleHeader, NewNeedle, Offset,
-        Record, RowSize, TOMBSTONE_LEN, encode_tombstone, record_len,
+        CURRENT_VERSION, EncodeError, HEAD_LEN, Head, IndexRow, MAX_MIME_LEN, MAX_NAME_LEN,
+        MAX_PAIRS_LEN, NeedleHeader, NewNeedle, Offset, Record, RowSize, TOMBSTONE_LEN,
+        encode_tombstone, record_len,
     },
 };
+
+/// What follows the data of a record is no longer than its fields at their longest, and some 40
+/// bytes of flags, lengths, checksum, stamp and padding.
+const MAX_TAIL_BYTES: u64 = (MAX_NAME_LEN + MAX_MIME_LEN + MAX_PAIRS_LEN + 64) as u64;
 
 /// One write, as it comes from a client.
 #[derive(Clone, Debug)]
@@ -111,6 +116,8 @@ pub struct WriteState {
     pub(super) idx_is_broken: bool,
     /// What the sidecar says.
     pub(super) checkpoint: Checkpoint,
+    /// Set while the last attempt to replace the sidecar failed: it may be the old or the new one.
+    pub(super) sidecar_is_unknown: bool,
     pub(super) checkpointed_at: BootTime,
 }
 
@@ -120,6 +127,9 @@ struct Batch {
     planned: Vec<Planned>,
     /// The newest planned version of each key, so that writes of one batch see each other.
     newest: HashMap<NeedleKey, Existing>,
+    /// Indices of writes that were judged by an earlier one of the batch: what becomes of that
+    /// becomes of them, even if they plan nothing.
+    leaning: Vec<usize>,
 }
 
 struct Planned {
@@ -152,6 +162,7 @@ impl Volume {
             end: self.dat_len.load(Ordering::Acquire),
             planned: Vec::with_capacity(writes.len()),
             newest: HashMap::new(),
+            leaning: Vec::new(),
         };
         let puts = self.refuses_puts();
         let deletes = self.refuses_deletes();
@@ -167,8 +178,9 @@ impl Volume {
             answers.push(planned);
         }
         if let Err(failure) = self.append(&mut state, &batch) {
-            for planned in &batch.planned {
-                answers[planned.index] = Err(failure.answer(self));
+            let planned = batch.planned.iter().map(|planned| planned.index);
+            for index in planned.chain(batch.leaning.iter().copied()) {
+                answers[index] = Err(failure.answer(self));
             }
         }
         drop(state);
@@ -179,7 +191,10 @@ impl Volume {
     fn plan(&self, batch: &mut Batch, index: usize, write: Write) -> Result<Written, WriteError> {
         let key = write.key();
         let existing = match batch.newest.get(&key) {
-            Some(existing) => Some(*existing),
+            Some(existing) => {
+                batch.leaning.push(index);
+                Some(*existing)
+            }
             None => self.existing(key).map_err(|error| WriteError::Unreadable(Arc::new(error)))?,
         };
         let place = if batch.planned.is_empty() { BatchPlace::First } else { BatchPlace::Later };
@@ -214,23 +229,29 @@ impl Volume {
     }
 
     /// The version of `key` that is committed, read from its record; tombstones count, because
-    /// their cookie still guards the fid.
+    /// their cookie still guards the fid. What is read is verified, all but the data: one flipped
+    /// bit of a stamp would carry the server's stamps, and with them every ttl, far into the future.
     fn existing(&self, key: NeedleKey) -> io::Result<Option<Existing>> {
         let Some(Entry { offset, size }) = self.entry(key) else {
             return Ok(None);
         };
         let dat = self.snapshot.read().unwrap_or_else(PoisonError::into_inner).dat.clone();
-        let mut header = [0; HEADER_LEN];
-        read_exact_at(&*dat, &mut header, offset.as_bytes())?;
-        let header = NeedleHeader::parse(&header).map_err(io::Error::other)?;
-        if header.key != key {
-            return Err(io::Error::other("another needle's record lies there"));
+        let mut head = [0; HEAD_LEN];
+        read_exact_at(&*dat, &mut head, offset.as_bytes())?;
+        let head = Head::parse(&head, self.superblock.version).map_err(io::Error::other)?;
+        let NeedleHeader { key: found, cookie, size: body_size } = *head.header();
+        let is_its_size = match size {
+            RowSize::Live(size) => size == body_size,
+            RowSize::Tombstone => body_size == 0,
+        };
+        if found != key || !is_its_size || head.tail_len() > MAX_TAIL_BYTES {
+            return Err(io::Error::other("another record lies there, or a damaged one"));
         }
-        let mut ts = [0; 8];
-        // Behind the body come the checksum and the stamp.
-        let ts_offset = offset.as_bytes() + HEADER_LEN as u64 + u64::from(header.size) + 4;
-        read_exact_at(&*dat, &mut ts, ts_offset)?;
-        Ok(Some(Existing { size, cookie: header.cookie, ts: Ts(u64::from_be_bytes(ts)) }))
+        let mut tail = vec![0; usize::try_from(head.tail_len()).map_err(io::Error::other)?];
+        read_exact_at(&*dat, &mut tail, offset.as_bytes() + head.tail_start())?;
+        let is_own = offset.as_bytes() >= self.own_from;
+        let tail = head.parse_tail(tail.into(), is_own).map_err(io::Error::other)?;
+        Ok(Some(Existing { size, cookie, ts: tail.ts }))
     }
 
     /// Our stamp's slot in the volume's configuration.
@@ -316,7 +337,7 @@ impl Volume {
     /// Writes a checkpoint, so that a restart reads only what comes after.
     pub fn checkpoint(&self) -> io::Result<()> {
         let mut state = self.lock_writes();
-        if self.next_checkpoint(&state) == state.checkpoint {
+        if self.next_checkpoint(&state) == state.checkpoint && !state.sidecar_is_unknown {
             return Ok(());
         }
         self.write_sidecar(&mut state, &self.config())
@@ -370,14 +391,28 @@ impl Volume {
     /// Everything below `dat_len` is durable: commits sync before they count, and recovery syncs
     /// what it found. So only the index is left to sync.
     fn write_sidecar(&self, state: &mut WriteState, config: &VolumeConfig) -> io::Result<()> {
-        state.idx.sync()?;
+        self.sync_index(state)?;
         let checkpoint = self.next_checkpoint(state);
         let (cluster, own_from) = (self.cluster, self.own_from);
         let sidecar = new_sidecar(cluster, config, own_from, &self.superblock, checkpoint);
-        sidecar.write(&self.name.sidecar(self.dir.path()))?;
+        state.sidecar_is_unknown = true;
+        sidecar.write(&**self.dir.files(), &self.name.sidecar(self.dir.path()))?;
+        state.sidecar_is_unknown = false;
         state.checkpoint = checkpoint;
         state.checkpointed_at = self.clock().boot();
         Ok(())
+    }
+
+    /// A sync that failed may have lost rows that the page cache still shows.
+    fn sync_index(&self, state: &mut WriteState) -> io::Result<()> {
+        if state.idx_is_broken {
+            return Ok(());
+        }
+        state.idx.sync().inspect_err(|error| {
+            tracing::error!(volume = %self.id(), "cannot sync the index file: {error}; it is rebuilt at the next start");
+            state.idx_is_broken = true;
+            self.mark_failed();
+        })
     }
 
     /// Up to where the files agree: all of them, unless the volume is damaged or its index could
@@ -387,20 +422,8 @@ impl Volume {
             return state.checkpoint;
         }
         let dat_len = self.dat_len.load(Ordering::Acquire);
-        let counters = *self.counters();
-        let framing = self.superblock.first_needle_offset().as_bytes();
-        Checkpoint {
-            dat_len,
-            idx_len: state.idx.len(),
-            idx_crc32c: state.idx.crc(),
-            digest: None,
-            live_needles: counters.live_needles,
-            live_bytes: counters.live_bytes,
-            garbage_needles: counters.garbage_needles,
-            garbage_bytes: dat_len.saturating_sub(framing).saturating_sub(counters.live_bytes),
-            max_ts: counters.max_ts,
-            modified_at_secs: counters.modified_at_secs,
-        }
+        let first = self.superblock.first_needle_offset().as_bytes();
+        Checkpoint::covering(dat_len, first, &state.idx, &self.counters())
     }
 }
 

@@ -4,8 +4,10 @@
 //! A torn tail was never acknowledged and is cut off. Damage is never cut: what follows it may be
 //! the only copy. There is no magic number to look for, and a needle may itself contain a volume
 //! file, so that one valid record further on proves nothing. Evidence of damage is one of:
-//! the checkpoint covers bytes past the bad record; the index has a row for a later record that
-//! verifies; a chain of valid records that begins soon after ends exactly where the data does.
+//! the checkpoint covers bytes past the bad record; the index has a row for it, and the file is long
+//! enough to hold it (rows are written once their records are durable); the index has a row for a
+//! later record that verifies; a chain of valid records that begins soon after ends exactly where
+//! the data does.
 //!
 //! The pages of a batch reach the disk in any order, so that a torn one may have valid records
 //! behind a bad one. A chain therefore counts only if a batch begins in it: that batch was written
@@ -18,7 +20,7 @@ use dulse_shared::id::BatchPlace;
 use super::{index_file::load_rows, scan::Scanner};
 use crate::{
     disk::VolumeFile,
-    format::{IndexRow, OffsetWidth},
+    format::{IndexRow, OffsetWidth, RowSize, Version, record_len},
 };
 
 /// How far behind a bad record a chain of valid ones is looked for.
@@ -45,10 +47,14 @@ pub struct Suspect<'a> {
     pub idx: &'a dyn VolumeFile,
     /// The width of its offsets.
     pub width: OffsetWidth,
+    /// The format of the records.
+    pub version: Version,
     /// Where the bad record starts.
     pub bad_at: u64,
     /// Where the data ends: behind it are zeros at most.
     pub data_end: u64,
+    /// Length of the volume file, those zeros included.
+    pub dat_len: u64,
     /// Records from here on are our own, with stamps that tell where batches begin.
     pub own_from: u64,
     /// Up to where a checkpoint says that the file was verified and synced.
@@ -62,10 +68,24 @@ impl Suspect<'_> {
             Some(offset) => Some(offset),
             None => self.chain_to_the_end(scanner)?,
         };
-        if resume_at.is_none() && self.covered_len <= self.bad_at {
+        if resume_at.is_none() && self.covered_len <= self.bad_at && !self.is_indexed()? {
             return Ok(Verdict::TornTail);
         }
         Ok(Verdict::Damage { resume_at })
+    }
+
+    /// Whether the index says that a whole record was durable where the bad one is.
+    fn is_indexed(&self) -> io::Result<bool> {
+        let mut is_indexed = false;
+        load_rows(self.idx, self.width, self.idx.len()?, |row| {
+            let size = match row.size {
+                RowSize::Live(size) => size,
+                RowSize::Tombstone => 0,
+            };
+            let end = self.bad_at.saturating_add(record_len(size, self.version));
+            is_indexed |= row.offset.as_bytes() == self.bad_at && end <= self.dat_len;
+        })?;
+        Ok(is_indexed)
     }
 
     /// The first record past the bad one that the index knows and that verifies.

@@ -117,7 +117,9 @@ mod tests {
     #[test]
     fn the_end_of_the_data_is_found_behind_any_number_of_zeros() {
         let dir = tempfile::tempdir().unwrap();
-        let file = crate::disk::RealFile::open_or_create(&dir.path().join("f")).unwrap();
+        let file =
+            crate::disk::RealFile::open(&dir.path().join("f"), crate::disk::OpenMode::CreateNew)
+                .unwrap();
         for (data, zeros) in [(1, 0), (1, 1), (70_000, 5), (3, 200_000), (100_000, 131_072)] {
             let mut slices = vec![IoSlice::new(&[7; 100_000][..data])];
             push_zeros(&mut slices, zeros);

@@ -68,6 +68,11 @@ impl IndexFile {
         self.file.sync_data()
     }
 
+    /// The file.
+    pub fn file(&self) -> &dyn VolumeFile {
+        &*self.file
+    }
+
     /// Length in bytes.
     pub fn len(&self) -> u64 {
         self.len

@@ -6,7 +6,10 @@
 use std::{io, path::Path};
 
 use super::index_file::IndexFile;
-use crate::{disk::replace_file, format::IndexRow};
+use crate::{
+    disk::{Disk, replace_file},
+    format::IndexRow,
+};
 
 /// Rows that are written at once: few system calls, little memory.
 const ROWS_PER_WRITE: usize = 1 << 14;
@@ -37,10 +40,15 @@ impl IndexWriter {
     }
 
     /// Puts the new index in the place of the old one.
-    pub(super) fn finish(mut self, new: &Path, old: &Path) -> io::Result<IndexFile> {
+    pub(super) fn finish(
+        mut self,
+        disk: &dyn Disk,
+        new: &Path,
+        old: &Path,
+    ) -> io::Result<IndexFile> {
         self.flush()?;
         self.idx.sync()?;
-        replace_file(new, old)?;
+        replace_file(disk, new, old)?;
         Ok(self.idx)
     }
 }

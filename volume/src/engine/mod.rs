@@ -1,6 +1,7 @@
 //! The volume engine: synchronous, without a runtime, over [`crate::disk`].
 
 pub mod append;
+pub mod check;
 pub mod counters;
 pub mod damage;
 mod fill;
@@ -15,3 +16,4 @@ pub mod sidecar;
 pub mod stamp;
 pub mod verified;
 pub mod volume;
+pub mod volume_files;

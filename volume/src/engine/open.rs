@@ -13,24 +13,28 @@ use std::{
 };
 
 use dulse_shared::{
-    disk::{durable_replace, fsync_dir},
     id::ClusterId,
     wire::{Epoch, ForeignVolume, VolumeConfig},
 };
 
 use super::{
     append::WriteState,
+    check::stray_names,
     counters::Counters,
     fill::FillAhead,
     index_file::load_rows,
     needle_map::{Entry, Loader, NeedleMap},
-    recovery::{Files, Loaded, OpenError},
+    recovery::Loaded,
     sidecar::{Checkpoint, Found, SIDECAR_VERSION, Sidecar},
     verified::VerifiedLately,
     volume::{Shared, Snapshot, Volume},
+    volume_files::{Files, OpenError},
 };
 use crate::{
-    disk::{DataDir, Disk, VolumeFile, VolumeName, read_small_file, write_all_at},
+    disk::{
+        DataDir, Disk, OpenMode, VolumeFile, VolumeName, durable_replace, read_small_file,
+        write_all_at,
+    },
     format::{CURRENT_VERSION, OffsetWidth, SUPERBLOCK_LEN, Superblock, Vif},
     writer::Queue,
 };
@@ -49,8 +53,6 @@ pub enum Discovered {
 pub struct Opener {
     /// What all volumes of the server share.
     pub shared: Arc<Shared>,
-    /// Where files come from.
-    pub disk: Arc<dyn Disk>,
     /// The offsets of new volumes.
     pub default_width: OffsetWidth,
 }
@@ -67,7 +69,7 @@ struct Claim {
 impl Opener {
     /// Opens what lies under `name` if it is ours; only looks at it otherwise.
     pub fn discover(&self, dir: &Arc<DataDir>, name: &VolumeName) -> Result<Discovered, OpenError> {
-        let Some(sidecar) = read_sidecar(dir, name)? else {
+        let Some(sidecar) = read_sidecar(&**dir.files(), dir.path(), name)? else {
             return self.inspect(dir, name).map(Discovered::Foreign);
         };
         let ours = dir.identity().cluster;
@@ -75,11 +77,24 @@ impl Opener {
             let path = name.dat(dir.path());
             return Err(OpenError::OtherCluster { path, found: sidecar.cluster, ours });
         }
-        let files = Files::open(&self.disk, dir.path(), name, self.default_width)?;
-        let loaded = files.load_own(&sidecar.checkpoint, sidecar.own_from, dir, self.now_ns())?;
+        let files = Files::open(dir.files(), dir.path(), name, self.default_width)?;
+        if let Some(what) = contradiction(&files.superblock, files.dat_len, &sidecar) {
+            return Err(OpenError::Contradiction { path: name.dat(dir.path()), what });
+        }
+        let loaded =
+            files.load_own(&sidecar.checkpoint, sidecar.own_from, &dir.trash(), self.now_ns())?;
         let Sidecar { cluster, config, own_from, checkpoint, .. } = sidecar;
+        // What is appended from here on is ours, however long the file was once.
+        let is_shorter = loaded.dat_len < own_from;
+        let own_from = own_from.min(loaded.dat_len);
         let claim = Claim { cluster, config, own_from, checkpoint };
-        Ok(Discovered::Own(self.assemble(dir, name, claim, loaded)))
+        let volume = self.assemble(dir, name, claim, loaded);
+        if is_shorter {
+            let path = name.sidecar(dir.path());
+            volume.write_checkpoint().map_err(|source| OpenError::Io { path, source })?;
+        }
+        remove_strays(dir, name);
+        Ok(Discovered::Own(volume))
     }
 
     /// Makes the files of a new, empty volume.
@@ -90,7 +105,8 @@ impl Opener {
         config: VolumeConfig,
     ) -> io::Result<Arc<Volume>> {
         let name = VolumeName { collection: config.collection.clone(), id: config.id };
-        self.refuse_to_replace(&name.dat(dir.path()))?;
+        let disk = &**dir.files();
+        refuse_to_replace(disk, &name.dat(dir.path()))?;
         let superblock = Superblock {
             version: CURRENT_VERSION,
             placement: config.placement,
@@ -101,18 +117,18 @@ impl Opener {
         let own_from = superblock.first_needle_offset().as_bytes();
         let checkpoint = Checkpoint { dat_len: own_from, ..Checkpoint::default() };
         let claim = Claim { cluster, config, own_from, checkpoint };
-        claim.sidecar(&superblock).write(&name.sidecar(dir.path()))?;
+        claim.sidecar(&superblock).write(disk, &name.sidecar(dir.path()))?;
         let expire_at_secs = match superblock.ttl.duration() {
             Some(ttl) => self.shared.stamps.clock().wall_secs() + ttl.as_secs(),
             None => 0,
         };
         let vif = Vif::new(self.default_width, expire_at_secs);
-        durable_replace(&name.vif(dir.path()), vif.encode().as_bytes())?;
-        let idx = self.empty_file(&name.idx(dir.path()))?;
-        let dat = self.empty_file(&name.dat(dir.path()))?;
+        durable_replace(disk, &name.vif(dir.path()), vif.encode().as_bytes())?;
+        let idx = empty_file(disk, &name.idx(dir.path()))?;
+        let dat = empty_file(disk, &name.dat(dir.path()))?;
         write_all_at(&*dat, &mut [IoSlice::new(&superblock.encode())], 0)?;
         dat.sync_data()?;
-        fsync_dir(dir.path())?;
+        disk.sync_dir(dir.path())?;
         let idx = super::index_file::IndexFile::open_at(idx, self.default_width, 0, 0)?;
         let loaded = Loaded {
             dat,
@@ -135,8 +151,8 @@ impl Opener {
         config: VolumeConfig,
     ) -> Result<Arc<Volume>, OpenError> {
         let name = VolumeName { collection: config.collection.clone(), id: config.id };
-        let files = Files::open(&self.disk, dir.path(), &name, self.default_width)?;
-        let loaded = files.load_foreign(dir, self.now_ns())?;
+        let files = Files::open(dir.files(), dir.path(), &name, self.default_width)?;
+        let loaded = files.load_foreign(&dir.trash(), self.now_ns())?;
         // What a damaged volume's sidecar covers is nothing, so that every start finds the damage.
         let first = loaded.superblock.first_needle_offset().as_bytes();
         let checkpoint = Checkpoint { dat_len: first, ..Checkpoint::default() };
@@ -144,12 +160,13 @@ impl Opener {
         let volume = self.assemble(dir, &name, claim, loaded);
         let sidecar_path = name.sidecar(dir.path());
         volume.write_checkpoint().map_err(|source| OpenError::Io { path: sidecar_path, source })?;
+        remove_strays(dir, &name);
         Ok(volume)
     }
 
     /// What a foreign volume's superblock and index say.
     fn inspect(&self, dir: &DataDir, name: &VolumeName) -> Result<ForeignVolume, OpenError> {
-        let files = Files::open(&self.disk, dir.path(), name, self.default_width)?;
+        let files = Files::open(dir.files(), dir.path(), name, self.default_width)?;
         let mut loader = Loader::default();
         let mut counters = Counters::default();
         let version = files.superblock.version;
@@ -185,6 +202,7 @@ impl Opener {
             checkpointed_at: self.shared.stamps.clock().boot(),
             idx: loaded.idx,
             idx_is_broken: false,
+            sidecar_is_unknown: false,
         };
         Arc::new(Volume {
             name: name.clone(),
@@ -206,30 +224,60 @@ impl Opener {
         })
     }
 
-    /// A volume file that could not be opened, or was put there meanwhile, is nobody's to overwrite.
-    /// One without a needle is what an interrupted creation left.
-    fn refuse_to_replace(&self, dat: &Path) -> io::Result<()> {
-        match self.disk.open(dat) {
-            Ok(file) if file.len()? > SUPERBLOCK_LEN as u64 => {
-                let text = format!("{} is there already and is left alone", dat.display());
-                Err(io::Error::new(io::ErrorKind::AlreadyExists, text))
-            }
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Also clears what an interrupted creation left.
-    fn empty_file(&self, path: &Path) -> io::Result<Arc<dyn VolumeFile>> {
-        let file = self.disk.open_or_create(path)?;
-        file.truncate(0)?;
-        Ok(file)
-    }
-
     fn now_ns(&self) -> u64 {
         self.shared.stamps.clock().wall_ns()
     }
+}
+
+/// A volume file that could not be opened, or was put there meanwhile, is nobody's to overwrite.
+/// One without a needle is what an interrupted creation left.
+fn refuse_to_replace(disk: &dyn Disk, dat: &Path) -> io::Result<()> {
+    match disk.open(dat, OpenMode::Read) {
+        Ok(file) if file.len()? > SUPERBLOCK_LEN as u64 => {
+            let text = format!("{} is there already and is left alone", dat.display());
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, text))
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// How a superblock cannot be that of a volume with this sidecar. It has no checksum of its own,
+/// and one wrong byte of it would have new needles expire, or the whole file read as garbage.
+pub fn contradiction(superblock: &Superblock, dat_len: u64, sidecar: &Sidecar) -> Option<String> {
+    let Sidecar { own_from, config, .. } = sidecar;
+    let first = superblock.first_needle_offset().as_bytes();
+    if superblock.version != CURRENT_VERSION && *own_from < dat_len {
+        let version = superblock.version.as_byte();
+        return Some(format!("says version {version}, and it holds records of version 3"));
+    }
+    if superblock.ttl != config.ttl {
+        return Some(format!("has the ttl {:?}, its sidecar {:?}", superblock.ttl, config.ttl));
+    }
+    if first > *own_from {
+        return Some(format!("has the first needle at {first}, its sidecar one at {own_from}"));
+    }
+    None
+}
+
+/// What a crash left beside the volume's files is of no use: what it was to replace is whole.
+fn remove_strays(dir: &DataDir, name: &VolumeName) {
+    for stray in stray_names(name) {
+        let path = dir.path().join(stray);
+        match dir.files().remove(&path) {
+            Ok(()) => tracing::info!("removed {}, left over from a crash", path.display()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!("cannot remove {}: {error}", path.display()),
+        }
+    }
+}
+
+/// Also clears what an interrupted creation left.
+fn empty_file(disk: &dyn Disk, path: &Path) -> io::Result<Arc<dyn VolumeFile>> {
+    let file = disk.open(path, OpenMode::WriteOrCreate)?;
+    file.truncate(0)?;
+    Ok(file)
 }
 
 impl Claim {
@@ -260,10 +308,15 @@ pub(super) fn new_sidecar(
     }
 }
 
-fn read_sidecar(dir: &DataDir, name: &VolumeName) -> Result<Option<Sidecar>, OpenError> {
-    let path = name.sidecar(dir.path());
-    let bytes =
-        read_small_file(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
+/// The sidecar of a volume, if it has one that can be read.
+pub fn read_sidecar(
+    disk: &dyn Disk,
+    dir: &Path,
+    name: &VolumeName,
+) -> Result<Option<Sidecar>, OpenError> {
+    let path = name.sidecar(dir);
+    let bytes = read_small_file(disk, &path)
+        .map_err(|source| OpenError::Io { path: path.clone(), source })?;
     match bytes.map_or(Found::Absent(None), |bytes| Sidecar::decode(&bytes)) {
         Found::Sidecar(sidecar) => Ok(Some(*sidecar)),
         Found::Newer(found) => Err(OpenError::Newer { path, found }),

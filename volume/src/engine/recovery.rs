@@ -4,13 +4,7 @@
 //! foreign volume whose two files end together. Everything else is read from `.dat`, record by
 //! record, and the index is written anew.
 
-use std::{
-    collections::HashSet,
-    io,
-    ops::Range,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::HashSet, io, ops::Range, sync::Arc};
 
 use super::{
     counters::Counters,
@@ -21,86 +15,15 @@ use super::{
     needle_map::{Entry, Loader, NeedleMap},
     scan::{Scanned, Scanner},
     sidecar::Checkpoint,
+    volume_files::{Files, OpenError, at},
 };
 use crate::{
-    disk::{
-        DataDir, Disk, FileRange, VolumeFile, VolumeName, modified_at_secs, read_exact_at,
-        read_small_file,
-    },
-    format::{
-        IndexRow, Offset, OffsetWidth, RowSize, SUPERBLOCK_LEN, Superblock, SuperblockError,
-        Version, Vif, record_len,
-    },
+    disk::{FileRange, OpenMode, Trash, VolumeFile, staged_path},
+    format::{IndexRow, Offset, OffsetWidth, RowSize, Superblock, Version},
 };
 
 /// Where our own records begin in a volume that has none.
 const FOREIGN: u64 = u64::MAX;
-
-/// Why a volume cannot be opened. The others of the server are not concerned.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The file system says no.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// The superblock cannot be read.
-    #[error("{path}: {source}; the file is left alone")]
-    Superblock {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        #[source]
-        source: SuperblockError,
-    },
-    /// Neither file says how wide the index's offsets are.
-    #[error(
-        "{0}: it is unclear whether its offsets have 4 or 5 bytes; restore the .vif file, or remove \
-         the .idx file to have it made anew"
-    )]
-    Width(PathBuf),
-    /// The sidecar is a newer program's.
-    #[error("{path}: its sidecar has format {found}, which this program does not know")]
-    Newer {
-        /// The sidecar.
-        path: PathBuf,
-        /// Its format.
-        found: u32,
-    },
-    /// The sidecar names another cluster.
-    #[error("{path} belongs to the cluster {found}, this directory to {ours}: move it away")]
-    OtherCluster {
-        /// The sidecar.
-        path: PathBuf,
-        /// Its cluster.
-        found: dulse_shared::id::ClusterId,
-        /// Ours.
-        ours: dulse_shared::id::ClusterId,
-    },
-}
-
-/// The open files of a volume, before anything of them is believed.
-#[derive(Debug)]
-pub struct Files {
-    /// Its name.
-    pub name: VolumeName,
-    /// The volume file.
-    pub dat: Arc<dyn VolumeFile>,
-    /// Its length.
-    pub dat_len: u64,
-    /// The index file, made if it was missing.
-    pub idx: Arc<dyn VolumeFile>,
-    /// What the volume file says of itself.
-    pub superblock: Superblock,
-    /// How wide the index keeps offsets.
-    pub width: OffsetWidth,
-    disk: Arc<dyn Disk>,
-    dir: PathBuf,
-}
 
 /// A volume's memory, built from its files.
 #[derive(Debug)]
@@ -124,74 +47,6 @@ pub struct Loaded {
 }
 
 impl Files {
-    /// Opens `.dat` and `.idx` and reads the superblock; changes nothing in them.
-    pub fn open(
-        disk: &Arc<dyn Disk>,
-        dir: &Path,
-        name: &VolumeName,
-        default_width: OffsetWidth,
-    ) -> Result<Self, OpenError> {
-        let (dat_path, idx_path) = (name.dat(dir), name.idx(dir));
-        let dat = disk.open(&dat_path).map_err(at(&dat_path))?;
-        let idx = disk.open_or_create(&idx_path).map_err(at(&idx_path))?;
-        let mut superblock = [0; SUPERBLOCK_LEN];
-        read_exact_at(&*dat, &mut superblock, 0).map_err(at(&dat_path))?;
-        let superblock = Superblock::parse(&superblock)
-            .map_err(|source| OpenError::Superblock { path: dat_path.clone(), source })?;
-        let dat_len = dat.len().map_err(at(&dat_path))?;
-        let mut files = Self {
-            name: name.clone(),
-            disk: disk.clone(),
-            dat,
-            dat_len,
-            idx,
-            superblock,
-            width: default_width,
-            dir: dir.to_owned(),
-        };
-        files.width = files.find_width(default_width)?;
-        Ok(files)
-    }
-
-    /// The width that `.vif` names, or the only one under which `.idx` makes sense.
-    fn find_width(&self, default: OffsetWidth) -> Result<OffsetWidth, OpenError> {
-        let vif_path = self.name.vif(&self.dir);
-        let vif = read_small_file(&vif_path).map_err(at(&vif_path))?;
-        let named = vif.and_then(|text| Vif::parse(&text).ok()).and_then(|vif| vif.offset_width);
-        if let Some(width) = named {
-            return Ok(width);
-        }
-        let idx_path = self.name.idx(&self.dir);
-        if self.idx.is_empty().map_err(at(&idx_path))? {
-            return Ok(default);
-        }
-        let four = self.ends_together(OffsetWidth::Four).map_err(at(&idx_path))?;
-        let five = self.ends_together(OffsetWidth::Five).map_err(at(&idx_path))?;
-        match (four, five) {
-            (true, false) => Ok(OffsetWidth::Four),
-            (false, true) => Ok(OffsetWidth::Five),
-            _ => Err(OpenError::Width(idx_path)),
-        }
-    }
-
-    /// Whether every row parses and the last record that they name ends at the end of `.dat`.
-    fn ends_together(&self, width: OffsetWidth) -> io::Result<bool> {
-        let idx_len = self.idx.len()?;
-        let mut end = self.superblock.first_needle_offset().as_bytes();
-        let (rows_len, _) = load_rows(&*self.idx, width, idx_len, |row| {
-            end = end.max(self.end_of(&row));
-        })?;
-        Ok(rows_len == idx_len && end == self.dat_len)
-    }
-
-    fn end_of(&self, row: &IndexRow) -> u64 {
-        let size = match row.size {
-            RowSize::Live(size) => size,
-            RowSize::Tombstone => 0,
-        };
-        row.offset.as_bytes().saturating_add(record_len(size, self.superblock.version))
-    }
-
     /// Makes durable what was written from `offset` on and then looks at the disk, not at the page
     /// cache: a process that was killed leaves pages that no sync has seen, and a failed sync pages
     /// that the disk does not have.
@@ -204,17 +59,17 @@ impl Files {
     }
 
     /// Builds a foreign volume's memory: from its index if both files end together.
-    pub fn load_foreign(self, dir: &DataDir, now_ns: u64) -> Result<Loaded, OpenError> {
+    pub fn load_foreign(self, trash: &Trash, now_ns: u64) -> Result<Loaded, OpenError> {
         let idx_path = self.name.idx(&self.dir);
         let dat_path = self.name.dat(&self.dir);
         if !self.ends_together(self.width).map_err(at(&idx_path))? {
-            return self.rebuild(dir, FOREIGN, 0, now_ns);
+            return self.rebuild(trash, FOREIGN, 0, now_ns);
         }
         let from = self.superblock.first_needle_offset().as_bytes();
         self.settle(from).map_err(at(&dat_path))?;
         let idx_len = self.idx.len().map_err(at(&idx_path))?;
         let (mut loaded, len, crc) = self.load_index(idx_len).map_err(at(&idx_path))?;
-        loaded.counters.modified_at_secs = modified_at_secs(&dat_path);
+        loaded.counters.modified_at_secs = self.disk.modified_at_secs(&dat_path);
         let idx =
             IndexFile::open_at(self.idx.clone(), self.width, len, crc).map_err(at(&idx_path))?;
         let dat_len = self.dat_len;
@@ -227,15 +82,15 @@ impl Files {
         self,
         checkpoint: &Checkpoint,
         own_from: u64,
-        dir: &DataDir,
+        trash: &Trash,
         now_ns: u64,
     ) -> Result<Loaded, OpenError> {
         let idx_path = self.name.idx(&self.dir);
         let Some(memory) = self.load_checkpoint(checkpoint).map_err(at(&idx_path))? else {
             tracing::warn!(volume = %self.name.id, "the index does not match the checkpoint: reading the whole volume file");
-            return self.rebuild(dir, own_from, checkpoint.dat_len, now_ns);
+            return self.rebuild(trash, own_from, checkpoint.dat_len, now_ns);
         };
-        self.load_tail(memory, checkpoint, own_from, dir, now_ns)
+        self.load_tail(memory, checkpoint, own_from, trash, now_ns)
     }
 
     fn load_checkpoint(&self, checkpoint: &Checkpoint) -> io::Result<Option<Memory>> {
@@ -266,7 +121,7 @@ impl Files {
         mut memory: Memory,
         checkpoint: &Checkpoint,
         own_from: u64,
-        dir: &DataDir,
+        trash: &Trash,
         now_ns: u64,
     ) -> Result<Loaded, OpenError> {
         let idx_path = self.name.idx(&self.dir);
@@ -283,7 +138,7 @@ impl Files {
         };
         let walk = Walk { own_from, from, covered_len: from, empties: &empties };
         let end = self.walk(&walk, &mut memory, &mut row_sink)?;
-        let dat_len = self.cut_torn_tail(&end, dir, now_ns)?;
+        let dat_len = self.cut_torn_tail(&end, trash, now_ns)?;
         let (len, crc) = (checkpoint.idx_len, checkpoint.idx_crc32c);
         // Written over before it is cut: if this start fails half way, the next finds the same rows.
         let mut idx = IndexFile::over(self.idx.clone(), self.width, len, crc);
@@ -292,26 +147,37 @@ impl Files {
         Ok(memory.finish(self, idx.map_err(at(&idx_path))?, dat_len))
     }
 
-    /// Reads all of `.dat` and puts a new index in place of the old.
+    /// Reads all of `.dat` and puts a new index in place of the old. Without `own_from` the volume is
+    /// another program's.
+    pub fn load_anew(
+        self,
+        own_from: Option<u64>,
+        covered_len: u64,
+        trash: &Trash,
+        now_ns: u64,
+    ) -> Result<Loaded, OpenError> {
+        self.rebuild(trash, own_from.unwrap_or(FOREIGN), covered_len, now_ns)
+    }
+
     fn rebuild(
         self,
-        dir: &DataDir,
+        trash: &Trash,
         own_from: u64,
         covered_len: u64,
         now_ns: u64,
     ) -> Result<Loaded, OpenError> {
         let idx_path = self.name.idx(&self.dir);
-        let new_path = idx_path.with_extension("idx.new");
+        let new_path = staged_path(&idx_path);
         let empties = self.empty_needles().map_err(at(&idx_path))?;
-        let new = self.disk.open_or_create(&new_path).map_err(at(&new_path))?;
+        let new = self.disk.open(&new_path, OpenMode::WriteOrCreate).map_err(at(&new_path))?;
         let idx = IndexFile::open_at(new, self.width, 0, 0).map_err(at(&new_path))?;
         let mut writer = IndexWriter::new(idx);
         let mut memory = Memory::default();
         let from = self.superblock.first_needle_offset().as_bytes();
         let walk = Walk { own_from, from, covered_len, empties: &empties };
         let end = self.walk(&walk, &mut memory, &mut |row| writer.push(row))?;
-        let idx = writer.finish(&new_path, &idx_path).map_err(at(&new_path))?;
-        let dat_len = self.cut_torn_tail(&end, dir, now_ns)?;
+        let idx = writer.finish(&*self.disk, &new_path, &idx_path).map_err(at(&new_path))?;
+        let dat_len = self.cut_torn_tail(&end, trash, now_ns)?;
         memory.is_damaged = end.is_damaged || dat_len < covered_len;
         Ok(memory.finish(self, idx, dat_len))
     }
@@ -362,12 +228,9 @@ impl Files {
                     if data_end > bad_at {
                         tracing::warn!(volume = %self.name.id, offset = bad_at, "a record does not verify: {error}");
                     }
-                    let Walk { own_from, covered_len, .. } = *walk;
-                    let (idx, width) = (&*self.idx, self.width);
-                    let suspect = Suspect { idx, width, bad_at, data_end, own_from, covered_len };
-                    match suspect.judge(&mut scanner)? {
+                    match self.suspect(walk, bad_at, data_end).judge(&mut scanner)? {
                         // What another program wrote is not ours to cut; zeros are nothing.
-                        Verdict::TornTail if walk.own_from == FOREIGN && data_end > bad_at => {
+                        Verdict::TornTail if bad_at < walk.own_from && data_end > bad_at => {
                             end.is_damaged = true;
                             return Ok(end);
                         }
@@ -409,15 +272,22 @@ impl Files {
         Ok(())
     }
 
+    fn suspect(&self, walk: &Walk<'_>, bad_at: u64, data_end: u64) -> Suspect<'_> {
+        let (width, version) = (self.width, self.superblock.version);
+        let (dat_len, own_from, covered_len) = (self.dat_len, walk.own_from, walk.covered_len);
+        let idx = &*self.idx;
+        Suspect { idx, width, version, bad_at, data_end, dat_len, own_from, covered_len }
+    }
+
     /// Cuts off what was never acknowledged, keeping the bytes in the trash, and the zeros behind
     /// the data. The file's new length.
-    fn cut_torn_tail(&self, end: &WalkEnd, dir: &DataDir, now_ns: u64) -> Result<u64, OpenError> {
+    fn cut_torn_tail(&self, end: &WalkEnd, trash: &Trash, now_ns: u64) -> Result<u64, OpenError> {
         if end.valid_len == self.dat_len || end.is_damaged {
             return Ok(self.dat_len);
         }
         let cut = || {
             if end.data_end > end.valid_len {
-                self.keep_torn_tail(end.valid_len..end.data_end, dir, now_ns)?;
+                self.keep_torn_tail(end.valid_len..end.data_end, trash, now_ns)?;
             }
             self.dat.truncate(end.valid_len)?;
             self.dat.sync_data()
@@ -426,10 +296,10 @@ impl Files {
         Ok(end.valid_len)
     }
 
-    fn keep_torn_tail(&self, torn: Range<u64>, dir: &DataDir, now_ns: u64) -> io::Result<()> {
+    fn keep_torn_tail(&self, torn: Range<u64>, trash: &Trash, now_ns: u64) -> io::Result<()> {
         let kept_name = self.name.with_suffix(&format!("{now_ns}.torn"));
         let len = torn.end - torn.start;
-        let kept = dir.keep_in_trash(&kept_name, &mut FileRange::new(&*self.dat, torn))?;
+        let kept = trash.keep(&kept_name, &mut FileRange::new(&*self.dat, torn))?;
         tracing::warn!(
             volume = %self.name.id,
             "cutting a torn tail of {len} bytes, which no write was answered for; kept as {}",
@@ -491,9 +361,4 @@ impl Memory {
         let map = loader.finish(|before, after| counters.moved(before, after, version));
         Loaded { dat, superblock, width, map, counters, idx, dat_len, is_damaged }
     }
-}
-
-fn at(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
-    let path = path.to_owned();
-    move |source| OpenError::Io { path, source }
 }

@@ -8,11 +8,13 @@
 use std::{io, path::Path};
 
 use dulse_shared::{
-    disk::durable_replace,
     id::{ClusterId, NeedleKey, Ts},
     wire::{Epoch, VolumeConfig},
 };
 use serde::{Deserialize, Serialize};
+
+use super::{counters::Counters, index_file::IndexFile};
+use crate::disk::{Disk, durable_replace};
 
 /// The format of the file. A higher one is another program's: the volume is then not opened.
 pub const SIDECAR_VERSION: u32 = 1;
@@ -67,6 +69,24 @@ pub struct Checkpoint {
     pub modified_at_secs: u64,
 }
 
+impl Checkpoint {
+    /// A checkpoint over all of a volume file whose records begin at `first`, and of its index.
+    pub fn covering(dat_len: u64, first: u64, idx: &IndexFile, counters: &Counters) -> Self {
+        Self {
+            dat_len,
+            idx_len: idx.len(),
+            idx_crc32c: idx.crc(),
+            digest: None,
+            live_needles: counters.live_needles,
+            live_bytes: counters.live_bytes,
+            garbage_needles: counters.garbage_needles,
+            garbage_bytes: dat_len.saturating_sub(first).saturating_sub(counters.live_bytes),
+            max_ts: counters.max_ts,
+            modified_at_secs: counters.modified_at_secs,
+        }
+    }
+}
+
 /// What a sidecar file holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Found {
@@ -110,8 +130,8 @@ impl Sidecar {
     }
 
     /// Replaces the file at `path`, durably.
-    pub fn write(&self, path: &Path) -> io::Result<()> {
-        durable_replace(path, &self.encode()?)
+    pub fn write(&self, disk: &dyn Disk, path: &Path) -> io::Result<()> {
+        durable_replace(disk, path, &self.encode()?)
     }
 }
 

@@ -11,14 +11,14 @@ use futures_util::{Stream, TryStreamExt, stream};
 
 /// Output in all, of one needle: far above every real one, and far below what crafted input of a
 /// needle's size could stand for.
-pub(super) const MAX_OUTPUT_BYTES: u64 = 1 << 30;
+pub(crate) const MAX_OUTPUT_BYTES: u64 = 1 << 30;
 /// Output that is collected to know its length; more is streamed without one.
 pub(super) const MAX_COLLECTED_BYTES: usize = 8 << 20;
 /// Input taken at a time. It becomes at most some 16 MB of output.
 const STEP_BYTES: usize = 16 << 10;
 
 /// Whether data looks like gzip. Other programs flag some that is not; it is sent as it lies.
-pub(super) fn is_gzip(data: &[u8]) -> bool {
+pub(crate) fn is_gzip(data: &[u8]) -> bool {
     data.starts_with(&[0x1f, 0x8b])
 }
 
@@ -37,7 +37,7 @@ pub(super) fn collect(data: &[u8], limit: usize) -> io::Result<Option<Bytes>> {
 
 /// Length of the whole output; an error if it is more than [`MAX_OUTPUT_BYTES`]. Each piece is
 /// shown to `see` on its way.
-pub(super) fn measure(data: &[u8], mut see: impl FnMut(&[u8])) -> io::Result<u64> {
+pub(crate) fn measure(data: &[u8], mut see: impl FnMut(&[u8])) -> io::Result<u64> {
     let mut len = 0;
     let mut sink = |piece: &[u8]| {
         len += piece.len() as u64;

@@ -9,7 +9,7 @@ mod conditional;
 mod content_headers;
 mod delete;
 mod error;
-mod gunzip;
+pub(crate) mod gunzip;
 mod needle_path;
 mod pages;
 mod query;

@@ -1,115 +1,27 @@
 //! A disk that fails at the n-th operation.
 
-use std::{
-    io::{self, IoSlice},
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-};
-
 use dulse_shared::wire::LocalState;
 use dulse_volume::{
-    disk::{Disk, RealDisk, VolumeFile},
-    engine::append::WriteError,
+    disk::simulated::{EIO, Fault, Operation, SimulatedDisk},
+    engine::append::{Write, WriteError},
 };
 
-use crate::harness::Rig;
+use crate::harness::{COOKIE, Rig, key};
 
-/// Countdowns: the operation that takes one to 0 fails. Negative ones never do.
-#[derive(Debug)]
-struct Faults {
-    write: AtomicI64,
-    sync: AtomicI64,
-    truncate: AtomicI64,
-}
-
-#[derive(Clone, Debug)]
-struct FaultyDisk(Arc<Faults>);
-
-#[derive(Debug)]
-struct FaultyFile {
-    file: Arc<dyn VolumeFile>,
-    faults: Arc<Faults>,
-}
-
-impl FaultyDisk {
-    fn new() -> Self {
-        let never = || AtomicI64::new(-1);
-        Self(Arc::new(Faults { write: never(), sync: never(), truncate: never() }))
-    }
-
-    fn wrap(&self, file: Arc<dyn VolumeFile>) -> Arc<dyn VolumeFile> {
-        Arc::new(FaultyFile { file, faults: self.0.clone() })
-    }
-}
-
-fn is_due(countdown: &AtomicI64) -> bool {
-    countdown.fetch_sub(1, Ordering::Relaxed) == 1
-}
-
-impl Disk for FaultyDisk {
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn VolumeFile>> {
-        RealDisk.open(path).map(|file| self.wrap(file))
-    }
-
-    fn open_or_create(&self, path: &Path) -> io::Result<Arc<dyn VolumeFile>> {
-        RealDisk.open_or_create(path).map(|file| self.wrap(file))
-    }
-}
-
-impl VolumeFile for FaultyFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buffer, offset)
-    }
-
-    fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
-        self.file.read_cached_at(buffer, offset)
-    }
-
-    /// The failing write leaves half of its first slice behind.
-    fn write_vectored_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        if is_due(&self.faults.write) {
-            let half = &slices[0][..slices[0].len() / 2];
-            self.file.write_vectored_at(&[IoSlice::new(half)], offset)?;
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.file.write_vectored_at(slices, offset)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        if is_due(&self.faults.sync) {
-            return Err(io::Error::from_raw_os_error(5));
-        }
-        self.file.sync_data()
-    }
-
-    fn forget_cached(&self, offset: u64) -> io::Result<()> {
-        self.file.forget_cached(offset)
-    }
-
-    fn truncate(&self, len: u64) -> io::Result<()> {
-        if is_due(&self.faults.truncate) {
-            return Err(io::Error::from_raw_os_error(5));
-        }
-        self.file.truncate(len)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
+fn rig_with_one_needle() -> (SimulatedDisk, Rig) {
+    let disk = SimulatedDisk::new(1);
+    let rig = Rig::on(&disk);
+    rig.put(1, b"before").unwrap();
+    (disk, rig)
 }
 
 #[test]
 fn a_full_disk_is_taken_back_and_the_volume_goes_on() {
-    let disk = FaultyDisk::new();
-    let mut rig = Rig::on(Arc::new(disk.clone()));
-    rig.put(1, b"before").unwrap();
+    let (disk, mut rig) = rig_with_one_needle();
     let len = rig.volume.report().size_bytes;
-    disk.0.write.store(1, Ordering::Relaxed);
+    disk.plan(Operation::Write, Some("dat"), 0, Fault::Tears);
     assert!(matches!(rig.put(2, b"no room"), Err(WriteError::Refused(_))));
-    assert_eq!(std::fs::metadata(rig.dat()).unwrap().len(), len);
+    assert_eq!(disk.contents(&rig.dat()).unwrap().len() as u64, len);
     assert_eq!(rig.data(2), None);
     rig.put(3, b"room again").unwrap();
     rig.reopen(false);
@@ -118,25 +30,33 @@ fn a_full_disk_is_taken_back_and_the_volume_goes_on() {
 }
 
 #[test]
+fn a_short_write_goes_on_where_it_stopped() {
+    let (disk, rig) = rig_with_one_needle();
+    for nth in 0..3 {
+        disk.plan(Operation::Write, Some("dat"), nth, Fault::WritesShort);
+    }
+    rig.put(2, b"in pieces").unwrap();
+    assert_eq!(rig.data(2).unwrap(), b"in pieces");
+}
+
+#[test]
 fn a_failed_sync_is_never_retried() {
-    let disk = FaultyDisk::new();
-    let rig = Rig::on(Arc::new(disk.clone()));
-    rig.put(1, b"before").unwrap();
-    disk.0.sync.store(1, Ordering::Relaxed);
-    assert!(matches!(rig.put(2, b"perhaps"), Err(WriteError::Unknown(_))));
-    assert_eq!(rig.data(2), None, "what was not made durable is not visible");
-    assert!(matches!(rig.put(3, b"never"), Err(WriteError::Refused(_))));
-    assert_eq!(rig.volume.report().local, LocalState::Failed);
-    assert_eq!(rig.data(1).unwrap(), b"before");
+    for keeps_cache in [false, true] {
+        let (disk, rig) = rig_with_one_needle();
+        disk.plan(Operation::Sync, Some("dat"), 0, Fault::LosesPages { keeps_cache });
+        assert!(matches!(rig.put(2, b"perhaps"), Err(WriteError::Unknown(_))));
+        assert_eq!(rig.data(2), None, "what was not made durable is not visible");
+        assert!(matches!(rig.put(3, b"never"), Err(WriteError::Refused(_))));
+        assert_eq!(rig.volume.report().local, LocalState::Failed);
+        assert_eq!(rig.data(1).unwrap(), b"before");
+    }
 }
 
 #[test]
 fn a_write_that_cannot_be_taken_back_fails_the_volume() {
-    let disk = FaultyDisk::new();
-    let mut rig = Rig::on(Arc::new(disk.clone()));
-    rig.put(1, b"before").unwrap();
-    disk.0.write.store(1, Ordering::Relaxed);
-    disk.0.truncate.store(1, Ordering::Relaxed);
+    let (disk, mut rig) = rig_with_one_needle();
+    disk.plan(Operation::Write, Some("dat"), 0, Fault::Tears);
+    disk.plan(Operation::Truncate, Some("dat"), 0, Fault::Fails(EIO));
     assert!(matches!(rig.put(2, b"half"), Err(WriteError::Unknown(_))));
     assert_eq!(rig.volume.report().local, LocalState::Failed);
     rig.reopen(false);
@@ -147,14 +67,54 @@ fn a_write_that_cannot_be_taken_back_fails_the_volume() {
 
 #[test]
 fn an_index_that_cannot_be_written_loses_nothing() {
-    let disk = FaultyDisk::new();
-    let mut rig = Rig::on(Arc::new(disk.clone()));
-    // The first write of a batch goes to the volume file, the second to the index.
-    disk.0.write.store(2, Ordering::Relaxed);
-    rig.put(1, b"durable").unwrap();
+    let (disk, mut rig) = rig_with_one_needle();
+    disk.plan(Operation::Write, Some("idx"), 0, Fault::Tears);
+    rig.put(2, b"durable").unwrap();
     assert_eq!(rig.volume.report().local, LocalState::Failed);
-    assert_eq!(rig.data(1).unwrap(), b"durable");
+    assert_eq!(rig.data(2).unwrap(), b"durable");
     rig.reopen(true);
-    assert_eq!(rig.data(1).unwrap(), b"durable");
+    assert_eq!(rig.data(2).unwrap(), b"durable");
     assert_eq!(rig.volume.report().local, LocalState::Ready);
+}
+
+#[test]
+fn what_a_failed_batch_did_not_do_no_answer_of_it_builds_on() {
+    let (disk, mut rig) = rig_with_one_needle();
+    disk.plan(Operation::Write, Some("dat"), 0, Fault::Tears);
+    let delete = || Write::Delete { key: key(1), cookie: COOKIE };
+    for answer in rig.commit(vec![delete(), delete()]) {
+        assert!(matches!(answer, Err(WriteError::Refused(_))), "{answer:?}");
+    }
+    assert_eq!(rig.data(1).unwrap(), b"before");
+    assert!(rig.volume.check().unwrap().is_empty());
+    rig.reopen(false);
+    assert_eq!(rig.data(1).unwrap(), b"before");
+}
+
+#[test]
+fn an_index_whose_sync_failed_is_not_synced_again_but_made_anew() {
+    let (disk, mut rig) = rig_with_one_needle();
+    disk.plan(Operation::Sync, Some("idx"), 0, Fault::LosesPages { keeps_cache: true });
+    rig.volume.checkpoint().unwrap_err();
+    assert_eq!(rig.volume.report().local, LocalState::Failed);
+    rig.volume.checkpoint().unwrap();
+    disk.crash();
+    rig.reopen(false);
+    assert_eq!(rig.data(1).unwrap(), b"before");
+    assert!(rig.volume.check().unwrap().is_empty());
+}
+
+#[test]
+fn a_sidecar_whose_replacement_failed_is_written_again() {
+    let (disk, rig) = rig_with_one_needle();
+    for operation in [Operation::Write, Operation::Rename, Operation::SyncDir] {
+        rig.put(1, format!("{operation:?}").as_bytes()).unwrap();
+        disk.plan(operation, None, 0, Fault::Fails(EIO));
+        rig.volume.checkpoint().unwrap_err();
+        assert!(rig.volume.check().unwrap().is_empty(), "{operation:?}");
+        let before = disk.operations().len();
+        rig.volume.checkpoint().unwrap();
+        assert!(disk.operations().len() > before, "{operation:?}");
+        assert!(rig.volume.check().unwrap().is_empty(), "{operation:?}");
+    }
 }

@@ -14,13 +14,17 @@ use dulse_shared::{
 };
 use dulse_volume::{
     config::{DirConfig, MinFreeSpace},
-    disk::{DataDir, Disk, RealDisk, VolumeName, open_data_dirs},
+    disk::{
+        DataDir, Disk, RealDisk, VolumeName, open_data_dirs, read_small_file,
+        simulated::SimulatedDisk,
+    },
     engine::{
         append::{Write, WriteError, Written},
         metrics::EngineMetrics,
         open::{Discovered, Opener},
         stamp::StampSource,
         volume::{Shared, Volume},
+        volume_files::OpenError,
     },
     format::{Needle, NeedleMeta, NewNeedle, OffsetWidth},
     reader::{Found, ReadError, read_needle},
@@ -29,12 +33,23 @@ use dulse_volume::{
 use tempfile::TempDir;
 
 pub struct Rig {
-    _temp: TempDir,
+    _temp: Option<TempDir>,
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
     pub dir: Arc<DataDir>,
     pub opener: Opener,
     pub volume: Arc<Volume>,
-    runtime: tokio::runtime::Runtime,
 }
+
+thread_local! {
+    pub static RUNTIME: tokio::runtime::Runtime =
+        tokio::runtime::Builder::new_current_thread().build().unwrap();
+}
+
+/// What the clock of a simulated machine says.
+pub const NOW_NS: u64 = 1_795_305_600_000_000_000;
+/// Where volumes lie on a simulated disk.
+pub const SIMULATED_DIR: &str = "/data";
 
 pub fn name() -> VolumeName {
     VolumeName { collection: Collection::default(), id: VolumeId::new(7).unwrap() }
@@ -60,7 +75,7 @@ pub fn needle(key: u64, data: &[u8]) -> NewNeedle {
     }
 }
 
-fn config(dir: &DataDir) -> VolumeConfig {
+pub fn volume_config(dir: &DataDir) -> VolumeConfig {
     VolumeConfig {
         id: name().id,
         collection: Collection::default(),
@@ -78,35 +93,51 @@ fn config(dir: &DataDir) -> VolumeConfig {
     }
 }
 
-pub fn opener_at(disk: Arc<dyn Disk>, clock: Clock) -> Opener {
+pub fn real_disk() -> Arc<dyn Disk> {
+    Arc::new(RealDisk)
+}
+
+pub fn opener_at(clock: Clock) -> Opener {
     let shared = Shared {
         stamps: StampSource::new(clock),
         volume_size_limit_bytes: AtomicU64::new(30 << 30),
         max_needle_bytes: 256 << 20,
         metrics: EngineMetrics::register(&Metrics::default()),
     };
-    Opener { shared: Arc::new(shared), disk, default_width: OffsetWidth::Four }
+    Opener { shared: Arc::new(shared), default_width: OffsetWidth::Four }
 }
 
-pub fn open_dir(path: &Path) -> Arc<DataDir> {
+pub fn open_dir(disk: &Arc<dyn Disk>, path: &Path) -> Arc<DataDir> {
     let dirs = [DirConfig { path: path.to_owned(), disk: DiskType::default() }];
-    Arc::new(open_data_dirs(&dirs, MinFreeSpace::Bytes(0)).unwrap().remove(0))
+    Arc::new(open_data_dirs(disk, &dirs, MinFreeSpace::Bytes(0)).unwrap().remove(0))
+}
+
+pub fn read_of(volume: &Arc<Volume>, key: u64) -> Result<Needle, ReadError> {
+    let read = read_needle(volume, self::key(key), COOKIE);
+    match RUNTIME.with(|runtime| runtime.block_on(read))? {
+        Found::Whole(needle) => Ok(needle),
+        Found::Large(_) => panic!("the needles here are small"),
+    }
 }
 
 impl Rig {
     pub fn new() -> Self {
-        Self::on(Arc::new(RealDisk))
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().to_owned();
+        Self { _temp: Some(temp), ..Self::create(real_disk(), path, Clock::System) }
     }
 
-    pub fn on(disk: Arc<dyn Disk>) -> Self {
-        let temp = tempfile::tempdir().unwrap();
-        let dir = open_dir(temp.path());
+    pub fn on(disk: &SimulatedDisk) -> Self {
+        Self::create(Arc::new(disk.clone()), SIMULATED_DIR.into(), Clock::manual(NOW_NS))
+    }
+
+    fn create(disk: Arc<dyn Disk>, path: PathBuf, clock: Clock) -> Self {
+        let dir = open_dir(&disk, &path);
         let cluster = ClusterId::from(1);
         dir.join(cluster).unwrap();
-        let opener = opener_at(disk, Clock::System);
-        let volume = opener.create(&dir, cluster, config(&dir)).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        Self { _temp: temp, dir, opener, volume, runtime }
+        let opener = opener_at(clock);
+        let volume = opener.create(&dir, cluster, volume_config(&dir)).unwrap();
+        Self { _temp: None, disk, path, dir, opener, volume }
     }
 
     pub fn dat(&self) -> PathBuf {
@@ -130,11 +161,7 @@ impl Rig {
     }
 
     pub fn read(&self, key: u64) -> Result<Needle, ReadError> {
-        let read = read_needle(&self.volume, self::key(key), COOKIE);
-        match self.runtime.block_on(read)? {
-            Found::Whole(needle) => Ok(needle),
-            Found::Large(_) => panic!("the needles here are small"),
-        }
+        read_of(&self.volume, key)
     }
 
     pub fn data(&self, key: u64) -> Option<Vec<u8>> {
@@ -150,17 +177,36 @@ impl Rig {
         if is_clean {
             writer::close(&self.volume);
         }
-        self.volume = match self.opener.discover(&self.dir, &name()).unwrap() {
-            Discovered::Own(volume) => volume,
+        match self.opener.discover(&self.dir, &name()).unwrap() {
+            Discovered::Own(volume) => self.volume = volume,
             Discovered::Foreign(foreign) => panic!("it is ours, not {foreign:?}"),
-        };
+        }
+    }
+
+    /// A new process: it has seen no stamps, and its clock stands where the old one's stood.
+    pub fn restart(&mut self) {
+        let clock = self.opener.shared.stamps.clock().clone();
+        self.opener = opener_at(clock);
+    }
+
+    /// Opens the volume again, and takes it in if it has lost its sidecar.
+    pub fn try_start(&mut self, config: &VolumeConfig) -> Result<(), OpenError> {
+        match self.opener.discover(&self.dir, &name())? {
+            Discovered::Own(volume) => self.volume = volume,
+            Discovered::Foreign(_) => {
+                self.volume = self.opener.admit(&self.dir, ClusterId::from(1), config.clone())?;
+            }
+        }
+        Ok(())
     }
 
     /// What lies in the trash.
     pub fn trash(&self) -> Vec<Vec<u8>> {
-        let Ok(entries) = std::fs::read_dir(self.dir.path().join("trash")) else {
+        let trash = self.path.join("trash");
+        let Ok(entries) = self.disk.list(&trash) else {
             return Vec::new();
         };
-        entries.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect()
+        let read = |name| read_small_file(&*self.disk, &trash.join(name)).unwrap().unwrap();
+        entries.into_iter().map(|entry| read(entry.name)).collect()
     }
 }

@@ -3,8 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests are free to")]
 
 mod damage;
+mod export;
 mod faults;
 mod harness;
+mod large;
 mod model;
+mod offline;
+mod old_formats;
 mod recovery;
+mod reference;
+mod sequence;
+mod steps;
 mod store;

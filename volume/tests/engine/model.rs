@@ -1,89 +1,123 @@
-//! Random writes, overwrites, deletes and restarts against a plain map.
+//! Random sequences against the reference, and a crash at every point of some of them.
+//!
+//! A failure prints the seed that replays it and the shortest sequence that was found to fail.
+//! `DULSE_SEQUENCES` says how many are run, `DULSE_SEED` with which one they begin.
 
-use std::collections::BTreeMap;
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering},
+};
 
-use dulse_volume::engine::append::{Write, WriteError, Written};
-use proptest::prelude::*;
+use dulse_volume::disk::simulated::Operation;
+use proptest::{
+    strategy::Strategy,
+    test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
+};
 
-use crate::harness::{COOKIE, Rig, key, needle};
+use crate::{
+    sequence::{Machine, run, run_and_stop},
+    steps::{Step, calm_sequence, sequence},
+};
 
-#[derive(Clone, Debug)]
-enum Step {
-    Batch(Vec<Change>),
-    Checkpoint,
-    Reopen { is_clean: bool },
-}
+const SEQUENCES: u64 = 20_000;
+const CRASHED_SEQUENCES: u64 = 200;
+/// How far a failing sequence is shortened.
+const SHRINK_STEPS: u32 = 4000;
 
-#[derive(Clone, Debug)]
-enum Change {
-    Put(u64, Vec<u8>),
-    Delete(u64),
-}
-
-fn change() -> impl Strategy<Value = Change> {
-    let keys = 1_u64..8;
-    prop_oneof![
-        3 => (keys.clone(), prop::collection::vec(any::<u8>(), 0..60)).prop_map(|(k, d)| Change::Put(k, d)),
-        1 => keys.prop_map(Change::Delete),
-    ]
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        6 => prop::collection::vec(change(), 1..5).prop_map(Step::Batch),
-        1 => Just(Step::Checkpoint),
-        1 => any::<bool>().prop_map(|is_clean| Step::Reopen { is_clean }),
-    ]
-}
-
-fn run(steps: Vec<Step>) {
-    let mut rig = Rig::new();
-    let mut model: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
-    for step in steps {
-        match step {
-            Step::Batch(changes) => batch(&rig, &mut model, changes),
-            Step::Checkpoint => rig.volume.checkpoint().unwrap(),
-            Step::Reopen { is_clean } => rig.reopen(is_clean),
-        }
-        check(&rig, &model);
+fn setting(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")),
+        Err(_) => default,
     }
 }
 
-fn batch(rig: &Rig, model: &mut BTreeMap<u64, Vec<u8>>, changes: Vec<Change>) {
-    let writes = changes.iter().map(|change| match change {
-        Change::Put(k, data) => Write::Put(needle(*k, data)),
-        Change::Delete(k) => Write::Delete { key: key(*k), cookie: COOKIE },
+fn runner(seed: u64) -> TestRunner {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let config =
+        Config { failure_persistence: None, max_shrink_iters: SHRINK_STEPS, ..Config::default() };
+    TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+}
+
+/// Draws the sequence of `seed`, tries it and shortens it if it fails.
+fn try_seed(
+    seed: u64,
+    strategy: impl Strategy<Value = Vec<Step>>,
+    test: impl Fn(&[Step]) -> Result<(), String>,
+) -> Result<(), String> {
+    let mut runner = runner(seed);
+    let tree = strategy.new_tree(&mut runner).map_err(|reason| reason.to_string())?;
+    let judged = runner.run_one(tree, |steps| test(&steps).map_err(TestCaseError::fail));
+    match judged {
+        Ok(_) => Ok(()),
+        Err(TestError::Fail(reason, steps)) => {
+            let steps: Vec<_> = steps.iter().map(|step| format!("  {step:?}")).collect();
+            Err(format!("DULSE_SEED={seed} DULSE_SEQUENCES=1: {reason}\n{}", steps.join("\n")))
+        }
+        Err(TestError::Abort(reason)) => Err(reason.to_string()),
+    }
+}
+
+/// Runs `count` seeds from `first` on, on all cores. Stops at the first failure.
+fn on_all_cores(first: u64, count: u64, test: impl Fn(u64) -> Result<(), String> + Sync) {
+    let next = AtomicU64::new(first);
+    let failure = Mutex::new(None);
+    let is_verbose = std::env::var_os("DULSE_PROGRESS").is_some();
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count || failure.lock().unwrap().is_some() {
+                        return;
+                    }
+                    if is_verbose && (seed - first).is_multiple_of(10_000) {
+                        eprintln!("{} of {count} sequences, seed {seed}", seed - first);
+                    }
+                    if let Err(reason) = test(seed) {
+                        failure.lock().unwrap().get_or_insert(reason);
+                    }
+                }
+            });
+        }
     });
-    for (change, answer) in changes.iter().zip(rig.commit(writes.collect())) {
-        match change {
-            Change::Put(k, data) => {
-                assert_eq!(answer.unwrap(), Written::Stored);
-                model.insert(*k, data.clone());
+    if let Some(reason) = failure.into_inner().unwrap() {
+        panic!("{reason}");
+    }
+}
+
+#[test]
+fn a_volume_agrees_with_the_reference_whatever_happens_to_its_disk() {
+    let (first, count) = (setting("DULSE_SEED", 0), setting("DULSE_SEQUENCES", SEQUENCES));
+    on_all_cores(first, count, |seed| try_seed(seed, sequence(), |steps| run(steps, seed)));
+}
+
+#[test]
+fn a_crash_before_or_after_any_sync_loses_nothing_that_was_answered() {
+    let (first, count) = (setting("DULSE_SEED", 0), setting("DULSE_SEQUENCES", CRASHED_SEQUENCES));
+    on_all_cores(first, count.min(CRASHED_SEQUENCES), |seed| {
+        try_seed(seed, calm_sequence(), |steps| {
+            let created = Machine::new(seed).disk.operations().len() as u64;
+            for (at, operation) in operations_of(steps, seed)?.into_iter().enumerate() {
+                let at = at as u64;
+                if at < created || !matches!(operation, Operation::Sync | Operation::SyncDir) {
+                    continue;
+                }
+                for after in [at, at + 1] {
+                    run_and_stop(steps, seed, after - created)
+                        .map_err(|error| format!("stopped after operation {after}: {error}"))?;
+                }
             }
-            Change::Delete(k) => match model.remove(k) {
-                Some(_) => assert!(matches!(answer, Ok(Written::Deleted { body_bytes: 1.. }))),
-                None => assert!(matches!(answer, Err(WriteError::NotFound))),
-            },
-        }
-    }
+            Ok(())
+        })
+    });
 }
 
-fn check(rig: &Rig, model: &BTreeMap<u64, Vec<u8>>) {
-    for k in 1..8 {
-        assert_eq!(rig.data(k), model.get(&k).cloned(), "needle {k}");
+/// What a sequence does with its disk.
+fn operations_of(steps: &[Step], seed: u64) -> Result<Vec<Operation>, String> {
+    let mut machine = Machine::new(seed);
+    for step in steps {
+        machine.act(&step.action, true)?;
     }
-    let report = rig.volume.report();
-    assert_eq!(report.live_needles, model.len() as u64);
-    assert_eq!(8 + report.live_bytes + report.garbage_bytes, report.size_bytes);
-    // Behind the last record are zeros at most.
-    let dat = std::fs::read(rig.dat()).unwrap();
-    assert!(dat[report.size_bytes as usize..].iter().all(|byte| *byte == 0));
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
-    #[test]
-    fn a_volume_agrees_with_a_map(steps in prop::collection::vec(step(), 1..20)) {
-        run(steps);
-    }
+    Ok(machine.disk.operations())
 }

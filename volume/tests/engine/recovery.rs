@@ -3,9 +3,12 @@
 use std::fs;
 
 use dulse_shared::wire::LocalState;
-use dulse_volume::engine::{append::Write, open::Discovered};
+use dulse_volume::{
+    disk::simulated::SimulatedDisk,
+    engine::{append::Write, open::Discovered},
+};
 
-use crate::harness::{Rig, name, needle};
+use crate::harness::{Rig, key, name, needle};
 
 fn three_needles() -> (Rig, Vec<u64>) {
     let rig = Rig::new();
@@ -188,4 +191,56 @@ fn what_a_restart_found_is_covered_by_the_next_checkpoint() {
     fs::write(rig.idx(), "").unwrap();
     rig.reopen(false);
     assert_eq!(rig.volume.report().live_needles, 3);
+}
+
+#[test]
+fn what_a_crash_left_beside_the_files_is_gone_after_the_next_start() {
+    let disk = SimulatedDisk::new(1);
+    let mut rig = Rig::on(&disk);
+    let paths = disk.paths();
+    for stray in ["7.idx.new", "7.dulse.new", "7.vif.new"] {
+        disk.put(&rig.dat().with_file_name(stray), b"half".to_vec());
+    }
+    assert_eq!(rig.volume.check().unwrap().as_slice().len(), 3);
+    rig.reopen(false);
+    assert_eq!(disk.paths(), paths);
+}
+
+/// A volume without its sidecar, whose last bytes are no record, taken in.
+fn admitted_with_garbage(disk: &SimulatedDisk) -> (Rig, Vec<u8>) {
+    let mut rig = Rig::on(disk);
+    rig.put(1, b"before").unwrap();
+    let config = (*rig.volume.config()).clone();
+    let mut dat = disk.contents(&rig.dat()).unwrap();
+    dat.extend([7; 40]);
+    disk.put(&rig.dat(), dat.clone());
+    disk.erase(&name().sidecar(rig.dir.path()));
+    rig.restart();
+    rig.try_start(&config).unwrap();
+    assert_eq!(rig.volume.report().local, LocalState::Damaged);
+    (rig, dat)
+}
+
+#[test]
+fn what_was_there_before_a_volume_was_taken_in_is_not_cut_at_a_later_start() {
+    let disk = SimulatedDisk::new(1);
+    let (mut rig, dat) = admitted_with_garbage(&disk);
+    for _ in 0..2 {
+        rig.reopen(true);
+        assert_eq!(rig.volume.report().local, LocalState::Damaged);
+        assert_eq!(disk.contents(&rig.dat()).unwrap(), dat);
+        assert_eq!(rig.data(1).unwrap(), b"before");
+    }
+}
+
+#[test]
+fn what_is_appended_to_a_file_that_became_shorter_is_our_own() {
+    let disk = SimulatedDisk::new(1);
+    let (mut rig, dat) = admitted_with_garbage(&disk);
+    disk.put(&rig.dat(), dat[..dat.len() - 40].to_vec());
+    rig.reopen(false);
+    assert!(rig.volume.check().unwrap().is_empty());
+    rig.put(2, b"after").unwrap();
+    let located = rig.volume.locate(key(2)).unwrap();
+    assert!(located.is_own, "its header and metadata are verified");
 }

@@ -9,7 +9,7 @@ use dulse_shared::{
 };
 use dulse_volume::{
     config::{DirConfig, MinFreeSpace},
-    disk::{RealDisk, open_data_dirs},
+    disk::open_data_dirs,
     engine::open::Opener,
     reader::{Found, ReadError, read_needle},
     store::{Store, StoreError},
@@ -17,7 +17,7 @@ use dulse_volume::{
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::harness::{open_dir, opener_at};
+use crate::harness::{open_dir, opener_at, real_disk};
 
 const CLUSTER: u128 = 1;
 /// 2026-11-22 00:00 UTC, a day after the golden volumes were written.
@@ -25,7 +25,7 @@ const NEXT_DAY_NS: u64 = 1_795_305_600_000_000_000;
 
 fn open(path: &Path, opener: Opener) -> Store {
     let dirs = [DirConfig { path: path.to_owned(), disk: DiskType::default() }];
-    let dirs = open_data_dirs(&dirs, MinFreeSpace::Bytes(0)).unwrap();
+    let dirs = open_data_dirs(&real_disk(), &dirs, MinFreeSpace::Bytes(0)).unwrap();
     let store = Store::open(dirs, opener, None).unwrap();
     store.join(ClusterId::from(CLUSTER)).unwrap();
     store
@@ -51,7 +51,7 @@ fn config(store: &Store, foreign: &ForeignVolume) -> VolumeConfig {
     }
 }
 
-fn copy_golden(width: &str, server: &str, to: &Path) {
+pub fn copy_golden(width: &str, server: &str, to: &Path) {
     let from = format!("{}/../tests/golden/{width}/{server}", env!("CARGO_MANIFEST_DIR"));
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
@@ -64,7 +64,7 @@ fn copy_golden(width: &str, server: &str, to: &Path) {
 fn golden(width: &str, server: &str, clock: Clock) -> (tempfile::TempDir, Store) {
     let temp = tempfile::tempdir().unwrap();
     copy_golden(width, server, temp.path());
-    let store = open(temp.path(), opener_at(Arc::new(RealDisk), clock));
+    let store = open(temp.path(), opener_at(clock));
     admit_all(&store);
     (temp, store)
 }
@@ -145,7 +145,7 @@ async fn an_admitted_volume_stays_ours_and_its_files_stay_the_same() {
         let (before, after) = (fresh.path().join(&name), temp.path().join(&name));
         assert_eq!(fs::read(before).unwrap(), fs::read(after).unwrap(), "{name:?}");
     }
-    let store = open(temp.path(), opener_at(Arc::new(RealDisk), Clock::manual(NEXT_DAY_NS)));
+    let store = open(temp.path(), opener_at(Clock::manual(NEXT_DAY_NS)));
     assert!(store.foreign().is_empty());
     assert_eq!(store.volumes().iter().map(|volume| volume.id()).collect::<Vec<_>>(), ids);
     check_reads("offset5", &store, |_| true).await;
@@ -161,7 +161,7 @@ fn a_foreign_volume_without_its_index_is_read_from_the_volume_file() {
             fs::remove_file(path).unwrap();
         }
     }
-    let store = open(temp.path(), opener_at(Arc::new(RealDisk), Clock::manual(NEXT_DAY_NS)));
+    let store = open(temp.path(), opener_at(Clock::manual(NEXT_DAY_NS)));
     admit_all(&store);
     let live: u64 = store.reports().iter().map(|report| report.live_needles).sum();
     let (_temp, whole) = golden("offset4", "a", Clock::manual(NEXT_DAY_NS));
@@ -183,10 +183,10 @@ fn a_volume_of_another_cluster_is_left_alone() {
             fs::copy(&path, other.path().join(name)).unwrap();
         }
     }
-    open_dir(other.path()).join(ClusterId::from(2)).unwrap();
+    open_dir(&real_disk(), other.path()).join(ClusterId::from(2)).unwrap();
     let dirs = [DirConfig { path: other.path().to_owned(), disk: DiskType::default() }];
-    let dirs = open_data_dirs(&dirs, MinFreeSpace::Bytes(0)).unwrap();
-    let opener = opener_at(Arc::new(RealDisk), Clock::manual(NEXT_DAY_NS));
+    let dirs = open_data_dirs(&real_disk(), &dirs, MinFreeSpace::Bytes(0)).unwrap();
+    let opener = opener_at(Clock::manual(NEXT_DAY_NS));
     let store = Store::open(dirs, opener, None).unwrap();
     assert!(volumes > 0 && store.volumes().is_empty() && store.foreign().is_empty());
 }
@@ -195,8 +195,8 @@ fn a_volume_of_another_cluster_is_left_alone() {
 fn creating_is_repeatable_and_bounded_by_the_slots() {
     let temp = tempfile::tempdir().unwrap();
     let dirs = [DirConfig { path: temp.path().to_owned(), disk: DiskType::default() }];
-    let dirs = open_data_dirs(&dirs, MinFreeSpace::Bytes(0)).unwrap();
-    let store = Store::open(dirs, opener_at(Arc::new(RealDisk), Clock::System), Some(1)).unwrap();
+    let dirs = open_data_dirs(&real_disk(), &dirs, MinFreeSpace::Bytes(0)).unwrap();
+    let store = Store::open(dirs, opener_at(Clock::System), Some(1)).unwrap();
     let foreign = |id| ForeignVolume {
         id: VolumeId::new(id).unwrap(),
         collection: "pics".parse().unwrap(),

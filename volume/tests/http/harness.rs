@@ -18,7 +18,7 @@ use dulse_shared::{
 };
 use dulse_volume::{
     config::{DirConfig, MinFreeSpace},
-    disk::{RealDisk, open_data_dirs},
+    disk::{Disk, RealDisk, open_data_dirs},
     engine::{metrics::EngineMetrics, open::Opener, stamp::StampSource, volume::Shared},
     format::OffsetWidth,
     http::{HttpSettings, HttpState, PublicPort},
@@ -71,7 +71,8 @@ impl Answer {
 
 pub fn open_store(dir: &Path, clock: Clock) -> Store {
     let dirs = [DirConfig { path: dir.to_owned(), disk: DiskType::default() }];
-    let dirs = open_data_dirs(&dirs, MinFreeSpace::Bytes(0)).unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let dirs = open_data_dirs(&disk, &dirs, MinFreeSpace::Bytes(0)).unwrap();
     let shared = Shared {
         stamps: StampSource::new(clock),
         volume_size_limit_bytes: AtomicU64::new(30 << 30),
@@ -79,7 +80,7 @@ pub fn open_store(dir: &Path, clock: Clock) -> Store {
         metrics: EngineMetrics::register(&Metrics::default()),
     };
     let default_width = OffsetWidth::Four;
-    let opener = Opener { shared: Arc::new(shared), disk: Arc::new(RealDisk), default_width };
+    let opener = Opener { shared: Arc::new(shared), default_width };
     Store::open(dirs, opener, None).unwrap()
 }
 

@@ -1,0 +1,288 @@
+"""Seeded defects of the engine, and the tests that have to notice them.
+
+Each is an edit of one file: a text that occurs there exactly once, what takes its place, and the
+test that has to fail then. The edits are made in a copy of the tracked files below target/; the
+checkout is never touched. The copy has a target directory of its own, kept for the next run: in the
+checkout's, cargo would take the one for the other.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
+COPY = TARGET / "mutations" / "source"
+BUILD = TARGET / "mutations" / "target"
+# Enough to notice what the named tests are for; the deep runs are for the unknown.
+SEQUENCES = "4000"
+LIMIT_SECONDS = 900
+
+ENGINE = "volume/src/engine/"
+
+
+class Mutation(NamedTuple):
+    """A defect: its name, the file, the edits, and the test that has to fail."""
+
+    name: str
+    file: str
+    edits: list
+    test: str
+
+
+SYNC = """        if let Err(error) = dat.sync_data() {
+            return Err(self.fail("sync", &error));
+        }
+"""
+INDEX = """        self.index(state, batch);
+        Ok(())
+"""
+WRITE = "        if let Err(error) = write_all_at(&*dat, &mut slices, start) {\n"
+CRASHES = "model::a_crash_before_or_after_any_sync_loses_nothing_that_was_answered"
+SEQUENCE = "model::a_volume_agrees_with_the_reference_whatever_happens_to_its_disk"
+
+MUTATIONS = [
+    Mutation("skip the sync", ENGINE + "append.rs", [(SYNC, "")], CRASHES),
+    Mutation(
+        "answer before the sync",
+        ENGINE + "append.rs",
+        [(SYNC, ""), (WRITE, SYNC + WRITE)],
+        CRASHES,
+    ),
+    Mutation(
+        "answer whatever the sync says",
+        ENGINE + "append.rs",
+        [('            return Err(self.fail("sync", &error));\n', "            drop(error);\n")],
+        "faults::a_failed_sync_is_never_retried",
+    ),
+    Mutation(
+        "retry a failed sync",
+        ENGINE + "append.rs",
+        [("if let Err(error) = dat.sync_data() {", "if let Err(error) = dat.sync_data().or_else(|_| dat.sync_data()) {")],
+        "faults::a_failed_sync_is_never_retried",
+    ),
+    Mutation(
+        "make visible before the sync",
+        ENGINE + "append.rs",
+        [(SYNC, INDEX.splitlines(True)[0] + SYNC), (INDEX, "        Ok(())\n")],
+        "faults::a_failed_sync_is_never_retried",
+    ),
+    Mutation(
+        "forget to undo the map for a failed batch",
+        ENGINE + "append.rs",
+        [(WRITE, INDEX.splitlines(True)[0] + WRITE), (INDEX, "        Ok(())\n")],
+        "faults::a_full_disk_is_taken_back_and_the_volume_goes_on",
+    ),
+    Mutation(
+        "leave a torn write in the file",
+        ENGINE + "append.rs",
+        [("dat.truncate(start).and_then(|()| dat.sync_data())", "dat.sync_data()")],
+        "faults::a_full_disk_is_taken_back_and_the_volume_goes_on",
+    ),
+    Mutation(
+        "build answers on a failed batch",
+        ENGINE + "append.rs",
+        [("planned.chain(batch.leaning.iter().copied())", "planned")],
+        "faults::what_a_failed_batch_did_not_do_no_answer_of_it_builds_on",
+    ),
+    Mutation(
+        "sync an index again whose sync failed",
+        ENGINE + "append.rs",
+        [
+            (
+                """it is rebuilt at the next start");
+            state.idx_is_broken = true;
+            self.mark_failed();
+        })""",
+                """it is rebuilt at the next start");
+        })""",
+            )
+        ],
+        "faults::an_index_whose_sync_failed_is_not_synced_again_but_made_anew",
+    ),
+    Mutation(
+        "trust the index",
+        ENGINE + "recovery.rs",
+        [("if (len, crc) != (checkpoint.idx_len, checkpoint.idx_crc32c) {", "let _ = crc;\n        if len != checkpoint.idx_len {")],
+        "recovery::a_lost_cut_or_scribbled_index_is_made_anew_from_the_volume_file",
+    ),
+    Mutation(
+        "trust an index that ends with the volume file",
+        ENGINE + "recovery.rs",
+        [
+            (
+                "        let Some(memory) = self.load_checkpoint(checkpoint).map_err(at(&idx_path))? else {",
+                """        if self.ends_together(self.width).map_err(at(&idx_path))? {
+            return self.load_foreign(trash, now_ns);
+        }
+        let Some(memory) = self.load_checkpoint(checkpoint).map_err(at(&idx_path))? else {""",
+            )
+        ],
+        "recovery::a_lost_cut_or_scribbled_index_is_made_anew_from_the_volume_file",
+    ),
+    Mutation(
+        "believe the page cache at start",
+        ENGINE + "recovery.rs",
+        [("        self.dat.forget_cached(offset)\n", "        Ok(())\n")],
+        SEQUENCE,
+    ),
+    Mutation(
+        "read at start what was never synced",
+        ENGINE + "recovery.rs",
+        [("        self.dat.sync_data()?;\n        self.dat.forget_cached(offset)\n", "        Ok(())\n")],
+        SEQUENCE,
+    ),
+    Mutation(
+        "truncate in the middle",
+        ENGINE + "damage.rs",
+        [
+            (
+                "if resume_at.is_none() && self.covered_len <= self.bad_at && !self.is_indexed()? {",
+                "if self.covered_len <= self.bad_at {",
+            )
+        ],
+        "damage::a_flipped_bit_in_the_middle_is_damage_and_the_others_are_read_on",
+    ),
+    Mutation(
+        "truncate what the checkpoint covers",
+        ENGINE + "damage.rs",
+        [(" && self.covered_len <= self.bad_at", "")],
+        "damage::damage_below_the_checkpoint_at_the_end_of_the_file_is_not_taken_for_a_torn_tail",
+    ),
+    Mutation(
+        "truncate what the index has a row for",
+        ENGINE + "damage.rs",
+        [(" && !self.is_indexed()?", "")],
+        "damage::any_flipped_bit_of_any_file_is_found_or_harmless",
+    ),
+    Mutation(
+        "truncate what another program wrote",
+        ENGINE + "recovery.rs",
+        [("Verdict::TornTail if bad_at < walk.own_from", "Verdict::TornTail if walk.own_from == FOREIGN")],
+        "recovery::what_was_there_before_a_volume_was_taken_in_is_not_cut_at_a_later_start",
+    ),
+    Mutation(
+        "do not check the checksum",
+        "volume/src/format/needle/decode.rs",
+        [("        if !tail.checksum_matches(computed) {\n", "        if false {\n")],
+        "damage::a_flipped_bit_under_a_running_server_is_an_error_and_not_other_bytes",
+    ),
+    Mutation(
+        "do not check the padding",
+        "volume/src/format/needle/decode.rs",
+        [("if sums.starts_with(padding) {", "if sums.starts_with(padding) || true {")],
+        "damage::a_flipped_bit_under_a_running_server_is_an_error_and_not_other_bytes",
+    ),
+    Mutation(
+        "believe a damaged superblock",
+        ENGINE + "open.rs",
+        [("if let Some(what) = contradiction(&files.superblock, files.dat_len, &sidecar) {", "if let Some(what) = contradiction(&files.superblock, files.dat_len, &sidecar).filter(|_| false) {")],
+        "damage::a_superblock_that_its_sidecar_contradicts_is_not_believed",
+    ),
+    Mutation(
+        "no directory sync after creating a volume",
+        ENGINE + "open.rs",
+        [("        disk.sync_dir(dir.path())?;\n", "")],
+        CRASHES,
+    ),
+    Mutation(
+        "no directory sync after replacing a file",
+        "volume/src/disk/file.rs",
+        [("    renamed?;\n    disk.sync_dir(parent(path))\n", "    renamed\n")],
+        "faults::a_sidecar_whose_replacement_failed_is_written_again",
+    ),
+    Mutation(
+        "rename before the sync",
+        "volume/src/disk/file.rs",
+        [("&mut [IoSlice::new(contents)], 0)?;\n    file.sync_data()\n", "&mut [IoSlice::new(contents)], 0)\n")],
+        SEQUENCE,
+    ),
+    Mutation(
+        "leave strays",
+        ENGINE + "open.rs",
+        [("        remove_strays(dir, name);\n", "")],
+        "recovery::what_a_crash_left_beside_the_files_is_gone_after_the_next_start",
+    ),
+]
+
+
+def copy_tree():
+    """The tracked files as they are in the checkout."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    shutil.rmtree(COPY, ignore_errors=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (COPY / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, COPY / name)
+
+
+def run_tests(names):
+    """Those of the named tests that fail, and what the compiler said if it did not build them."""
+    command = ["cargo", "test", "--locked", "-p", "dulse-volume", "--test", "engine", "--"]
+    environment = dict(os.environ, CARGO_TARGET_DIR=str(BUILD), DULSE_SEQUENCES=SEQUENCES)
+    environment["RUST_BACKTRACE"] = "0"
+    ran = subprocess.run(
+        command + ["--exact"] + sorted(names),
+        cwd=COPY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+    )
+    if "running " not in ran.stdout:
+        return [], ran.stderr
+    results = dict(re.findall(r"^test (\S+) \.\.\. (ok|FAILED)$", ran.stdout, re.MULTILINE))
+    missing = [name for name in names if name not in results]
+    return [name for name, result in results.items() if result == "FAILED"] + missing, None
+
+
+def attempt(mutation):
+    """What is wrong with a mutation's outcome; nothing if the test noticed it."""
+    path = COPY / mutation.file
+    sound = path.read_text()
+    text = sound
+    for old, new in mutation.edits:
+        if text.count(old) != 1:
+            return f"the edit no longer applies to {mutation.file}"
+        text = text.replace(old, new)
+    path.write_text(text)
+    try:
+        failed, errors = run_tests({mutation.test})
+    finally:
+        path.write_text(sound)
+    if errors is not None:
+        return f"does not compile:\n{errors[-2000:]}"
+    if not failed:
+        return f"{mutation.test} did not notice"
+    print(f"caught    {mutation.name}: {mutation.test}", flush=True)
+    return None
+
+
+def main(names):
+    known = {mutation.name for mutation in MUTATIONS}
+    if unknown := set(names) - known:
+        print(f"no such mutation: {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
+    copy_tree()
+    failed, errors = run_tests({mutation.test for mutation in MUTATIONS})
+    if failed or errors is not None:
+        print(f"without any defect: {failed or errors[-2000:]}", file=sys.stderr)
+        return 1
+    wanted = [mutation for mutation in MUTATIONS if not names or mutation.name in names]
+    survivors = 0
+    for mutation in wanted:
+        if reason := attempt(mutation):
+            survivors += 1
+            print(f"SURVIVED  {mutation.name}: {reason}", flush=True)
+    print(f"{len(wanted) - survivors} of {len(wanted)} defects were caught")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

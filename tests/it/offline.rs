@@ -1,0 +1,109 @@
+//! `dulse check` and `dulse export` on the directories of real servers.
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+
+use crate::{
+    harness::{Server, dulse, run},
+    needles::Needles,
+};
+
+/// A stopped server with three needles.
+fn stopped() -> (Server, Needles) {
+    let mut server = Server::builder().start();
+    let mut needles = Needles::default();
+    for text in ["one", "two", "three"] {
+        needles.put(&server, text.as_bytes());
+    }
+    assert!(server.terminate().success());
+    (server, needles)
+}
+
+fn with_extension(dir: &Path, extension: &str) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.extension().is_some_and(|has| has == extension)).collect()
+}
+
+#[test]
+fn a_directory_is_checked_repaired_and_served_again() {
+    let (mut server, needles) = stopped();
+    let dir = server.dir().to_owned();
+    let sound = run(dulse().arg("check").arg(&dir));
+    let stdout = String::from_utf8_lossy(&sound.stdout).into_owned();
+    assert_eq!(sound.status.code(), Some(0), "{stdout}");
+    assert!(stdout.ends_with("3 live needles: sound\n"), "{stdout}");
+    for idx in with_extension(&dir, "idx") {
+        fs::remove_file(idx).unwrap();
+    }
+    let found = run(dulse().args(["check", "--json"]).arg(&dir));
+    assert_eq!(found.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&found.stdout).unwrap();
+    assert_eq!(report["sound"], false);
+    let code = &report["directories"][0]["volumes"][0]["findings"][0]["code"];
+    assert_eq!(code, "no_index");
+    assert_eq!(with_extension(&dir, "idx").len(), 0, "nothing was written");
+    let repaired = run(dulse().args(["check", "--repair"]).arg(&dir));
+    assert_eq!(repaired.status.code(), Some(0), "{repaired:?}");
+    assert_eq!(run(dulse().arg("check").arg(&dir)).status.code(), Some(0));
+    server.restart();
+    needles.assert_kept(&server);
+}
+
+#[test]
+fn a_directory_in_use_or_missing_is_refused_and_none_is_wrong_usage() {
+    let server = Server::builder().start();
+    for command in ["check", "export"] {
+        let out = server.dir().join("out");
+        let mut refused = dulse();
+        refused.arg(command).arg(server.dir());
+        if command == "export" {
+            refused.arg("--to").arg(&out);
+        }
+        let output = run(&mut refused);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("in use by another dulse process"), "{stderr}");
+        assert!(!out.exists());
+    }
+    let missing = run(dulse().args(["check", "not/there"]));
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("not/there"));
+    assert_eq!(run(dulse().arg("check")).status.code(), Some(2));
+    assert_eq!(run(dulse().args(["export", "somewhere"])).status.code(), Some(2));
+}
+
+#[test]
+fn what_was_stored_is_exported_and_damage_is_named() {
+    let (server, needles) = stopped();
+    let scratch = tempfile::tempdir().unwrap();
+    let out = scratch.path().join("out");
+    let exported = run(dulse().arg("export").arg(server.dir()).arg("--to").arg(&out));
+    assert_eq!(exported.status.code(), Some(0), "{exported:?}");
+    let files = |out: &Path| {
+        let volumes = fs::read_dir(out).unwrap().map(|entry| entry.unwrap().path());
+        let mut contents: Vec<Vec<u8>> = volumes
+            .flat_map(|volume| fs::read_dir(volume).unwrap())
+            .map(|entry| fs::read(entry.unwrap().path()).unwrap())
+            .collect();
+        contents.sort();
+        contents
+    };
+    assert_eq!(files(&out), [b"one".to_vec(), b"three".to_vec(), b"two".to_vec()]);
+    let again = run(dulse().arg("export").arg(server.dir()).arg("--to").arg(&out));
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("is not empty"));
+    let dat = with_extension(server.dir(), "dat")
+        .into_iter()
+        .find(|dat| fs::metadata(dat).unwrap().len() > 8)
+        .unwrap();
+    let mut bytes = fs::read(&dat).unwrap();
+    bytes[8 + 16 + 4] ^= 1;
+    fs::write(&dat, bytes).unwrap();
+    let partial = scratch.path().join("partial");
+    let damaged = run(dulse().arg("export").arg(server.dir()).arg("--to").arg(&partial));
+    assert_eq!(damaged.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&damaged.stderr).contains("does not verify"));
+    assert!(files(&partial).len() < 3);
+    drop(needles);
+}
