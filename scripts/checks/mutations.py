@@ -46,6 +46,30 @@ CRASHES = "model::a_crash_before_or_after_any_sync_loses_nothing_that_was_answer
 SEQUENCE = "model::a_volume_agrees_with_the_reference_whatever_happens_to_its_disk"
 
 MUTATIONS = [
+    Mutation(
+        "take a torn batch for damage",
+        ENGINE + "damage.rs",
+        [("return Ok(has_batch_start.then_some(start));", "return Ok(Some(start));")],
+        CRASHES,
+    ),
+    Mutation(
+        "take a lost record for a torn batch",
+        ENGINE + "damage.rs",
+        [("return Ok(has_batch_start.then_some(start));", "return Ok(None);")],
+        "recovery::a_lost_record_is_damage_when_a_later_batch_reached_the_disk",
+    ),
+    Mutation(
+        "stamp every write as the first of its batch",
+        ENGINE + "append.rs",
+        [("{ BatchPlace::First } else { BatchPlace::Later }", "{ BatchPlace::First } else { BatchPlace::First }")],
+        CRASHES,
+    ),
+    Mutation(
+        "leave the zeros at rest",
+        ENGINE + "append.rs",
+        [("        self.trim()?;\n", "")],
+        "recovery::zeros_behind_the_last_record_come_with_writing_and_go_with_rest",
+    ),
     Mutation("skip the sync", ENGINE + "append.rs", [(SYNC, "")], CRASHES),
     Mutation(
         "answer before the sync",

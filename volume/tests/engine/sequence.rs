@@ -26,7 +26,7 @@ pub struct Machine {
     old_indexes: Vec<Vec<u8>>,
     /// Tells the needles apart.
     puts: u64,
-    /// What a crash tore or a failed sync lost may look like damage.
+    /// What a failed sync lost may look like damage. What a crash tore must not.
     may_look_damaged: bool,
     flipped: Vec<(PathBuf, usize)>,
     /// It was without its sidecar once.
@@ -194,7 +194,6 @@ impl Machine {
 
     fn crash(&mut self) -> Outcome {
         self.disk.crash();
-        self.may_look_damaged = true;
         if self.reference.injury != Injury::None {
             self.reference.injure();
         }
