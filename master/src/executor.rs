@@ -93,7 +93,7 @@ impl Executor {
         let (report, progress) = watch::channel(Progress::Running);
         work.growing.insert(key.clone(), progress.clone());
         let (executor, key) = (self.clone(), key.clone());
-        self.tasks.spawn_contained(async move {
+        self.tasks.spawn_in_background(async move {
             let result = executor.grow_layout(&key).await;
             executor.note_growth(&key, &result);
             report.send_replace(Progress::Ended(result));

@@ -49,13 +49,13 @@ MUTATIONS = [
     Mutation(
         "take a torn batch for damage",
         ENGINE + "damage.rs",
-        [("return Ok(has_batch_start.then_some(start));", "return Ok(Some(start));")],
+        [("Run::SameBatch => return Ok(None),", "Run::SameBatch => return Ok(Some(start)),")],
         CRASHES,
     ),
     Mutation(
         "take a lost record for a torn batch",
         ENGINE + "damage.rs",
-        [("return Ok(has_batch_start.then_some(start));", "return Ok(None);")],
+        [("Run::LaterBatch => return Ok(Some(start)),", "Run::LaterBatch => return Ok(None),")],
         "recovery::a_lost_record_is_damage_when_a_later_batch_reached_the_disk",
     ),
     Mutation(
@@ -67,7 +67,7 @@ MUTATIONS = [
     Mutation(
         "leave the zeros at rest",
         ENGINE + "append.rs",
-        [("        self.trim()?;\n", "")],
+        [("self.trim().and(self.checkpoint())", "self.checkpoint()")],
         "recovery::zeros_behind_the_last_record_come_with_writing_and_go_with_rest",
     ),
     Mutation("skip the sync", ENGINE + "append.rs", [(SYNC, "")], CRASHES),

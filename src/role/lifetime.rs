@@ -31,8 +31,10 @@ pub(crate) fn run<R: Running>(
 ) -> Result<(), Exit> {
     raise_open_files();
     let runtime = background_runtime()?;
-    let tasks = Tasks::with_connection_threads(connection_threads()?);
+    let connections = connection_threads()?;
+    let tasks = Tasks::placed(connections.clone(), runtime.handle().clone());
     let outcome = runtime.block_on(live(&tasks, start));
+    connections.end();
     runtime.shutdown_timeout(LEFTOVER_LIMIT);
     outcome
 }

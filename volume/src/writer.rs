@@ -2,9 +2,9 @@
 //!
 //! While one batch is synced the next gathers in the queue: that is the group commit. Clients that
 //! were just answered tend to write again at once, so the thread waits for as many as it saw last,
-//! but never longer than a part of what a sync takes, and not at all for a single one: see
-//! `Pace`. The thread lives while there is work and ends after a while without. A
-//! write that was queued finishes whatever becomes of the client that sent it.
+//! but never longer than the last commit took, and not at all for a single one: see `Pace`. The
+//! thread lives while there is work and ends after a while without. A write that was queued finishes
+//! whatever becomes of the client that sent it.
 
 use std::{
     collections::VecDeque,
@@ -29,6 +29,8 @@ use crate::{
 const BATCH_WRITES: usize = 1024;
 /// Bytes of one batch at most, unless a single needle is larger.
 const BATCH_BYTES: usize = 32 << 20;
+/// A sync of this many bytes takes its time for them: sharing it with more writes saves little.
+const WELL_USED_BYTES: usize = 1 << 20;
 /// Writes that may wait for one volume. Their bytes are bounded where they were received.
 const MAX_QUEUED: usize = 16 << 10;
 /// However slow a sync is, writes are not held back longer than this to share one.
@@ -202,13 +204,20 @@ impl Queue {
 /// the syncs for the same writes.
 #[derive(Debug, Default)]
 struct Pace {
-    /// Writes of the last batch and those that waited when it was answered.
+    /// Writes of the last batch and those that waited when it was answered; 0: wait for none.
     expected: usize,
     /// What the last commit took.
     commit: Duration,
 }
 
 impl Pace {
+    /// After a commit of `bytes` that took `commit`, with `seen` writers about.
+    fn after(seen: usize, bytes: usize, commit: Duration) -> Self {
+        // A batch that has as much as it can take, or uses its sync well, has nothing to wait for.
+        let expected = if bytes >= WELL_USED_BYTES { 0 } else { seen.min(BATCH_WRITES) };
+        Self { expected, commit }
+    }
+
     fn patience(&self) -> Duration {
         self.commit.min(MAX_PATIENCE)
     }
@@ -250,9 +259,10 @@ fn run(volume: &Volume) {
         match volume.queue.next(&pace) {
             Next::Batch(batch) => {
                 let (len, start) = (batch.len(), volume.clock().boot());
+                let bytes: usize = batch.iter().map(|queued| queued.write.weight()).sum();
                 commit(volume, batch);
                 let commit = volume.clock().since(start);
-                pace = Pace { expected: len + volume.queue.len(), commit };
+                pace = Pace::after(len + volume.queue.len(), bytes, commit);
                 checkpoint_if_due(volume);
             }
             Next::Rest | Next::End => {

@@ -10,22 +10,24 @@ use std::{
     future::Future,
     io,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Threads that may wait for a disk on behalf of one connection thread; more work waits for one.
-const MAX_BLOCKING_THREADS: usize = 64;
+/// Threads that may wait for a disk on behalf of all connection threads; more work waits for one.
+const MAX_BLOCKING_THREADS: usize = 512;
+/// And on behalf of each, however many there are.
+const MIN_BLOCKING_THREADS: usize = 8;
 /// How long a thread that is told to end waits for what still blocks on its behalf.
 const LEFTOVER_LIMIT: Duration = Duration::from_millis(500);
 
-/// The threads. They end when the last clone is dropped.
+/// The threads. They end with [`ConnectionThreads::end`], or when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct ConnectionThreads {
     all: Arc<All>,
@@ -34,6 +36,7 @@ pub struct ConnectionThreads {
 #[derive(Debug)]
 struct All {
     threads: Vec<ConnectionThread>,
+    running: Mutex<Vec<JoinHandle<()>>>,
     ending: CancellationToken,
 }
 
@@ -55,19 +58,34 @@ impl ConnectionThreads {
     pub fn start(count: usize) -> io::Result<Self> {
         let ending = CancellationToken::new();
         // Dropped on the way out if a thread cannot be started, which ends those that were.
-        let mut all = All { threads: Vec::new(), ending: ending.clone() };
-        for number in 0..count.max(1) {
+        let mut all =
+            All { threads: Vec::new(), running: Mutex::default(), ending: ending.clone() };
+        let count = count.max(1);
+        for number in 0..count {
             let runtime = Builder::new_current_thread()
                 .enable_all()
-                .max_blocking_threads(MAX_BLOCKING_THREADS)
+                .max_blocking_threads((MAX_BLOCKING_THREADS / count).max(MIN_BLOCKING_THREADS))
                 .build()?;
             let connections = Arc::new(AtomicUsize::new(0));
             all.threads.push(ConnectionThread { runtime: runtime.handle().clone(), connections });
             let ending = ending.clone();
             let name = format!("connections-{number}");
-            thread::Builder::new().name(name).spawn(move || run(runtime, &ending))?;
+            let thread = thread::Builder::new().name(name).spawn(move || run(runtime, &ending))?;
+            all.running.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
         Ok(Self { all: Arc::new(all) })
+    }
+
+    /// Ends the threads and waits for them; connections that are left are cut off.
+    pub fn end(&self) {
+        self.all.ending.cancel();
+        let running =
+            std::mem::take(&mut *self.all.running.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in running {
+            if thread.join().is_err() {
+                tracing::error!("a connection thread panicked");
+            }
+        }
     }
 
     /// Serves a connection on the thread that has the fewest.
@@ -141,5 +159,21 @@ mod tests {
         for id in &seen {
             assert_eq!(seen.iter().filter(|other| *other == id).count(), 3, "{seen:?}");
         }
+    }
+
+    #[test]
+    fn the_threads_end_although_a_connection_hangs() {
+        let threads = ConnectionThreads::start(2).unwrap();
+        let (tracker, kept) = (TaskTracker::new(), Arc::new(()));
+        for _ in 0..2 {
+            let kept = (threads.clone(), kept.clone());
+            threads.spawn(&tracker, async move {
+                std::future::pending::<()>().await;
+                drop(kept);
+            });
+        }
+        assert_eq!(Arc::strong_count(&kept), 3);
+        threads.end();
+        assert_eq!(Arc::strong_count(&kept), 1, "what the connections held is given back");
     }
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
+use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::connection_threads::ConnectionThreads;
@@ -19,7 +20,14 @@ pub struct Tasks {
     stopping: CancellationToken,
     tracker: TaskTracker,
     failure: Arc<OnceLock<String>>,
-    connection_threads: Option<ConnectionThreads>,
+    places: Option<Places>,
+}
+
+/// Where tasks run that would otherwise run where they are spawned.
+#[derive(Clone, Debug)]
+struct Places {
+    connections: ConnectionThreads,
+    background: Handle,
 }
 
 impl Tasks {
@@ -28,9 +36,10 @@ impl Tasks {
         Self::default()
     }
 
-    /// An empty set, whose connections are served by `threads`.
-    pub fn with_connection_threads(threads: ConnectionThreads) -> Self {
-        Self { connection_threads: Some(threads), ..Self::default() }
+    /// An empty set, whose connections are served by `connections`, and what is not for a single
+    /// request by the runtime `background`.
+    pub fn placed(connections: ConnectionThreads, background: Handle) -> Self {
+        Self { places: Some(Places { connections, background }), ..Self::default() }
     }
 
     /// Runs `task`. A panic in it is logged, then stops the process through [`Tasks::fail`]:
@@ -46,7 +55,17 @@ impl Tasks {
         let _ = self.tracker.spawn(guarded);
     }
 
-    /// Runs `task`, whose panic concerns nobody else: a single request.
+    /// Runs `task`, which began with a request and goes on without it; its panic concerns nobody
+    /// else.
+    pub fn spawn_in_background(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let Some(Places { background, .. }) = &self.places else {
+            return self.spawn_contained(task);
+        };
+        #[expect(clippy::let_underscore_future, reason = "the tracker waits for it")]
+        let _ = self.tracker.spawn_on(task, background);
+    }
+
+    /// Runs `task`, whose panic concerns nobody else, where it is spawned: a single request.
     pub fn spawn_contained(&self, task: impl Future<Output = ()> + Send + 'static) {
         #[expect(clippy::let_underscore_future, reason = "the tracker waits for it")]
         let _ = self.tracker.spawn(task);
@@ -54,8 +73,8 @@ impl Tasks {
 
     /// Serves a connection, whose panic concerns nobody else.
     pub(super) fn spawn_connection(&self, connection: impl Future<Output = ()> + Send + 'static) {
-        match &self.connection_threads {
-            Some(threads) => threads.spawn(&self.tracker, connection),
+        match &self.places {
+            Some(Places { connections, .. }) => connections.spawn(&self.tracker, connection),
             None => self.spawn_contained(connection),
         }
     }

@@ -99,6 +99,9 @@ struct RealLock(#[expect(dead_code, reason = "an open file is the lock")] File);
 
 impl Lock for RealLock {}
 
+/// No larger piece of a file is cached as one.
+const FORGOTTEN_BYTES: u64 = 2 << 20;
+
 /// A file of the operating system.
 #[derive(Debug)]
 pub struct RealFile {
@@ -161,7 +164,10 @@ impl VolumeFile for RealFile {
     }
 
     fn forget_cached(&self, offset: u64) -> io::Result<()> {
-        Ok(fadvise(&self.file, offset, None, Advice::DontNeed)?)
+        // The kernel keeps what is forgotten in part only: pages, or the large pieces that some file
+        // systems cache.
+        let start = offset / FORGOTTEN_BYTES * FORGOTTEN_BYTES;
+        Ok(fadvise(&self.file, start, None, Advice::DontNeed)?)
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {

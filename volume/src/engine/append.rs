@@ -273,11 +273,10 @@ impl Volume {
             planned.bytes.push_slices(&mut slices);
         }
         let zeros = if self.dir.is_low() { 0 } else { state.fill.zeros_behind(start, batch.end) };
-        push_zeros(&mut slices, zeros);
-        if let Err(error) = write_all_at(&*dat, &mut slices, start) {
-            return Err(self.take_back(state, &*dat, start, error));
+        match write_with_zeros(&*dat, &slices, zeros, start) {
+            Ok(zeros) => state.fill.reaches(batch.end + zeros),
+            Err(error) => return Err(self.take_back(state, &*dat, start, error)),
         }
-        state.fill.reaches(batch.end + zeros);
         let before_sync = self.clock().boot();
         if let Err(error) = dat.sync_data() {
             return Err(self.fail("sync", &error));
@@ -346,8 +345,7 @@ impl Volume {
     /// Brings the files to rest: cuts off the zeros behind the last record, so that other programs
     /// can read them, and writes a checkpoint.
     pub fn rest(&self) -> io::Result<()> {
-        self.trim()?;
-        self.checkpoint()
+        self.trim().and(self.checkpoint())
     }
 
     fn trim(&self) -> io::Result<()> {
@@ -425,6 +423,31 @@ impl Volume {
         let first = self.superblock.first_needle_offset().as_bytes();
         Checkpoint::covering(dat_len, first, &state.idx, &self.counters())
     }
+}
+
+/// Writes `slices` from `start` on with `zeros` behind them, or without if there is no room for
+/// those; how many it was.
+fn write_with_zeros(
+    dat: &dyn VolumeFile,
+    slices: &[IoSlice<'_>],
+    zeros: u64,
+    start: u64,
+) -> io::Result<u64> {
+    let mut filled = slices.to_vec();
+    push_zeros(&mut filled, zeros);
+    match write_all_at(dat, &mut filled, start) {
+        Ok(()) => Ok(zeros),
+        Err(error) if zeros > 0 && is_out_of_room(&error) => {
+            // What was written of them takes the room that others need.
+            dat.truncate(start)?;
+            write_all_at(dat, &mut slices.to_vec(), start).map(|()| 0)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_out_of_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// How an append came to nothing.

@@ -4,18 +4,19 @@
 //! A torn tail was never acknowledged and is cut off. Damage is never cut: what follows it may be
 //! the only copy. There is no magic number to look for, and a needle may itself contain a volume
 //! file, so that one valid record further on proves nothing. Evidence of damage is one of:
-//! the checkpoint covers bytes past the bad record; the index has a row for it, and the file is long
-//! enough to hold it (rows are written once their records are durable); the index has a row for a
-//! later record that verifies; a chain of valid records that begins soon after ends exactly where
-//! the data does.
+//! the checkpoint covers bytes past the bad record; the index has a row for it or for a later
+//! record, and the file is long enough to hold it (rows are written once their records are
+//! durable); soon after come valid records of a later batch.
 //!
 //! The pages of a batch reach the disk in any order, so that a torn one may have valid records
-//! behind a bad one. A chain therefore counts only if a batch begins in it: that batch was written
-//! when everything before it was durable.
+//! behind a bad one. They count only if a batch begins among them, since a batch is written when
+//! everything before it is durable, and if they are newer than what came before, or go on to the
+//! end of the data: records within a needle do neither. A bad record in the very last batch, without
+//! its index row, cannot be told from a torn one.
 
 use std::{collections::HashSet, io};
 
-use dulse_shared::id::BatchPlace;
+use dulse_shared::id::{BatchPlace, Ts};
 
 use super::{index_file::load_rows, scan::Scanner};
 use crate::{
@@ -23,8 +24,8 @@ use crate::{
     format::{IndexRow, OffsetWidth, RowSize, Version, record_len},
 };
 
-/// How far behind a bad record a chain of valid ones is looked for.
-const CHAIN_SEARCH_BYTES: u64 = 64 << 20;
+/// How far behind a bad record valid ones are looked for.
+const SEARCH_BYTES: u64 = 64 << 20;
 /// Rows of the index that are tried as evidence.
 const ROWS_TRIED: usize = 10_000;
 
@@ -59,6 +60,19 @@ pub struct Suspect<'a> {
     pub own_from: u64,
     /// Up to where a checkpoint says that the file was verified and synced.
     pub covered_len: u64,
+    /// The highest stamp before the bad record.
+    pub newest: Ts,
+}
+
+/// What valid records behind a bad one prove.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Run {
+    /// They were written when the bad one was durable.
+    LaterBatch,
+    /// They go on to the end of the data, and no batch begins among them: they are of its batch.
+    SameBatch,
+    /// Nothing.
+    Nothing,
 }
 
 impl Suspect<'_> {
@@ -66,7 +80,7 @@ impl Suspect<'_> {
     pub fn judge(&self, scanner: &mut Scanner<'_>) -> io::Result<Verdict> {
         let resume_at = match self.first_indexed_record(scanner)? {
             Some(offset) => Some(offset),
-            None => self.chain_to_the_end(scanner)?,
+            None => self.later_batch(scanner)?,
         };
         if resume_at.is_none() && self.covered_len <= self.bad_at && !self.is_indexed()? {
             return Ok(Verdict::TornTail);
@@ -74,7 +88,7 @@ impl Suspect<'_> {
         Ok(Verdict::Damage { resume_at })
     }
 
-    /// Whether the index says that a whole record was durable where the bad one is.
+    /// Whether the index says that a whole record was durable where the bad one is, or behind it.
     fn is_indexed(&self) -> io::Result<bool> {
         let mut is_indexed = false;
         load_rows(self.idx, self.width, self.idx.len()?, |row| {
@@ -82,8 +96,9 @@ impl Suspect<'_> {
                 RowSize::Live(size) => size,
                 RowSize::Tombstone => 0,
             };
-            let end = self.bad_at.saturating_add(record_len(size, self.version));
-            is_indexed |= row.offset.as_bytes() == self.bad_at && end <= self.dat_len;
+            let offset = row.offset.as_bytes();
+            let end = offset.saturating_add(record_len(size, self.version));
+            is_indexed |= offset >= self.bad_at && end <= self.dat_len;
         })?;
         Ok(is_indexed)
     }
@@ -106,45 +121,48 @@ impl Suspect<'_> {
         Ok(None)
     }
 
-    /// The start of a chain of valid records that ends exactly where the data does, unless all of
-    /// it belongs to one batch with the bad record.
-    fn chain_to_the_end(&self, scanner: &mut Scanner<'_>) -> io::Result<Option<u64>> {
-        // Chains merge: one that reaches an offset of a failed one fails as well.
-        let mut failed = HashSet::new();
-        let last = self.data_end.min(self.bad_at + CHAIN_SEARCH_BYTES);
+    /// Where valid records of a later batch begin.
+    fn later_batch(&self, scanner: &mut Scanner<'_>) -> io::Result<Option<u64>> {
+        // Runs merge: one that comes to an offset of another one goes on like that one.
+        let mut walked = HashSet::new();
+        let last = self.data_end.min(self.bad_at + SEARCH_BYTES);
         let mut start = self.bad_at + 8;
         while start < last {
-            if let Some(has_batch_start) = self.chain(scanner, start, &mut failed)? {
-                return Ok(has_batch_start.then_some(start));
+            match self.run(scanner, start, &mut walked)? {
+                Run::LaterBatch => return Ok(Some(start)),
+                Run::SameBatch => return Ok(None),
+                Run::Nothing => start += 8,
             }
-            start += 8;
         }
         Ok(None)
     }
 
-    /// Whether a batch begins in the chain from `start` to the end of the data; `None` if there is
-    /// no such chain.
-    fn chain(
+    /// What the valid records from `start` on prove; those that lie in `walked` proved nothing.
+    fn run(
         &self,
         scanner: &mut Scanner<'_>,
         start: u64,
-        failed: &mut HashSet<u64>,
-    ) -> io::Result<Option<bool>> {
-        let mut walked = Vec::new();
-        let mut has_batch_start = false;
+        walked: &mut HashSet<u64>,
+    ) -> io::Result<Run> {
+        let (mut begins, mut begins_newer) = (false, false);
         let mut position = start;
-        while position < self.data_end && !failed.contains(&position) {
+        while position < self.data_end && walked.insert(position) {
             let Ok(record) = scanner.record_at(position)? else {
                 break;
             };
-            walked.push(position);
-            has_batch_start |= position < self.own_from || record.ts.place() == BatchPlace::First;
+            // Other programs stamp as they like: any record of theirs may begin a batch.
+            let is_own = position >= self.own_from;
+            begins |= !is_own || record.ts.place() == BatchPlace::First;
+            begins_newer |= is_own && begins && record.ts > self.newest;
             position += record.len;
         }
-        if position >= self.data_end {
-            return Ok(Some(has_batch_start));
-        }
-        failed.extend(walked);
-        Ok(None)
+        // The data ends within the last record if that ends in zeros.
+        let goes_to_the_end = position >= self.data_end;
+        Ok(match (begins, goes_to_the_end) {
+            _ if begins_newer => Run::LaterBatch,
+            (true, true) => Run::LaterBatch,
+            (false, true) => Run::SameBatch,
+            (_, false) => Run::Nothing,
+        })
     }
 }

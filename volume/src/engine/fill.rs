@@ -3,8 +3,8 @@
 //! A sync that has to record a new length or new blocks writes the file system's own structures as
 //! well, which takes longer than writing the needles. So an append that outgrows the file writes
 //! zeros behind itself, and those that follow write over them. There are as many as was written
-//! since the volume last rested, up to a limit: a lone write costs nothing more, and a busy volume
-//! writes each byte twice at most. At rest the zeros are cut off, so that the file is what other
+//! since the volume last rested, up to a limit: a lone write costs little more, and a busy volume
+//! writes each byte about twice at most. At rest the zeros are cut off, so that the file is what other
 //! programs read. Zeros are no record (key 0 does not exist), so a start tells them from one.
 
 use std::io::{self, IoSlice};

@@ -6,6 +6,8 @@
 
 use std::{collections::HashSet, io, ops::Range, sync::Arc};
 
+use dulse_shared::id::Ts;
+
 use super::{
     counters::Counters,
     damage::{Suspect, Verdict},
@@ -228,7 +230,9 @@ impl Files {
                     if data_end > bad_at {
                         tracing::warn!(volume = %self.name.id, offset = bad_at, "a record does not verify: {error}");
                     }
-                    match self.suspect(walk, bad_at, data_end).judge(&mut scanner)? {
+                    let newest = memory.counters.max_ts;
+                    let suspect = self.suspect(walk, bad_at, data_end, newest);
+                    match suspect.judge(&mut scanner)? {
                         // What another program wrote is not ours to cut; zeros are nothing.
                         Verdict::TornTail if bad_at < walk.own_from && data_end > bad_at => {
                             end.is_damaged = true;
@@ -272,11 +276,11 @@ impl Files {
         Ok(())
     }
 
-    fn suspect(&self, walk: &Walk<'_>, bad_at: u64, data_end: u64) -> Suspect<'_> {
+    fn suspect(&self, walk: &Walk<'_>, bad_at: u64, data_end: u64, newest: Ts) -> Suspect<'_> {
         let (width, version) = (self.width, self.superblock.version);
         let (dat_len, own_from, covered_len) = (self.dat_len, walk.own_from, walk.covered_len);
         let idx = &*self.idx;
-        Suspect { idx, width, version, bad_at, data_end, dat_len, own_from, covered_len }
+        Suspect { idx, width, version, bad_at, data_end, dat_len, own_from, covered_len, newest }
     }
 
     /// Cuts off what was never acknowledged, keeping the bytes in the trash, and the zeros behind

@@ -105,6 +105,51 @@ fn a_lost_record_is_damage_when_a_later_batch_reached_the_disk() {
 }
 
 #[test]
+fn a_batch_torn_behind_damage_does_not_take_what_lies_between() {
+    let (mut rig, ends) = three_needles();
+    rig.put(4, b"between").unwrap();
+    let batch: Vec<Write> = (5..=6).map(|key| Write::Put(needle(key, b"of a batch"))).collect();
+    let torn_at = rig.volume.report().size_bytes as usize;
+    assert!(rig.commit(batch).iter().all(Result::is_ok));
+    let mut dat = fs::read(rig.dat()).unwrap();
+    // The first record of the batch is lost, its second is not; and a bit rots in needle 2.
+    dat[torn_at..torn_at + 16].fill(0);
+    dat[ends[1] as usize + 20] ^= 1;
+    fs::write(rig.dat(), &dat).unwrap();
+    fs::write(rig.idx(), "").unwrap();
+    rig.reopen(false);
+    assert_eq!(rig.volume.report().local, LocalState::Damaged);
+    for key in [1, 3, 4] {
+        assert!(rig.data(key).is_some(), "needle {key}");
+    }
+    assert_eq!(fs::read(rig.dat()).unwrap(), dat, "nothing is cut");
+}
+
+#[test]
+fn a_volume_that_lost_its_sidecar_while_it_was_written_to_is_taken_in_whole() {
+    let (rig, ends) = three_needles();
+    fs::remove_file(name().sidecar(rig.dir.path())).unwrap();
+    assert!(fs::metadata(rig.dat()).unwrap().len() > ends[3]);
+    let config = (*rig.volume.config()).clone();
+    let volume = rig.opener.admit(&rig.dir, 1.into(), config).unwrap();
+    assert_eq!(volume.report().live_needles, 3);
+    assert_eq!(volume.report().local, LocalState::Ready);
+    assert_eq!(volume.report().size_bytes, ends[3]);
+}
+
+#[test]
+fn a_needle_is_stored_although_there_is_no_room_for_zeros_behind_it() {
+    let disk = SimulatedDisk::new(1);
+    let rig = Rig::on(&disk);
+    rig.put(1, &[1; 6000]).unwrap();
+    disk.limit_free_bytes(10_000);
+    rig.put(2, &[2; 9000]).unwrap();
+    disk.limit_free_bytes(1 << 40);
+    assert_eq!(rig.data(2).unwrap(), [2; 9000]);
+    assert!(rig.volume.check().unwrap().is_empty());
+}
+
+#[test]
 fn a_lost_cut_or_scribbled_index_is_made_anew_from_the_volume_file() {
     let scribbles: [fn(&Rig); 4] = [
         |rig| fs::remove_file(rig.idx()).unwrap(),

@@ -185,8 +185,18 @@ impl<'a> Walk<'a> {
         let data_end = end_of_data(dat, bad_at, dat_len)?;
         let own_from = self.subject.own_from.unwrap_or(u64::MAX);
         let covered_len = checkpoint.map_or(0, |checkpoint| checkpoint.dat_len);
-        let suspect =
-            Suspect { idx, width, version, bad_at, data_end, dat_len, own_from, covered_len };
+        let newest = self.survey.counters.max_ts;
+        let suspect = Suspect {
+            idx,
+            width,
+            version,
+            bad_at,
+            data_end,
+            dat_len,
+            own_from,
+            covered_len,
+            newest,
+        };
         self.rows_before(bad_at);
         match suspect.judge(scanner)? {
             // A volume that was written to when its server died.
