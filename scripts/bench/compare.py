@@ -53,11 +53,13 @@ def parse():
     parser.add_argument("--size", type=int, default=1024, help="bytes of a needle")
     parser.add_argument("--dir", default=os.environ.get("SCRATCH", "."), help="on the disk to measure")
     parser.add_argument("--spread", action="store_true", help="each put to another volume than the one before")
+    parser.add_argument("--fsync", action="store_true", help="theirs puts with fsync=true, so that both are durable")
     parser.add_argument("--only", choices=KINDS, action="append", help="leave the other server out")
     parser.add_argument("--smoke", action="store_true", help="one short round: does it work at all")
     options = parser.parse_args()
     if options.smoke:
         options.rounds, options.seconds = 1, 1
+    options.threads = min(options.threads, options.connections)
     options.only = options.only or list(KINDS)
     return options
 
@@ -94,7 +96,8 @@ def fresh_fids(server, count, spread):
 
 def measure_puts(server, options, directory, fids, body):
     stored_before = server.file_count()
-    report = wrk(server, options, directory, "put.lua", fids, {"BODY": body})
+    query = "?fsync=true" if options.fsync and server.kind == "weed" else ""
+    report = wrk(server, options, directory, "put.lua", fids, {"BODY": body, "QUERY": query})
     if report["exhausted"]:
         raise ScriptError("the fids were used up: raise FIDS_PER_SECOND")
     # wrk asks for one request that it never sends, and what it sent last may not have been answered.
@@ -169,7 +172,8 @@ def print_tables(options, runs):
     disk = subprocess.run(["df", "--output=fstype", options.dir], capture_output=True, text=True, check=True)
     print(f"{os.cpu_count()} x {model}, {disk.stdout.split()[-1]}, kernel {os.uname().release}; wrk with "
           f"{options.connections} connections, {options.size} byte needles, {options.seconds} s a measurement, "
-          f"median of {options.rounds} paired runs{', puts spread over volumes' if options.spread else ''}.\n")
+          f"median of {options.rounds} paired runs{', puts spread over volumes' if options.spread else ''}"
+          f"{', theirs with fsync=true' if options.fsync else ''}.\n")
     print("| Verb | Server | CPU per request | Requests per second | p50 | p99 |")
     print("|---|---|---|---|---|---|")
     for verb in ("put", "get"):

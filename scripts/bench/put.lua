@@ -1,4 +1,5 @@
--- Each fid of the file that FIDS names is put once, by one thread. The body is BODY's bytes.
+-- Each fid of the file that FIDS names is put once, by one thread. The body is BODY's bytes, QUERY
+-- what follows the path.
 -- A thread that has used up its fids stops and says so: no fid is ever put twice.
 
 local threads = {}
@@ -14,10 +15,10 @@ function init(args)
   wrk.method, wrk.body = "PUT", body
   wrk.headers["Content-Type"] = "application/octet-stream"
   paths, next_path, exhausted = {}, 1, 0
-  local line = 0
+  local line, query = 0, os.getenv("QUERY")
   for fid in io.lines(os.getenv("FIDS")) do
     if line % count == number then
-      paths[#paths + 1] = "/" .. fid
+      paths[#paths + 1] = "/" .. fid .. query
     end
     line = line + 1
   end
