@@ -15,7 +15,7 @@ function init(args)
   wrk.method, wrk.body = "PUT", body
   wrk.headers["Content-Type"] = "application/octet-stream"
   paths, next_path, exhausted = {}, 1, 0
-  local line, query = 0, os.getenv("QUERY")
+  local line, query = 0, os.getenv("QUERY") or ""
   for fid in io.lines(os.getenv("FIDS")) do
     if line % count == number then
       paths[#paths + 1] = "/" .. fid .. query
