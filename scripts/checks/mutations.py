@@ -41,7 +41,7 @@ SYNC = """        if let Err(error) = dat.sync_data() {
 INDEX = """        self.index(state, batch);
         Ok(())
 """
-WRITE = "        if let Err(error) = write_all_at(&*dat, &mut slices, start) {\n"
+WRITE = "        match write_with_zeros(&*dat, &slices, zeros, start) {\n"
 CRASHES = "model::a_crash_before_or_after_any_sync_loses_nothing_that_was_answered"
 SEQUENCE = "model::a_volume_agrees_with_the_reference_whatever_happens_to_its_disk"
 
@@ -86,7 +86,7 @@ MUTATIONS = [
     Mutation(
         "retry a failed sync",
         ENGINE + "append.rs",
-        [("if let Err(error) = dat.sync_data() {", "if let Err(error) = dat.sync_data().or_else(|_| dat.sync_data()) {")],
+        [(SYNC, SYNC.replace("dat.sync_data()", "dat.sync_data().or_else(|_| dat.sync_data())"))],
         "faults::a_failed_sync_is_never_retried",
     ),
     Mutation(
