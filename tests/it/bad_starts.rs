@@ -5,7 +5,7 @@ use std::{net::TcpListener, process::Output};
 
 use crate::{
     harness::{Role, Server, ServerBuilder, free_port},
-    needles::Needles,
+    needles::{Needles, stopped_server},
 };
 
 const FAILURE: i32 = 1;
@@ -23,17 +23,6 @@ fn assert_refused(output: &Output, code: i32, words: &[&str]) {
     }
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(!stdout.lines().any(|line| line == "ready"), "{stdout}");
-}
-
-/// A stopped server with a few needles.
-fn stopped_server() -> (Server, Needles) {
-    let mut server = Server::builder().start();
-    let mut needles = Needles::default();
-    for text in ["one", "two", "three"] {
-        needles.put(&server, text.as_bytes());
-    }
-    assert!(server.terminate().success());
-    (server, needles)
 }
 
 /// Asserts that the server starts again and has everything.

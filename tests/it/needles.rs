@@ -102,3 +102,14 @@ pub(crate) fn body(seed: u64, length: usize) -> Vec<u8> {
     };
     std::iter::repeat_with(step).take(length).collect()
 }
+
+/// A stopped server with three needles.
+pub(crate) fn stopped_server() -> (Server, Needles) {
+    let mut server = Server::builder().start();
+    let mut needles = Needles::default();
+    for text in ["one", "two", "three"] {
+        needles.put(&server, text.as_bytes());
+    }
+    assert!(server.terminate().success());
+    (server, needles)
+}

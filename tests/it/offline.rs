@@ -6,19 +6,8 @@ use serde_json::Value;
 
 use crate::{
     harness::{Server, dulse, run},
-    needles::Needles,
+    needles::stopped_server,
 };
-
-/// A stopped server with three needles.
-fn stopped() -> (Server, Needles) {
-    let mut server = Server::builder().start();
-    let mut needles = Needles::default();
-    for text in ["one", "two", "three"] {
-        needles.put(&server, text.as_bytes());
-    }
-    assert!(server.terminate().success());
-    (server, needles)
-}
 
 fn with_extension(dir: &Path, extension: &str) -> Vec<std::path::PathBuf> {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
@@ -27,7 +16,7 @@ fn with_extension(dir: &Path, extension: &str) -> Vec<std::path::PathBuf> {
 
 #[test]
 fn a_directory_is_checked_repaired_and_served_again() {
-    let (mut server, needles) = stopped();
+    let (mut server, needles) = stopped_server();
     let dir = server.dir().to_owned();
     let sound = run(dulse().arg("check").arg(&dir));
     let stdout = String::from_utf8_lossy(&sound.stdout).into_owned();
@@ -75,7 +64,7 @@ fn a_directory_in_use_or_missing_is_refused_and_none_is_wrong_usage() {
 
 #[test]
 fn what_was_stored_is_exported_and_damage_is_named() {
-    let (server, needles) = stopped();
+    let (server, needles) = stopped_server();
     let scratch = tempfile::tempdir().unwrap();
     let out = scratch.path().join("out");
     let exported = run(dulse().arg("export").arg(server.dir()).arg("--to").arg(&out));
