@@ -66,7 +66,7 @@ MUTATIONS = [
     ),
     Mutation(
         "leave the zeros at rest",
-        ENGINE + "append.rs",
+        ENGINE + "checkpoint.rs",
         [("self.trim().and(self.checkpoint())", "self.checkpoint()")],
         "recovery::zeros_behind_the_last_record_come_with_writing_and_go_with_rest",
     ),
@@ -115,7 +115,7 @@ MUTATIONS = [
     ),
     Mutation(
         "sync an index again whose sync failed",
-        ENGINE + "append.rs",
+        ENGINE + "checkpoint.rs",
         [
             (
                 """it is rebuilt at the next start");

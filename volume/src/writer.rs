@@ -18,8 +18,8 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 use crate::{
     engine::{
-        append::{Write, WriteError, Written},
         volume::Volume,
+        write::{Write, WriteError, Written},
     },
     format::NewNeedle,
     reader,

@@ -10,116 +10,26 @@ use std::{
     sync::{Arc, PoisonError, atomic::Ordering},
 };
 
-use dulse_shared::{
-    clock::BootTime,
-    id::{BatchPlace, Cookie, NeedleKey, Ts},
-    wire::VolumeConfig,
-};
+use dulse_shared::id::{BatchPlace, Cookie, NeedleKey, Ts};
 
 use super::{
+    checkpoint::WriteState,
     fill::{FillAhead, push_zeros},
-    index_file::IndexFile,
     needle_map::Entry,
-    open::new_sidecar,
-    sidecar::Checkpoint,
     volume::{Refusal, Volume},
+    write::{Write, WriteError, Written},
 };
 use crate::{
     disk::{VolumeFile, read_exact_at, write_all_at},
     format::{
-        CURRENT_VERSION, EncodeError, HEAD_LEN, Head, IndexRow, MAX_MIME_LEN, MAX_NAME_LEN,
-        MAX_PAIRS_LEN, NeedleHeader, NewNeedle, Offset, Record, RowSize, TOMBSTONE_LEN,
-        encode_tombstone, record_len,
+        CURRENT_VERSION, HEAD_LEN, Head, IndexRow, MAX_MIME_LEN, MAX_NAME_LEN, MAX_PAIRS_LEN,
+        NeedleHeader, Offset, Record, RowSize, TOMBSTONE_LEN, encode_tombstone, record_len,
     },
 };
 
 /// What follows the data of a record is no longer than its fields at their longest, and some 40
 /// bytes of flags, lengths, checksum, stamp and padding.
 const MAX_TAIL_BYTES: u64 = (MAX_NAME_LEN + MAX_MIME_LEN + MAX_PAIRS_LEN + 64) as u64;
-
-/// One write, as it comes from a client.
-#[derive(Clone, Debug)]
-pub enum Write {
-    /// A needle to store.
-    Put(NewNeedle),
-    /// A needle to delete.
-    Delete {
-        /// Its key.
-        key: NeedleKey,
-        /// The caller's proof that it was told the fid.
-        cookie: Cookie,
-    },
-}
-
-impl Write {
-    /// Bytes it keeps in memory while it waits, roughly.
-    pub fn weight(&self) -> usize {
-        match self {
-            Self::Put(needle) => needle.data.len(),
-            Self::Delete { .. } => TOMBSTONE_LEN,
-        }
-    }
-
-    fn key(&self) -> NeedleKey {
-        match self {
-            Self::Put(needle) => needle.key,
-            Self::Delete { key, .. } => *key,
-        }
-    }
-}
-
-/// What a write did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Written {
-    /// The needle is stored.
-    Stored,
-    /// The needle is deleted; how many bytes its body took, never 0.
-    Deleted {
-        /// That number.
-        body_bytes: u64,
-    },
-}
-
-/// Why a write did nothing, or may have done something.
-#[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    /// There is no such needle to delete.
-    #[error("there is no such needle")]
-    NotFound,
-    /// The stored needle has another cookie.
-    #[error("the cookie is not that of the stored needle")]
-    CookieMismatch,
-    /// The volume takes no such write; nothing was stored.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// It does not fit the format; nothing was stored.
-    #[error(transparent)]
-    Invalid(#[from] EncodeError),
-    /// The needle that it would replace cannot be read; nothing was stored.
-    #[error("the needle that is stored there cannot be read: {0}")]
-    Unreadable(#[source] Arc<io::Error>),
-    /// Too much waits; nothing was stored.
-    #[error("too many writes wait for volume {0}: try again, or ask the master for another fid")]
-    Overloaded(dulse_shared::id::VolumeId),
-    /// The disk failed: whether it was stored shows only after a restart.
-    #[error("the disk failed while writing to volume {0}; it is unknown whether the write counts")]
-    Unknown(dulse_shared::id::VolumeId),
-}
-
-/// What only the writer touches.
-#[derive(Debug)]
-pub struct WriteState {
-    pub(super) idx: IndexFile,
-    /// Zeros behind the last record.
-    pub(super) fill: FillAhead,
-    /// Set once the index could not be written: it is then rebuilt at the next start.
-    pub(super) idx_is_broken: bool,
-    /// What the sidecar says.
-    pub(super) checkpoint: Checkpoint,
-    /// Set while the last attempt to replace the sidecar failed: it may be the old or the new one.
-    pub(super) sidecar_is_unknown: bool,
-    pub(super) checkpointed_at: BootTime,
-}
 
 /// Writes of one batch that passed all checks, in order.
 struct Batch {
@@ -327,101 +237,10 @@ impl Volume {
         AppendFailure::TakenBack
     }
 
-    fn fail(&self, action: &str, error: &io::Error) -> AppendFailure {
+    pub(super) fn fail(&self, action: &str, error: &io::Error) -> AppendFailure {
         tracing::error!(volume = %self.id(), "cannot {action}: {error}; the volume takes no more writes until the server is started again");
         self.mark_failed();
         AppendFailure::Failed
-    }
-
-    /// Writes a checkpoint, so that a restart reads only what comes after.
-    pub fn checkpoint(&self) -> io::Result<()> {
-        let mut state = self.lock_writes();
-        if self.next_checkpoint(&state) == state.checkpoint && !state.sidecar_is_unknown {
-            return Ok(());
-        }
-        self.write_sidecar(&mut state, &self.config())
-    }
-
-    /// Brings the files to rest: cuts off the zeros behind the last record, so that other programs
-    /// can read them, and writes a checkpoint.
-    pub fn rest(&self) -> io::Result<()> {
-        self.trim().and(self.checkpoint())
-    }
-
-    fn trim(&self) -> io::Result<()> {
-        let mut state = self.lock_writes();
-        let end = self.dat_len.load(Ordering::Acquire);
-        if !state.fill.is_beyond(end) || self.has_failed.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let dat = self.snapshot.read().unwrap_or_else(PoisonError::into_inner).dat.clone();
-        dat.truncate(end)?;
-        state.fill = FillAhead::at_rest(end);
-        if let Err(error) = dat.sync_data() {
-            self.fail("sync", &error);
-        }
-        Ok(())
-    }
-
-    /// Writes a checkpoint whether or not anything was appended.
-    pub(super) fn write_checkpoint(&self) -> io::Result<()> {
-        self.write_sidecar(&mut self.lock_writes(), &self.config())
-    }
-
-    /// How many bytes were appended since the last checkpoint, and when that was.
-    pub fn uncheckpointed(&self) -> (u64, BootTime) {
-        let state = self.lock_writes();
-        let dat_len = self.dat_len.load(Ordering::Acquire);
-        (dat_len.saturating_sub(state.checkpoint.dat_len), state.checkpointed_at)
-    }
-
-    /// Makes `config` the fence, durably, and then serves it. An older one changes nothing.
-    pub fn accept_config(&self, config: VolumeConfig) -> io::Result<()> {
-        let mut state = self.lock_writes();
-        if config.epoch <= self.config().epoch {
-            return Ok(());
-        }
-        self.write_sidecar(&mut state, &config)?;
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
-        Ok(())
-    }
-
-    /// Everything below `dat_len` is durable: commits sync before they count, and recovery syncs
-    /// what it found. So only the index is left to sync.
-    fn write_sidecar(&self, state: &mut WriteState, config: &VolumeConfig) -> io::Result<()> {
-        self.sync_index(state)?;
-        let checkpoint = self.next_checkpoint(state);
-        let (cluster, own_from) = (self.cluster, self.own_from);
-        let sidecar = new_sidecar(cluster, config, own_from, &self.superblock, checkpoint);
-        state.sidecar_is_unknown = true;
-        sidecar.write(&**self.dir.files(), &self.name.sidecar(self.dir.path()))?;
-        state.sidecar_is_unknown = false;
-        state.checkpoint = checkpoint;
-        state.checkpointed_at = self.clock().boot();
-        Ok(())
-    }
-
-    /// A sync that failed may have lost rows that the page cache still shows.
-    fn sync_index(&self, state: &mut WriteState) -> io::Result<()> {
-        if state.idx_is_broken {
-            return Ok(());
-        }
-        state.idx.sync().inspect_err(|error| {
-            tracing::error!(volume = %self.id(), "cannot sync the index file: {error}; it is rebuilt at the next start");
-            state.idx_is_broken = true;
-            self.mark_failed();
-        })
-    }
-
-    /// Up to where the files agree: all of them, unless the volume is damaged or its index could
-    /// not be written. Then the last checkpoint stays, and the next start looks for itself.
-    fn next_checkpoint(&self, state: &WriteState) -> Checkpoint {
-        if self.is_damaged || state.idx_is_broken {
-            return state.checkpoint;
-        }
-        let dat_len = self.dat_len.load(Ordering::Acquire);
-        let first = self.superblock.first_needle_offset().as_bytes();
-        Checkpoint::covering(dat_len, first, &state.idx, &self.counters())
     }
 }
 
@@ -451,7 +270,7 @@ fn is_out_of_room(error: &io::Error) -> bool {
 }
 
 /// How an append came to nothing.
-enum AppendFailure {
+pub(super) enum AppendFailure {
     /// The file is as it was before.
     TakenBack,
     /// Nobody knows what the file holds.

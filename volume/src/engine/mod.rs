@@ -2,6 +2,7 @@
 
 pub mod append;
 pub mod check;
+mod checkpoint;
 pub mod counters;
 pub mod damage;
 mod fill;
@@ -17,3 +18,4 @@ pub mod stamp;
 pub mod verified;
 pub mod volume;
 pub mod volume_files;
+pub mod write;

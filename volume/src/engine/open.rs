@@ -18,8 +18,8 @@ use dulse_shared::{
 };
 
 use super::{
-    append::WriteState,
     check::stray_names,
+    checkpoint::WriteState,
     counters::Counters,
     fill::FillAhead,
     index_file::load_rows,

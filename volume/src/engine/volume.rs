@@ -16,7 +16,7 @@ use dulse_shared::{
 };
 
 use super::{
-    append::WriteState,
+    checkpoint::WriteState,
     counters::Counters,
     metrics::EngineMetrics,
     needle_map::{Entry, NeedleMap},

@@ -9,7 +9,7 @@ use dulse_shared::{
 };
 
 use crate::{
-    engine::{append::WriteError, volume::Refusal},
+    engine::{volume::Refusal, write::WriteError},
     reader::ReadError,
 };
 

@@ -26,7 +26,7 @@ use super::{
     upload::{self, Room, Upload},
 };
 use crate::{
-    engine::{append::WriteError, volume::Volume},
+    engine::{volume::Volume, write::WriteError},
     format::{NeedleMeta, NewNeedle},
     writer::{self, PutOutcome},
 };

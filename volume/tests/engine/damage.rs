@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use dulse_shared::{id::Ts, wire::LocalState};
 use dulse_volume::{
     disk::simulated::SimulatedDisk,
-    engine::{append::WriteError, volume_files::OpenError},
+    engine::{volume_files::OpenError, write::WriteError},
     reader::ReadError,
     writer,
 };

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use dulse_shared::clock::Clock;
 use dulse_volume::{
     disk::{Disk, simulated::SimulatedDisk},
-    engine::append::Write,
+    engine::write::Write,
     format::{NeedleMeta, NewNeedle},
     offline::export::{ExportError, ExportOptions, ExportReport, export_dir},
     writer,

@@ -3,7 +3,7 @@
 use dulse_shared::wire::LocalState;
 use dulse_volume::{
     disk::simulated::{EIO, Fault, Operation, SimulatedDisk},
-    engine::append::{Write, WriteError},
+    engine::write::{Write, WriteError},
 };
 
 use crate::harness::{COOKIE, Rig, key};

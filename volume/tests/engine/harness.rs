@@ -19,12 +19,12 @@ use dulse_volume::{
         simulated::SimulatedDisk,
     },
     engine::{
-        append::{Write, WriteError, Written},
         metrics::EngineMetrics,
         open::{Discovered, Opener},
         stamp::StampSource,
         volume::{Shared, Volume},
         volume_files::OpenError,
+        write::{Write, WriteError, Written},
     },
     format::{Needle, NeedleMeta, NewNeedle, OffsetWidth},
     reader::{Found, ReadError, read_needle},

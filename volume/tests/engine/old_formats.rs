@@ -6,9 +6,9 @@ use dulse_shared::{clock::Clock, id::ClusterId, wire::LocalState};
 use dulse_volume::{
     disk::DataDir,
     engine::{
-        append::{Write, WriteError},
         open::Discovered,
         volume::Volume,
+        write::{Write, WriteError},
     },
     format::Version,
     offline::{

@@ -5,7 +5,7 @@ use std::fs;
 use dulse_shared::wire::LocalState;
 use dulse_volume::{
     disk::simulated::SimulatedDisk,
-    engine::{append::Write, open::Discovered},
+    engine::{open::Discovered, write::Write},
 };
 
 use crate::harness::{Rig, key, name, needle};

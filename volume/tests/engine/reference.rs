@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use dulse_volume::engine::append::{WriteError, Written};
+use dulse_volume::engine::write::{WriteError, Written};
 
 /// A needle's data; `None` if there is none.
 pub type Data = Option<Vec<u8>>;

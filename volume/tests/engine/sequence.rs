@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use dulse_shared::wire::LocalState;
 use dulse_volume::{
     disk::simulated::{Fault, Operation, SimulatedDisk},
-    engine::{append::Write, check::Finding},
+    engine::{check::Finding, write::Write},
     reader::ReadError,
     writer,
 };

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     disk::{read_exact_at, read_small_file},
     engine::{
-        append::WriteState,
+        checkpoint::WriteState,
         fill::end_of_data,
         needle_map::NeedleMap,
         sidecar::{Found, Sidecar},

@@ -1,0 +1,125 @@
+//! Checkpoints: up to where a volume's files agree and are durable, so that a start reads only what
+//! comes after.
+//!
+//! One is written by whoever holds the volume's write state, between two batches: the index is
+//! synced, then the sidecar replaced. The configuration that a replica accepted is in the same file,
+//! so a new one is made durable here as well.
+
+use std::{
+    io,
+    sync::{Arc, PoisonError, atomic::Ordering},
+};
+
+use dulse_shared::{clock::BootTime, wire::VolumeConfig};
+
+use super::{
+    fill::FillAhead, index_file::IndexFile, open::new_sidecar, sidecar::Checkpoint, volume::Volume,
+};
+
+/// What only the writer touches.
+#[derive(Debug)]
+pub struct WriteState {
+    pub(super) idx: IndexFile,
+    /// Zeros behind the last record.
+    pub(super) fill: FillAhead,
+    /// Set once the index could not be written: it is then rebuilt at the next start.
+    pub(super) idx_is_broken: bool,
+    /// What the sidecar says.
+    pub(super) checkpoint: Checkpoint,
+    /// Set while the last attempt to replace the sidecar failed: it may be the old or the new one.
+    pub(super) sidecar_is_unknown: bool,
+    pub(super) checkpointed_at: BootTime,
+}
+
+impl Volume {
+    /// Writes a checkpoint, so that a restart reads only what comes after.
+    pub fn checkpoint(&self) -> io::Result<()> {
+        let mut state = self.lock_writes();
+        if self.next_checkpoint(&state) == state.checkpoint && !state.sidecar_is_unknown {
+            return Ok(());
+        }
+        self.write_sidecar(&mut state, &self.config())
+    }
+
+    /// Brings the files to rest: cuts off the zeros behind the last record, so that other programs
+    /// can read them, and writes a checkpoint.
+    pub fn rest(&self) -> io::Result<()> {
+        self.trim().and(self.checkpoint())
+    }
+
+    fn trim(&self) -> io::Result<()> {
+        let mut state = self.lock_writes();
+        let end = self.dat_len.load(Ordering::Acquire);
+        if !state.fill.is_beyond(end) || self.has_failed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let dat = self.snapshot.read().unwrap_or_else(PoisonError::into_inner).dat.clone();
+        dat.truncate(end)?;
+        state.fill = FillAhead::at_rest(end);
+        if let Err(error) = dat.sync_data() {
+            self.fail("sync", &error);
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint whether or not anything was appended.
+    pub(super) fn write_checkpoint(&self) -> io::Result<()> {
+        self.write_sidecar(&mut self.lock_writes(), &self.config())
+    }
+
+    /// How many bytes were appended since the last checkpoint, and when that was.
+    pub fn uncheckpointed(&self) -> (u64, BootTime) {
+        let state = self.lock_writes();
+        let dat_len = self.dat_len.load(Ordering::Acquire);
+        (dat_len.saturating_sub(state.checkpoint.dat_len), state.checkpointed_at)
+    }
+
+    /// Makes `config` the fence, durably, and then serves it. An older one changes nothing.
+    pub fn accept_config(&self, config: VolumeConfig) -> io::Result<()> {
+        let mut state = self.lock_writes();
+        if config.epoch <= self.config().epoch {
+            return Ok(());
+        }
+        self.write_sidecar(&mut state, &config)?;
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        Ok(())
+    }
+
+    /// Everything below `dat_len` is durable: commits sync before they count, and recovery syncs
+    /// what it found. So only the index is left to sync.
+    fn write_sidecar(&self, state: &mut WriteState, config: &VolumeConfig) -> io::Result<()> {
+        self.sync_index(state)?;
+        let checkpoint = self.next_checkpoint(state);
+        let (cluster, own_from) = (self.cluster, self.own_from);
+        let sidecar = new_sidecar(cluster, config, own_from, &self.superblock, checkpoint);
+        state.sidecar_is_unknown = true;
+        sidecar.write(&**self.dir.files(), &self.name.sidecar(self.dir.path()))?;
+        state.sidecar_is_unknown = false;
+        state.checkpoint = checkpoint;
+        state.checkpointed_at = self.clock().boot();
+        Ok(())
+    }
+
+    /// A sync that failed may have lost rows that the page cache still shows.
+    fn sync_index(&self, state: &mut WriteState) -> io::Result<()> {
+        if state.idx_is_broken {
+            return Ok(());
+        }
+        state.idx.sync().inspect_err(|error| {
+            tracing::error!(volume = %self.id(), "cannot sync the index file: {error}; it is rebuilt at the next start");
+            state.idx_is_broken = true;
+            self.mark_failed();
+        })
+    }
+
+    /// Up to where the files agree: all of them, unless the volume is damaged or its index could
+    /// not be written. Then the last checkpoint stays, and the next start looks for itself.
+    fn next_checkpoint(&self, state: &WriteState) -> Checkpoint {
+        if self.is_damaged || state.idx_is_broken {
+            return state.checkpoint;
+        }
+        let dat_len = self.dat_len.load(Ordering::Acquire);
+        let first = self.superblock.first_needle_offset().as_bytes();
+        Checkpoint::covering(dat_len, first, &state.idx, &self.counters())
+    }
+}

@@ -1,0 +1,77 @@
+//! Writes to a volume and what becomes of them.
+
+use std::{io, sync::Arc};
+
+use dulse_shared::id::{Cookie, NeedleKey, VolumeId};
+
+use super::volume::Refusal;
+use crate::format::{EncodeError, NewNeedle, TOMBSTONE_LEN};
+
+/// One write, as it comes from a client.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// A needle to store.
+    Put(NewNeedle),
+    /// A needle to delete.
+    Delete {
+        /// Its key.
+        key: NeedleKey,
+        /// The caller's proof that it was told the fid.
+        cookie: Cookie,
+    },
+}
+
+impl Write {
+    /// Bytes it keeps in memory while it waits, roughly.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Put(needle) => needle.data.len(),
+            Self::Delete { .. } => TOMBSTONE_LEN,
+        }
+    }
+
+    pub(super) fn key(&self) -> NeedleKey {
+        match self {
+            Self::Put(needle) => needle.key,
+            Self::Delete { key, .. } => *key,
+        }
+    }
+}
+
+/// What a write did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Written {
+    /// The needle is stored.
+    Stored,
+    /// The needle is deleted; how many bytes its body took, never 0.
+    Deleted {
+        /// That number.
+        body_bytes: u64,
+    },
+}
+
+/// Why a write did nothing, or may have done something.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// There is no such needle to delete.
+    #[error("there is no such needle")]
+    NotFound,
+    /// The stored needle has another cookie.
+    #[error("the cookie is not that of the stored needle")]
+    CookieMismatch,
+    /// The volume takes no such write; nothing was stored.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It does not fit the format; nothing was stored.
+    #[error(transparent)]
+    Invalid(#[from] EncodeError),
+    /// The needle that it would replace cannot be read; nothing was stored.
+    #[error("the needle that is stored there cannot be read: {0}")]
+    Unreadable(#[source] Arc<io::Error>),
+    /// Too much waits; nothing was stored.
+    #[error("too many writes wait for volume {0}: try again, or ask the master for another fid")]
+    Overloaded(VolumeId),
+    /// The disk failed: whether it was stored shows only after a restart.
+    #[error("the disk failed while writing to volume {0}; it is unknown whether the write counts")]
+    Unknown(VolumeId),
+}
