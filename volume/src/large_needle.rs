@@ -11,7 +11,10 @@ use futures_util::{Stream, stream};
 
 use crate::{
     disk::read_exact_at,
-    engine::volume::{Located, Volume},
+    engine::{
+        verified::Place,
+        volume::{Located, Volume},
+    },
     format::{Head, NeedleMeta, Tail},
     reader::{Context, ReadError, on_blocking_pool},
 };
@@ -80,9 +83,14 @@ impl LargeNeedle {
         }))
     }
 
+    /// What its record is known by, whichever files come and go.
+    fn place(&self) -> Place {
+        Place { revision: self.located.revision, offset: self.located.offset }
+    }
+
     async fn verify_whole(&self) -> Result<(), ReadError> {
         let now = self.volume.clock().boot();
-        if self.volume.verified.contains(self.located.offset, now) {
+        if self.volume.verified.contains(self.place(), now) {
             return Ok(());
         }
         let context = Context { volume: &self.volume, key: self.key };
@@ -96,7 +104,7 @@ impl LargeNeedle {
             let (volume, key) = (self.volume.id(), self.key);
             return Err(ReadError::Corrupt { volume, key, reason: self.mismatch(crc) });
         }
-        self.volume.verified.note(self.located.offset, now);
+        self.volume.verified.note(self.place(), now);
         Ok(())
     }
 

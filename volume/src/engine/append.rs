@@ -145,7 +145,10 @@ impl Volume {
         let Some(Entry { offset, size }) = self.entry(key) else {
             return Ok(None);
         };
-        let dat = self.snapshot.read().unwrap_or_else(PoisonError::into_inner).dat.clone();
+        let (dat, own_from) = {
+            let snapshot = self.snapshot();
+            (snapshot.dat.clone(), snapshot.own_from)
+        };
         let mut head = [0; HEAD_LEN];
         read_exact_at(&*dat, &mut head, offset.as_bytes())?;
         let head = Head::parse(&head, self.superblock.version).map_err(io::Error::other)?;
@@ -159,7 +162,7 @@ impl Volume {
         }
         let mut tail = vec![0; usize::try_from(head.tail_len()).map_err(io::Error::other)?];
         read_exact_at(&*dat, &mut tail, offset.as_bytes() + head.tail_start())?;
-        let is_own = offset.as_bytes() >= self.own_from;
+        let is_own = offset.as_bytes() >= own_from;
         let tail = head.parse_tail(tail.into(), is_own).map_err(io::Error::other)?;
         Ok(Some(Existing { size, cookie, ts: tail.ts }))
     }
@@ -176,7 +179,7 @@ impl Volume {
         if batch.planned.is_empty() {
             return Ok(());
         }
-        let dat = self.snapshot.read().unwrap_or_else(PoisonError::into_inner).dat.clone();
+        let dat = self.dat();
         let start = self.dat_len.load(Ordering::Acquire);
         let mut slices = Vec::with_capacity(batch.planned.len() * 3);
         for planned in &batch.planned {

@@ -53,7 +53,7 @@ impl Volume {
         if !state.fill.is_beyond(end) || self.has_failed.load(Ordering::Acquire) {
             return Ok(());
         }
-        let dat = self.snapshot.read().unwrap_or_else(PoisonError::into_inner).dat.clone();
+        let dat = self.dat();
         dat.truncate(end)?;
         state.fill = FillAhead::at_rest(end);
         if let Err(error) = dat.sync_data() {
@@ -90,8 +90,11 @@ impl Volume {
     fn write_sidecar(&self, state: &mut WriteState, config: &VolumeConfig) -> io::Result<()> {
         self.sync_index(state)?;
         let checkpoint = self.next_checkpoint(state);
-        let (cluster, own_from) = (self.cluster, self.own_from);
-        let sidecar = new_sidecar(cluster, config, own_from, &self.superblock, checkpoint);
+        let (revision, own_from) = {
+            let snapshot = self.snapshot();
+            (snapshot.revision, snapshot.own_from)
+        };
+        let sidecar = new_sidecar(self.cluster, config, own_from, revision, checkpoint);
         state.sidecar_is_unknown = true;
         sidecar.write(&**self.dir.files(), &self.name.sidecar(self.dir.path()))?;
         state.sidecar_is_unknown = false;

@@ -210,10 +210,14 @@ impl Opener {
             cluster: claim.cluster,
             superblock: loaded.superblock,
             width: loaded.width,
-            own_from: claim.own_from,
             shared: self.shared.clone(),
             config: RwLock::new(Arc::new(claim.config)),
-            snapshot: RwLock::new(Snapshot { map: loaded.map, dat: loaded.dat }),
+            snapshot: RwLock::new(Snapshot {
+                revision: loaded.superblock.compaction_revision,
+                own_from: claim.own_from,
+                map: loaded.map,
+                dat: loaded.dat,
+            }),
             counters: Mutex::new(loaded.counters),
             dat_len: AtomicU64::new(loaded.dat_len),
             is_damaged: loaded.is_damaged,
@@ -282,7 +286,8 @@ fn empty_file(disk: &dyn Disk, path: &Path) -> io::Result<Arc<dyn VolumeFile>> {
 
 impl Claim {
     fn sidecar(&self, superblock: &Superblock) -> Sidecar {
-        new_sidecar(self.cluster, &self.config, self.own_from, superblock, self.checkpoint)
+        let revision = superblock.compaction_revision;
+        new_sidecar(self.cluster, &self.config, self.own_from, revision, self.checkpoint)
     }
 }
 
@@ -291,7 +296,7 @@ pub(super) fn new_sidecar(
     cluster: ClusterId,
     config: &VolumeConfig,
     own_from: u64,
-    superblock: &Superblock,
+    generation: u16,
     checkpoint: Checkpoint,
 ) -> Sidecar {
     Sidecar {
@@ -299,7 +304,7 @@ pub(super) fn new_sidecar(
         cluster,
         fence: Epoch(config.epoch.0),
         config: config.clone(),
-        generation: superblock.compaction_revision,
+        generation,
         own_from,
         resolved_len: checkpoint.dat_len,
         aborted: Vec::new(),

@@ -16,29 +16,38 @@ const MAX_REMEMBERED: usize = 256;
 /// How long a verification counts.
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 
-/// Offsets of records that were verified, oldest first.
+/// Where a record lies: in which of a volume's files, and at which offset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// The file's compaction revision.
+    pub revision: u16,
+    /// Byte position of the record.
+    pub offset: u64,
+}
+
+/// Records that were verified, oldest first.
 #[derive(Debug, Default)]
 pub struct VerifiedLately {
-    records: Mutex<VecDeque<(u64, BootTime)>>,
+    records: Mutex<VecDeque<(Place, BootTime)>>,
 }
 
 impl VerifiedLately {
-    /// Takes note that the record at `offset` verified at `now`.
-    pub fn note(&self, offset: u64, now: BootTime) {
+    /// Takes note that the record at `place` verified at `now`.
+    pub fn note(&self, place: Place, now: BootTime) {
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         if records.len() == MAX_REMEMBERED {
             records.pop_front();
         }
-        records.push_back((offset, now));
+        records.push_back((place, now));
     }
 
-    /// Whether the record at `offset` was verified not long before `now`.
-    pub fn contains(&self, offset: u64, now: BootTime) -> bool {
+    /// Whether the record at `place` was verified not long before `now`.
+    pub fn contains(&self, place: Place, now: BootTime) -> bool {
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         while records.front().is_some_and(|(_, at)| now.since(*at) >= REMEMBERED_FOR) {
             records.pop_front();
         }
-        records.iter().any(|(known, _)| *known == offset)
+        records.iter().any(|(known, _)| *known == place)
     }
 }
 
@@ -49,13 +58,15 @@ mod tests {
     #[test]
     fn a_verification_counts_for_a_minute_and_few_are_kept() {
         let verified = VerifiedLately::default();
+        let at = |offset| Place { revision: 0, offset };
         let start = BootTime::default();
-        verified.note(8, start);
-        assert!(verified.contains(8, start.plus(Duration::from_secs(59))));
-        assert!(!verified.contains(8, start.plus(Duration::from_secs(60))));
+        verified.note(at(8), start);
+        assert!(verified.contains(at(8), start.plus(Duration::from_secs(59))));
+        assert!(!verified.contains(Place { revision: 1, offset: 8 }, start), "another file");
+        assert!(!verified.contains(at(8), start.plus(Duration::from_secs(60))));
         for offset in 0..=MAX_REMEMBERED as u64 {
-            verified.note(offset, start);
+            verified.note(at(offset), start);
         }
-        assert!(!verified.contains(0, start) && verified.contains(1, start));
+        assert!(!verified.contains(at(0), start) && verified.contains(at(1), start));
     }
 }

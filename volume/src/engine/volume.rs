@@ -5,7 +5,7 @@
 //! the map only after its record is durable.
 
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, RwLock,
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -50,10 +50,9 @@ pub struct Volume {
     pub(super) name: VolumeName,
     pub(super) dir: Arc<DataDir>,
     pub(super) cluster: ClusterId,
+    /// What the file said of itself when it was opened; its compaction revision is that of then.
     pub(super) superblock: Superblock,
     pub(super) width: OffsetWidth,
-    /// Records from here on were written by dulse: their padding is checked.
-    pub(super) own_from: u64,
     pub(super) shared: Arc<Shared>,
     pub(super) config: RwLock<Arc<VolumeConfig>>,
     pub(super) snapshot: RwLock<Snapshot>,
@@ -74,6 +73,10 @@ pub struct Volume {
 /// Map and file as one: compaction replaces both together.
 #[derive(Debug)]
 pub(super) struct Snapshot {
+    /// Counts the compactions so far.
+    pub(super) revision: u16,
+    /// Records from here on were written by dulse: their padding is checked.
+    pub(super) own_from: u64,
     pub(super) map: NeedleMap,
     pub(super) dat: Arc<dyn VolumeFile>,
 }
@@ -83,6 +86,8 @@ pub(super) struct Snapshot {
 pub struct Located {
     /// The volume file.
     pub dat: Arc<dyn VolumeFile>,
+    /// Which one: offsets mean nothing in another.
+    pub revision: u16,
     /// Byte position of the record.
     pub offset: u64,
     /// Body length by the index; 0 is an empty needle.
@@ -155,18 +160,19 @@ impl Volume {
 
     /// Where a live needle is; `None` if it is missing or deleted.
     pub fn locate(&self, key: NeedleKey) -> Option<Located> {
-        let snapshot = self.snapshot.read().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = self.snapshot();
         let Entry { offset, size: RowSize::Live(size) } = snapshot.map.lookup(key)? else {
             return None;
         };
         let offset = offset.as_bytes();
-        let is_own = offset >= self.own_from;
-        Some(Located { dat: snapshot.dat.clone(), offset, size, is_own })
+        let is_own = offset >= snapshot.own_from;
+        let (dat, revision) = (snapshot.dat.clone(), snapshot.revision);
+        Some(Located { dat, revision, offset, size, is_own })
     }
 
     /// Keys in the map and the highest of them.
     pub fn keys(&self) -> (usize, u64) {
-        let snapshot = self.snapshot.read().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = self.snapshot();
         (snapshot.map.len(), snapshot.map.max_key())
     }
 
@@ -187,7 +193,7 @@ impl Volume {
             live_bytes: counters.live_bytes,
             garbage_needles: counters.garbage_needles,
             garbage_bytes: size_bytes.saturating_sub(framing).saturating_sub(counters.live_bytes),
-            compaction_revision: self.superblock.compaction_revision,
+            compaction_revision: self.snapshot().revision,
             modified_at_secs: counters.modified_at_secs,
             local: self.local_state(),
         }
@@ -267,7 +273,16 @@ impl Volume {
     }
 
     pub(super) fn entry(&self, key: NeedleKey) -> Option<Entry> {
-        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).map.lookup(key)
+        self.snapshot().map.lookup(key)
+    }
+
+    pub(super) fn snapshot(&self) -> RwLockReadGuard<'_, Snapshot> {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The volume file, for whoever holds the write state: nobody else replaces it.
+    pub(super) fn dat(&self) -> Arc<dyn VolumeFile> {
+        self.snapshot().dat.clone()
     }
 
     pub(super) fn lock_writes(&self) -> MutexGuard<'_, WriteState> {

@@ -1,9 +1,6 @@
 //! Checking an open volume: its memory against its files.
 
-use std::{
-    io,
-    sync::{PoisonError, atomic::Ordering},
-};
+use std::{io, sync::atomic::Ordering};
 
 use super::{
     finding::{Finding, Findings},
@@ -19,7 +16,7 @@ use crate::{
         sidecar::{Found, Sidecar},
         volume::Volume,
     },
-    format::SUPERBLOCK_LEN,
+    format::{SUPERBLOCK_LEN, Superblock},
 };
 
 impl Volume {
@@ -27,18 +24,20 @@ impl Volume {
     /// Writes wait until it is done.
     pub fn check(&self) -> io::Result<Findings> {
         let state = self.lock_writes();
-        let (dat, dat_len) = {
-            let snapshot = self.snapshot.read().unwrap_or_else(PoisonError::into_inner);
-            (snapshot.dat.clone(), self.dat_len.load(Ordering::Acquire))
+        let (dat, own_from, revision) = {
+            let snapshot = self.snapshot();
+            (snapshot.dat.clone(), snapshot.own_from, snapshot.revision)
         };
+        let dat_len = self.dat_len.load(Ordering::Acquire);
+        let expected = Superblock { compaction_revision: revision, ..self.superblock };
         let found = dat.len()?;
         let subject = Subject {
             dat: &*dat,
             dat_len: dat_len.min(found),
             idx: state.idx.file(),
-            superblock: self.superblock,
+            superblock: expected,
             width: self.width,
-            own_from: Some(self.own_from),
+            own_from: Some(own_from),
             checkpoint: Some(state.checkpoint),
         };
         let mut survey = survey(&subject, &mut |_| {})?;
@@ -49,7 +48,7 @@ impl Volume {
         }
         let mut superblock = [0; SUPERBLOCK_LEN];
         read_exact_at(&*dat, &mut superblock, 0)?;
-        if superblock != self.superblock.encode() {
+        if superblock != expected.encode() {
             survey.findings.push(Finding::Superblock("is not what it was".to_owned()));
         }
         if self.has_failed.load(Ordering::Acquire) {
@@ -58,20 +57,20 @@ impl Volume {
         if !survey.is_damaged {
             self.check_memory(&mut survey);
         }
-        self.check_sidecar(&state, dat_len, &mut survey.findings)?;
+        self.check_sidecar(&state, &expected, dat_len, &mut survey.findings)?;
         self.check_strays(&mut survey.findings)?;
         Ok(survey.findings)
     }
 
     fn check_memory(&self, survey: &mut Survey) {
-        let snapshot = self.snapshot.read().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = self.snapshot();
         compare_maps(&snapshot.map, &survey.map, &mut survey.findings);
         let (kept, found) = (*self.counters(), survey.counters);
         let findings = &mut survey.findings;
         findings.compare("live_needles", kept.live_needles, found.live_needles);
         findings.compare("live_bytes", kept.live_bytes, found.live_bytes);
         findings.compare("garbage_needles", kept.garbage_needles, found.garbage_needles);
-        let is_ours = self.own_from == self.superblock.first_needle_offset().as_bytes();
+        let is_ours = snapshot.own_from == self.superblock.first_needle_offset().as_bytes();
         // A stamp that was given and not written may be kept; one that was written must be.
         if is_ours && kept.max_ts < found.max_ts {
             findings.compare("max_ts", kept.max_ts.0, found.max_ts.0);
@@ -81,6 +80,7 @@ impl Volume {
     fn check_sidecar(
         &self,
         state: &WriteState,
+        superblock: &Superblock,
         dat_len: u64,
         findings: &mut Findings,
     ) -> io::Result<()> {
@@ -97,10 +97,10 @@ impl Volume {
                 return Ok(());
             }
         };
-        check_sidecar(&sidecar, &self.name, &self.superblock, dat_len, findings);
+        check_sidecar(&sidecar, &self.name, superblock, dat_len, findings);
         let is_same = sidecar.checkpoint == state.checkpoint
             && sidecar.config == *self.config()
-            && sidecar.own_from == self.own_from
+            && sidecar.own_from == self.snapshot().own_from
             && sidecar.cluster == self.cluster;
         if !is_same && !state.sidecar_is_unknown {
             findings.push(Finding::Sidecar("is not what the open volume wrote".to_owned()));
