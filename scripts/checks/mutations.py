@@ -65,6 +65,36 @@ MUTATIONS = [
         CRASHES,
     ),
     Mutation(
+        "swap before the copy is verified",
+        ENGINE + "compaction/copy.rs",
+        [("        self.sync()?;\n        self.read_back(pace)\n", "        self.sync()\n            .map_err(CompactionError::from)\n")],
+        "compaction::a_spoilt_copy_is_not_swapped_in",
+    ),
+    Mutation(
+        "let the sidecar speak of one file only",
+        ENGINE + "compaction/run.rs",
+        [("        state.next = Some(copy.generation());\n", "        drop(copy.generation());\n")],
+        "compaction::a_crash_at_any_operation_leaves_the_old_files_or_the_new_ones",
+    ),
+    Mutation(
+        "forget the last round",
+        ENGINE + "compaction/run.rs",
+        [("        copy.round(Round::Last, &mut AtOnce)?;\n        self.compare_counts(&mut copy)?;\n", "        drop(Round::Last);\n")],
+        "compaction::what_is_written_and_deleted_while_it_copies_stands",
+    ),
+    Mutation(
+        "delete an expired needle whatever was written over it",
+        ENGINE + "append.rs",
+        [("Write::Expire { written, .. } if known != written =>", "Write::Expire { written, .. } if known < written =>")],
+        "compaction::a_needle_that_is_not_the_one_that_was_looked_at_does_not_expire",
+    ),
+    Mutation(
+        "reuse a stamp",
+        ENGINE + "stamp.rs",
+        [("        self.last.fetch_max(ts.0, Ordering::Relaxed);\n", "        let _ = ts;\n")],
+        "compaction::stamps_stay_above_that_of_a_dropped_tombstone",
+    ),
+    Mutation(
         "leave the zeros at rest",
         ENGINE + "checkpoint.rs",
         [("self.trim().and(self.checkpoint())", "self.checkpoint()")],

@@ -60,6 +60,21 @@ impl VolumeName {
         dir.join(self.with_suffix("vif"))
     }
 
+    /// What a compaction makes of the volume file, before it takes its place.
+    pub fn compacted_dat(&self, dir: &Path) -> PathBuf {
+        dir.join(self.with_suffix("cpd"))
+    }
+
+    /// What a compaction makes of the index file, before it takes its place.
+    pub fn compacted_idx(&self, dir: &Path) -> PathBuf {
+        dir.join(self.with_suffix("cpx"))
+    }
+
+    /// Is there while compacted files take the place of the old ones.
+    pub fn swap_marker(&self, dir: &Path) -> PathBuf {
+        dir.join(self.with_suffix("cpc"))
+    }
+
     /// The sidecar.
     pub fn sidecar(&self, dir: &Path) -> PathBuf {
         dir.join(self.with_suffix("dulse"))

@@ -79,7 +79,7 @@ impl Volume {
         for (index, write) in writes.into_iter().enumerate() {
             let gate = match write {
                 Write::Put(_) => &puts,
-                Write::Delete { .. } => &deletes,
+                Write::Delete { .. } | Write::Expire { .. } => &deletes,
             };
             let planned = gate
                 .clone()
@@ -124,7 +124,8 @@ impl Volume {
                 let size = RowSize::Live(needle.body_size()?);
                 (Bytes::Put(record), size, cookie, Written::Stored)
             }
-            Write::Delete { key, cookie } => {
+            Write::Expire { written, .. } if known != written => return Err(WriteError::NotFound),
+            Write::Delete { key, cookie } | Write::Expire { key, cookie, .. } => {
                 let body_bytes = deletable(existing, cookie)?;
                 let record = encode_tombstone(key, cookie, ts);
                 let written = Written::Deleted { body_bytes };

@@ -13,7 +13,11 @@ use std::{
 use dulse_shared::{clock::BootTime, wire::VolumeConfig};
 
 use super::{
-    fill::FillAhead, index_file::IndexFile, open::new_sidecar, sidecar::Checkpoint, volume::Volume,
+    fill::FillAhead,
+    index_file::IndexFile,
+    open::new_sidecar,
+    sidecar::{Checkpoint, Generation},
+    volume::Volume,
 };
 
 /// What only the writer touches.
@@ -29,6 +33,8 @@ pub struct WriteState {
     /// Set while the last attempt to replace the sidecar failed: it may be the old or the new one.
     pub(super) sidecar_is_unknown: bool,
     pub(super) checkpointed_at: BootTime,
+    /// What will hold once a compaction's files have taken the place of these.
+    pub(super) next: Option<Generation>,
 }
 
 impl Volume {
@@ -87,14 +93,19 @@ impl Volume {
 
     /// Everything below `dat_len` is durable: commits sync before they count, and recovery syncs
     /// what it found. So only the index is left to sync.
-    fn write_sidecar(&self, state: &mut WriteState, config: &VolumeConfig) -> io::Result<()> {
+    pub(super) fn write_sidecar(
+        &self,
+        state: &mut WriteState,
+        config: &VolumeConfig,
+    ) -> io::Result<()> {
         self.sync_index(state)?;
         let checkpoint = self.next_checkpoint(state);
         let (revision, own_from) = {
             let snapshot = self.snapshot();
             (snapshot.revision, snapshot.own_from)
         };
-        let sidecar = new_sidecar(self.cluster, config, own_from, revision, checkpoint);
+        let mut sidecar = new_sidecar(self.cluster, config, own_from, revision, checkpoint);
+        sidecar.next = state.next;
         state.sidecar_is_unknown = true;
         sidecar.write(&**self.dir.files(), &self.name.sidecar(self.dir.path()))?;
         state.sidecar_is_unknown = false;

@@ -20,6 +20,7 @@ use dulse_shared::{
 use super::{
     check::stray_names,
     checkpoint::WriteState,
+    compaction::finish_swap,
     counters::Counters,
     fill::FillAhead,
     index_file::load_rows,
@@ -69,7 +70,7 @@ struct Claim {
 impl Opener {
     /// Opens what lies under `name` if it is ours; only looks at it otherwise.
     pub fn discover(&self, dir: &Arc<DataDir>, name: &VolumeName) -> Result<Discovered, OpenError> {
-        let Some(sidecar) = read_sidecar(&**dir.files(), dir.path(), name)? else {
+        let Some(mut sidecar) = read_sidecar(&**dir.files(), dir.path(), name)? else {
             return self.inspect(dir, name).map(Discovered::Foreign);
         };
         let ours = dir.identity().cluster;
@@ -77,13 +78,16 @@ impl Opener {
             let path = name.dat(dir.path());
             return Err(OpenError::OtherCluster { path, found: sidecar.cluster, ours });
         }
+        finish_swap(dir, name)?;
         let files = Files::open(dir.files(), dir.path(), name, self.default_width)?;
-        if let Some(what) = contradiction(&files.superblock, files.dat_len, &sidecar) {
+        if let Some(what) = contradiction(&files.superblock, files.dat_len, &mut sidecar) {
             return Err(OpenError::Contradiction { path: name.dat(dir.path()), what });
         }
-        let loaded =
+        let mut loaded =
             files.load_own(&sidecar.checkpoint, sidecar.own_from, &dir.trash(), self.now_ns())?;
         let Sidecar { cluster, config, own_from, checkpoint, .. } = sidecar;
+        // That of a tombstone which a compaction dropped is in no record any more.
+        loaded.counters.max_ts = loaded.counters.max_ts.max(checkpoint.max_ts);
         // What is appended from here on is ours, however long the file was once.
         let is_shorter = loaded.dat_len < own_from;
         let own_from = own_from.min(loaded.dat_len);
@@ -151,6 +155,7 @@ impl Opener {
         config: VolumeConfig,
     ) -> Result<Arc<Volume>, OpenError> {
         let name = VolumeName { collection: config.collection.clone(), id: config.id };
+        finish_swap(dir, &name)?;
         let files = Files::open(dir.files(), dir.path(), &name, self.default_width)?;
         let loaded = files.load_foreign(&dir.trash(), self.now_ns())?;
         // What a damaged volume's sidecar covers is nothing, so that every start finds the damage.
@@ -202,6 +207,7 @@ impl Opener {
             checkpointed_at: self.shared.stamps.clock().boot(),
             idx: loaded.idx,
             idx_is_broken: false,
+            next: None,
             sidecar_is_unknown: false,
         };
         Arc::new(Volume {
@@ -212,6 +218,7 @@ impl Opener {
             width: loaded.width,
             shared: self.shared.clone(),
             config: RwLock::new(Arc::new(claim.config)),
+            compaction: Mutex::new(()),
             snapshot: RwLock::new(Snapshot {
                 revision: loaded.superblock.compaction_revision,
                 own_from: claim.own_from,
@@ -247,9 +254,18 @@ fn refuse_to_replace(disk: &dyn Disk, dat: &Path) -> io::Result<()> {
     }
 }
 
-/// How a superblock cannot be that of a volume with this sidecar. It has no checksum of its own,
-/// and one wrong byte of it would have new needles expire, or the whole file read as garbage.
-pub fn contradiction(superblock: &Superblock, dat_len: u64, sidecar: &Sidecar) -> Option<String> {
+/// Turns a sidecar into what it says of the file with this superblock; how it cannot be that
+/// volume's, if so. A superblock has no checksum of its own, and one wrong byte of it would have new
+/// needles expire, or the whole file read as garbage.
+pub fn contradiction(
+    superblock: &Superblock,
+    dat_len: u64,
+    sidecar: &mut Sidecar,
+) -> Option<String> {
+    if !sidecar.speak_of(superblock.compaction_revision) {
+        let (found, kept) = (superblock.compaction_revision, sidecar.generation);
+        return Some(format!("has the compaction revision {found}, its sidecar {kept}"));
+    }
     let Sidecar { own_from, config, .. } = sidecar;
     let first = superblock.first_needle_offset().as_bytes();
     if superblock.version != CURRENT_VERSION && *own_from < dat_len {
@@ -310,6 +326,7 @@ pub(super) fn new_sidecar(
         aborted: Vec::new(),
         reconciled: Vec::new(),
         checkpoint,
+        next: None,
     }
 }
 

@@ -11,6 +11,7 @@ use dulse_shared::id::{Cookie, NeedleKey, Ts};
 use crate::{
     disk::{VolumeFile, read_exact_at},
     format::{DecodeError, HEAD_LEN, Head, Version},
+    reader::expires_at_secs,
 };
 
 /// Bytes that are read at once: long enough for a disk to stream.
@@ -31,6 +32,11 @@ pub struct Scanned {
     pub size: u32,
     /// Its stamp.
     pub ts: Ts,
+    /// When it is gone, in seconds since 1970.
+    pub expires_at_secs: Option<u64>,
+    /// CRC-32C of all its bytes, those of the data by their own CRC-32C: two records with the same
+    /// are the same.
+    pub sum: u32,
 }
 
 /// Why the bytes at an offset are no record.
@@ -113,6 +119,7 @@ impl<'a> Scanner<'a> {
         // The tail first: it is small, and in random bytes it hardly ever parses.
         let tail_len = usize::try_from(head.tail_len()).map_err(io::Error::other)?;
         let tail = Bytes::copy_from_slice(self.bytes(offset + head.tail_start(), tail_len)?);
+        let sum = crc32c::crc32c_append(crc32c::crc32c(head.as_bytes()), &tail);
         let tail = match head.parse_tail(tail, offset >= self.own_from) {
             Ok(tail) => tail,
             Err(error) => return Ok(Err(error.into())),
@@ -130,6 +137,8 @@ impl<'a> Scanner<'a> {
             cookie: header.cookie,
             size: header.size,
             ts: tail.ts,
+            expires_at_secs: expires_at_secs(&tail.meta, tail.ts),
+            sum: crc32c::crc32c_append(sum, &computed.to_be_bytes()),
         }))
     }
 

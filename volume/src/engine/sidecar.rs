@@ -42,6 +42,21 @@ pub struct Sidecar {
     pub reconciled: Vec<(NeedleKey, Ts)>,
     /// Up to where the files were verified and synced.
     pub checkpoint: Checkpoint,
+    /// What holds instead once a compaction's files have taken the place of the old ones. Which of
+    /// the two holds is told by the compaction revision of `.dat`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Generation>,
+}
+
+/// What a sidecar says of one of a volume's files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Generation {
+    /// The compaction revision of the `.dat` it speaks of.
+    pub generation: u16,
+    /// Records from this offset on are ours.
+    pub own_from: u64,
+    /// Up to where the files were verified and synced.
+    pub checkpoint: Checkpoint,
 }
 
 /// A point up to which `.dat` and `.idx` are known to agree and to be durable.
@@ -99,6 +114,20 @@ pub enum Found {
 }
 
 impl Sidecar {
+    /// Turns it into what it says of the `.dat` with this compaction revision; `false` if it says
+    /// nothing of that.
+    pub fn speak_of(&mut self, revision: u16) -> bool {
+        if let Some(Generation { generation, own_from, checkpoint }) = self.next.take()
+            && generation == revision
+        {
+            let resolved_len = checkpoint.dat_len;
+            (self.generation, self.own_from) = (generation, own_from);
+            (self.resolved_len, self.checkpoint) = (resolved_len, checkpoint);
+            self.aborted.clear();
+        }
+        self.generation == revision
+    }
+
     /// The file's bytes.
     pub fn encode(&self) -> io::Result<Vec<u8>> {
         let mut bytes = serde_json::to_vec(self)?;
@@ -181,6 +210,7 @@ mod tests {
             aborted: Vec::new(),
             reconciled: Vec::new(),
             checkpoint: Checkpoint { dat_len: 96, idx_len: 32, ..Checkpoint::default() },
+            next: None,
         }
     }
 

@@ -62,6 +62,8 @@ pub struct Volume {
     pub(super) is_damaged: bool,
     /// A write or sync failed; nothing is written any more.
     pub(super) has_failed: AtomicBool,
+    /// Held by the one compaction at a time.
+    pub(super) compaction: Mutex<()>,
     /// Held by whoever changes the files.
     pub(super) write_state: Mutex<WriteState>,
     /// What waits to be written.

@@ -154,12 +154,12 @@ fn look_at(
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), OpenError> {
     let name = report.name.clone();
-    let sidecar = read_sidecar(&**disk, dir, &name)?;
+    let mut sidecar = read_sidecar(&**disk, dir, &name)?;
     report.is_own = sidecar.is_some();
     let files = Files::open_to_read(disk, dir, &name, OffsetWidth::default())?;
     report.bytes = files.dat_len;
     let contradiction = sidecar
-        .as_ref()
+        .as_mut()
         .and_then(|sidecar| contradiction(&files.superblock, files.dat_len, sidecar));
     if let Some(what) = contradiction {
         report.findings.push(Finding::Superblock(what));

@@ -196,10 +196,10 @@ impl Export<'_> {
 
     fn open(&self, name: &VolumeName) -> Result<(Files, Option<u64>), String> {
         let text = |error: OpenError| error.to_string();
-        let sidecar = read_sidecar(&**self.disk, self.dir, name).map_err(text)?;
+        let mut sidecar = read_sidecar(&**self.disk, self.dir, name).map_err(text)?;
         let files = Files::open_to_read(self.disk, self.dir, name, OffsetWidth::default());
         let files = files.map_err(text)?;
-        if let Some(sidecar) = &sidecar
+        if let Some(sidecar) = &mut sidecar
             && let Some(what) = contradiction(&files.superblock, files.dat_len, sidecar)
         {
             return Err(Finding::Superblock(what).to_string());

@@ -64,8 +64,11 @@ fn renew_index(
     trash: &Trash,
     now_ns: u64,
 ) -> Result<(), OpenError> {
-    let sidecar = read_sidecar(&**disk, dir, name)?;
+    let mut sidecar = read_sidecar(&**disk, dir, name)?;
     let files = Files::open(disk, dir, name, OffsetWidth::default())?;
+    if let Some(sidecar) = &mut sidecar {
+        sidecar.speak_of(files.superblock.compaction_revision);
+    }
     let own_from = sidecar.as_ref().map(|sidecar| sidecar.own_from);
     let covered_len = sidecar.as_ref().map_or(0, |sidecar| sidecar.checkpoint.dat_len);
     let loaded = files.load_anew(own_from, covered_len, trash, now_ns)?;

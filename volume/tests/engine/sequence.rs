@@ -1,12 +1,12 @@
 //! Carrying out a sequence on a volume on a simulated disk, and holding every answer, every read
 //! and every check against the reference.
 
-use std::path::PathBuf;
+use std::{ops::ControlFlow, path::PathBuf};
 
 use dulse_shared::wire::LocalState;
 use dulse_volume::{
     disk::simulated::{Fault, Operation, SimulatedDisk},
-    engine::{check::Finding, write::Write},
+    engine::{check::Finding, compaction::Pace, write::Write},
     reader::ReadError,
     writer,
 };
@@ -131,6 +131,7 @@ impl Machine {
                 Err(error) if is_calm && self.is_ready() => Err(format!("checkpoint: {error}")),
                 _ => Ok(()),
             },
+            Action::Compact { meanwhile } => self.compact(meanwhile, is_calm),
             Action::Reopen { is_clean } => self.reopen(*is_clean),
             Action::Crash => self.crash(),
             Action::LoseIndex => self.while_closed(|machine, paths| {
@@ -172,6 +173,22 @@ impl Machine {
             self.reference.answered(key, data, answer, may_refuse)?;
         }
         Ok(())
+    }
+
+    fn compact(&mut self, meanwhile: &[Change], is_calm: bool) -> Outcome {
+        let must_succeed =
+            is_calm && self.is_ready() && self.reference.injury == Injury::None && !self.is_foreign;
+        let volume = self.rig.volume.clone();
+        let mut pace =
+            Meanwhile { machine: self, changes: Some(meanwhile), is_calm, outcome: Ok(()) };
+        let compacted = volume.compact(&mut pace);
+        pace.outcome?;
+        // Rows of the old file speak of records that are not in this one.
+        self.old_indexes.clear();
+        match compacted {
+            Err(error) if must_succeed => Err(format!("compaction: {error}")),
+            _ => Ok(()),
+        }
     }
 
     fn write_of(&mut self, change: &Change) -> (u64, Data) {
@@ -333,6 +350,23 @@ impl Machine {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Commits a batch at the first pause of a compaction.
+struct Meanwhile<'a> {
+    machine: &'a mut Machine,
+    changes: Option<&'a [Change]>,
+    is_calm: bool,
+    outcome: Outcome,
+}
+
+impl Pace for Meanwhile<'_> {
+    fn after(&mut self, _bytes: u64) -> ControlFlow<()> {
+        if let Some(changes) = self.changes.take().filter(|changes| !changes.is_empty()) {
+            self.outcome = self.machine.batch(changes, self.is_calm);
+        }
+        if self.outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 }
 

@@ -18,6 +18,10 @@ pub enum Action {
     /// Writes that are committed together.
     Batch(Vec<Change>),
     Checkpoint,
+    /// A compaction, and what is committed while it copies.
+    Compact {
+        meanwhile: Vec<Change>,
+    },
     /// The process ends, well or not, and starts again.
     Reopen {
         is_clean: bool,
@@ -89,6 +93,8 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         24 => batch(),
         4 => Just(Action::Checkpoint),
+        4 => prop::collection::vec(change(), 0..4)
+            .prop_map(|meanwhile| Action::Compact { meanwhile }),
         4 => any::<bool>().prop_map(|is_clean| Action::Reopen { is_clean }),
         3 => Just(Action::Crash),
         1 => Just(Action::LoseIndex),

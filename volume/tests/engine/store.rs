@@ -1,6 +1,6 @@
 //! The volumes of a server, those of another program among them.
 
-use std::{collections::HashMap, fs, path::Path, sync::Arc};
+use std::{collections::HashMap, fs, ops::ControlFlow, path::Path, sync::Arc};
 
 use dulse_shared::{
     clock::Clock,
@@ -10,7 +10,7 @@ use dulse_shared::{
 use dulse_volume::{
     config::{DirConfig, MinFreeSpace},
     disk::open_data_dirs,
-    engine::open::Opener,
+    engine::{compaction::Pace, open::Opener, volume::Volume},
     reader::{Found, ReadError, read_needle},
     store::{Store, StoreError},
 };
@@ -149,6 +149,38 @@ async fn an_admitted_volume_stays_ours_and_its_files_stay_the_same() {
     assert!(store.foreign().is_empty());
     assert_eq!(store.volumes().iter().map(|volume| volume.id()).collect::<Vec<_>>(), ids);
     check_reads("offset5", &store, |_| true).await;
+}
+
+struct AtOnce;
+
+impl Pace for AtOnce {
+    fn after(&mut self, _bytes: u64) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
+
+#[tokio::test]
+async fn a_golden_volume_is_compacted_with_all_its_needles() {
+    for (width, server) in [("offset4", "a"), ("offset5", "a"), ("offset4", "b"), ("offset5", "b")]
+    {
+        let (temp, store) = golden(width, server, Clock::manual(NEXT_DAY_NS));
+        let is_writable = |volume: &Arc<Volume>| volume.config().state == VolumeState::Writable;
+        for volume in store.volumes().into_iter().filter(is_writable) {
+            let needles = volume.report().live_needles;
+            let compacted = volume.compact(&mut AtOnce).unwrap();
+            assert!(compacted.after_bytes <= compacted.before_bytes);
+            let report = volume.report();
+            assert_eq!((report.live_needles, report.garbage_needles), (needles, 0));
+            let findings = volume.check().unwrap();
+            assert!(findings.is_empty(), "{width} {server}: {:?}", findings.as_slice());
+        }
+        let checked = check_reads(width, &store, |_| true).await;
+        assert!(checked > 10);
+        store.close();
+        drop(store);
+        let store = open(temp.path(), opener_at(Clock::manual(NEXT_DAY_NS)));
+        assert_eq!(check_reads(width, &store, |_| true).await, checked);
+    }
 }
 
 #[test]

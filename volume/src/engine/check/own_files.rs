@@ -3,8 +3,9 @@
 use super::finding::{Finding, Findings};
 use crate::{disk::VolumeName, engine::sidecar::Sidecar, format::Superblock};
 
-/// What of ours is written beside a file before it takes its place.
-const STAGED: [&str; 3] = ["idx.new", "dulse.new", "vif.new"];
+/// What is written beside a file before it takes its place; the marker without which the others
+/// mean nothing comes first.
+const STAGED: [&str; 6] = ["cpc", "cpd", "cpx", "idx.new", "dulse.new", "vif.new"];
 
 /// The names under which an interruption may have left something of the volume.
 pub fn stray_names(name: &VolumeName) -> impl Iterator<Item = String> {

@@ -108,7 +108,14 @@ impl Directory {
 
     /// All rows in key order.
     pub(super) fn rows(&self) -> impl Iterator<Item = Row> + '_ {
-        self.leaves.iter().flat_map(Leaf::rows)
+        self.rows_from(0)
+    }
+
+    /// The rows in key order from the block on that holds `key` or would.
+    pub(super) fn rows_from(&self, key: u64) -> impl Iterator<Item = Row> + '_ {
+        let (leaf, block) = self.place_of(key).map_or((0, 0), |place| (place.leaf, place.block));
+        let leaves = self.leaves.iter().skip(leaf).enumerate();
+        leaves.flat_map(move |(index, leaf)| leaf.rows_from(if index == 0 { block } else { 0 }))
     }
 }
 
@@ -118,8 +125,8 @@ impl Leaf {
         self.first_keys.as_slice().first().copied().unwrap_or(0)
     }
 
-    fn rows(&self) -> impl Iterator<Item = Row> + '_ {
-        let blocks = self.first_keys.as_slice().iter().zip(&self.blocks);
+    fn rows_from(&self, block: usize) -> impl Iterator<Item = Row> + '_ {
+        let blocks = self.first_keys.as_slice().iter().zip(&self.blocks).skip(block);
         blocks.flat_map(|(first_key, block)| block.rows(*first_key))
     }
 

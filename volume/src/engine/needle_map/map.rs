@@ -73,6 +73,13 @@ impl NeedleMap {
         rows.filter_map(|row| Some((NeedleKey::new(row.key)?, row.entry())))
     }
 
+    /// Up to `limit` entries in key order, those above `after`.
+    pub fn entries_after(&self, after: u64, limit: usize) -> Vec<(NeedleKey, Entry)> {
+        let rows = self.packed.rows_from(after).chain(self.tail.iter().copied());
+        let above = rows.skip_while(|row| row.key <= after);
+        above.filter_map(|row| Some((NeedleKey::new(row.key)?, row.entry()))).take(limit).collect()
+    }
+
     /// Whether `key` belongs into the tail, which has no upper end.
     pub(super) fn is_of_tail(&self, key: u64) -> bool {
         self.packed.is_empty() || self.tail.first().is_none_or(|first| key >= first.key)

@@ -89,6 +89,11 @@ impl Head {
         Ok(Self { header, version, data_len, bytes: *bytes })
     }
 
+    /// The bytes it was read from.
+    pub fn as_bytes(&self) -> &[u8; HEAD_LEN] {
+        &self.bytes
+    }
+
     /// Cookie, key and size.
     pub fn header(&self) -> &NeedleHeader {
         &self.header

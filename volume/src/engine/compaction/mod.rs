@@ -1,0 +1,13 @@
+//! Compaction: a volume's live needles go into a new file, which takes the place of the old one
+//! while readers and writers go on.
+//!
+//! - `copy`: what goes into the new file, and that it is what lies on the disk.
+//! - `swap`: the new files in the place of the old ones, whole over a crash at any moment.
+//! - `run`: the order of both, and what stands in the way.
+
+mod copy;
+mod run;
+mod swap;
+
+pub use run::{Compacted, CompactionError, Pace};
+pub(super) use swap::finish_swap;

@@ -1,0 +1,180 @@
+//! One compaction from start to end.
+//!
+//! Copy, sync, read back, compare; only then swap, and only then let the old file go. Whatever goes
+//! wrong before the swap leaves the volume as it was.
+
+use std::{
+    io,
+    ops::ControlFlow,
+    sync::{TryLockError, atomic::Ordering},
+};
+
+use super::copy::{Copy, Round};
+use crate::engine::{
+    volume::{Refusal, Volume},
+    write::WriteError,
+};
+
+/// Bytes that may be left for the last round, while which writes wait: some milliseconds.
+const LAST_ROUND_BYTES: u64 = 1 << 20;
+/// Rounds after the first: each is shorter than the one before, unless writes come faster than they
+/// can be copied.
+const MAX_ROUNDS: u32 = 16;
+/// Room beyond the live bytes: what is written meanwhile, and the index.
+const SPARE_BYTES: u64 = 64 << 20;
+
+/// How fast a compaction goes.
+pub trait Pace {
+    /// Called after `bytes` were read; waits as long as others should have the disk, and ends the
+    /// compaction with `Break`.
+    fn after(&mut self, bytes: u64) -> ControlFlow<()>;
+}
+
+/// What a compaction did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Compacted {
+    /// Length of the volume file before, in bytes.
+    pub before_bytes: u64,
+    /// Length of the volume file after, in bytes.
+    pub after_bytes: u64,
+    /// Needles that were deleted because they had expired.
+    pub expired: u64,
+}
+
+/// Why a volume was not compacted; it is as it was before.
+#[derive(Debug, thiserror::Error)]
+pub enum CompactionError {
+    /// Another compaction of it is under way.
+    #[error("it is being compacted already")]
+    Busy,
+    /// It takes no deletes either.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It would not fit beside the old file.
+    #[error("it needs {needed} bytes of room, its disk has {free}: free space or add a disk")]
+    NoRoom {
+        /// For the copy and some more.
+        needed: u64,
+        /// As last measured.
+        free: u64,
+    },
+    /// It was asked to stop.
+    #[error("it was stopped")]
+    Stopped,
+    /// A record does not verify.
+    #[error("the record at {offset} does not verify ({reason}): nothing of it is thrown away")]
+    Damaged {
+        /// Where it lies.
+        offset: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Expired needles could not be deleted.
+    #[error("expired needles could not be deleted: {0}")]
+    Expire(#[source] WriteError),
+    /// What was written is not what was copied.
+    #[error("the copy is not what was copied: the disk or the program is at fault")]
+    Differs,
+    /// It never caught up with the writes.
+    #[error("writes come faster than they can be copied: try again later")]
+    Outrun,
+    /// The disk says no.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Volume {
+    /// Writes the live needles into a new file and puts it in the place of the old one. Readers and
+    /// writers go on meanwhile; writes wait while the last megabyte at most is copied.
+    pub fn compact(&self, pace: &mut dyn Pace) -> Result<Compacted, CompactionError> {
+        let _alone = match self.compaction.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(CompactionError::Busy),
+            Ok(alone) => alone,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        };
+        self.can_be_compacted()?;
+        let compacted = self.copy_and_swap(pace);
+        match &compacted {
+            Err(_) => self.give_up(),
+            Ok(_) => {
+                if let Err(error) = self.checkpoint() {
+                    tracing::warn!(volume = %self.id(), "cannot write a checkpoint after a compaction: {error}; the next start reads more of the volume");
+                }
+            }
+        }
+        compacted
+    }
+
+    fn can_be_compacted(&self) -> Result<(), CompactionError> {
+        self.refuses_deletes()?;
+        self.dir.measure()?;
+        let needed = self.counters().live_bytes.saturating_add(SPARE_BYTES);
+        if self.dir.has_room_for(needed) {
+            return Ok(());
+        }
+        Err(CompactionError::NoRoom { needed, free: self.dir.free_bytes() })
+    }
+
+    fn copy_and_swap(&self, pace: &mut dyn Pace) -> Result<Compacted, CompactionError> {
+        let before_bytes = self.report().size_bytes;
+        let mut copy = Copy::begin(self)?;
+        copy.round(Round::First, pace)?;
+        let mut rounds = 0;
+        while copy.left_bytes() > LAST_ROUND_BYTES {
+            rounds += 1;
+            if rounds > MAX_ROUNDS {
+                return Err(CompactionError::Outrun);
+            }
+            copy.round(Round::Later, &mut AtOnce)?;
+        }
+        copy.compare()?;
+        self.announce(&mut copy)?;
+        let mut state = self.lock_writes();
+        self.refuses_deletes()?;
+        copy.round(Round::Last, &mut AtOnce)?;
+        self.compare_counts(&mut copy)?;
+        let (after_bytes, expired) = (copy.len, copy.expired);
+        copy.swap(self, &mut state)?;
+        Ok(Compacted { before_bytes, after_bytes, expired })
+    }
+
+    /// Has the sidecar speak of the new files as well, so that whichever a start finds is known.
+    fn announce(&self, copy: &mut Copy<'_>) -> Result<(), CompactionError> {
+        copy.idx.sync()?;
+        let mut state = self.lock_writes();
+        copy.inherit(&self.counters());
+        state.next = Some(copy.generation());
+        Ok(self.write_sidecar(&mut state, &self.config())?)
+    }
+
+    fn compare_counts(&self, copy: &mut Copy<'_>) -> Result<(), CompactionError> {
+        let old = *self.counters();
+        copy.inherit(&old);
+        let new = &copy.counters;
+        let is_same = (old.live_needles, old.live_bytes) == (new.live_needles, new.live_bytes);
+        if is_same { Ok(()) } else { Err(CompactionError::Differs) }
+    }
+
+    /// Removes what was begun, unless a start may still need it.
+    fn give_up(&self) {
+        let mut state = self.lock_writes();
+        if self.has_failed.load(Ordering::Acquire) {
+            return;
+        }
+        state.next = None;
+        let (disk, dir) = (self.dir.files(), self.dir.path());
+        for path in [self.name.compacted_dat(dir), self.name.compacted_idx(dir)] {
+            // One that stays is removed by the next start, or written over.
+            drop(disk.remove(&path));
+        }
+    }
+}
+
+/// Writes are waiting, or soon will be.
+struct AtOnce;
+
+impl Pace for AtOnce {
+    fn after(&mut self, _bytes: u64) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}

@@ -1,0 +1,120 @@
+//! The new files take the place of the old ones.
+//!
+//! What a crash can leave, and why each is whole:
+//! 1. Before the marker is durable: the old files, and new ones that nobody counts on. A start
+//!    removes them.
+//! 2. With the marker: the new files are complete and synced, and the sidecar says what holds for
+//!    either `.dat`. A start renames what is not renamed yet.
+//! 3. After both renames: the new files. A marker that is left renames nothing.
+//!
+//! Writes wait from the last round on, so nothing that was answered is in the old file alone.
+
+use std::{
+    io,
+    path::Path,
+    sync::{PoisonError, atomic::Ordering},
+};
+
+use super::{copy::Copy, run::CompactionError};
+use crate::{
+    disk::{DataDir, Disk, OpenMode, VolumeName},
+    engine::{
+        checkpoint::WriteState,
+        fill::FillAhead,
+        volume::{Snapshot, Volume},
+        volume_files::{OpenError, at},
+    },
+};
+
+impl Copy<'_> {
+    /// Puts the new files in the place of the old ones, on the disk and in memory. The caller holds
+    /// the write state, and the sidecar speaks of both.
+    pub(super) fn swap(
+        self,
+        volume: &Volume,
+        state: &mut WriteState,
+    ) -> Result<(), CompactionError> {
+        let (disk, dir) = (&**volume.dir.files(), volume.dir.path());
+        put_marker(disk, dir, &volume.name).inspect_err(|_| Self::withdraw(volume))?;
+        if let Err(error) = rename_all(disk, dir, &volume.name) {
+            // Which file the next start finds is open, so neither may grow.
+            volume.fail("swap the compacted files in", &error);
+            return Err(error.into());
+        }
+        self.take_over(volume, state);
+        drop(disk.remove(&volume.name.swap_marker(dir)));
+        Ok(())
+    }
+
+    /// Takes the marker away again; if it may have stayed, a start would swap.
+    fn withdraw(volume: &Volume) {
+        let (disk, dir) = (&**volume.dir.files(), volume.dir.path());
+        if let Err(error) = remove_marker(disk, dir, &volume.name) {
+            volume.fail("take back a swap of compacted files", &error);
+        }
+    }
+
+    fn take_over(self, volume: &Volume, state: &mut WriteState) {
+        let generation = self.generation();
+        // What the sidecar on the disk says of this file.
+        state.checkpoint = state.next.take().map_or(generation.checkpoint, |next| next.checkpoint);
+        state.sidecar_is_unknown = true;
+        state.idx = self.idx;
+        state.idx_is_broken = false;
+        state.fill = FillAhead::at_rest(self.len);
+        let mut snapshot = volume.snapshot.write().unwrap_or_else(PoisonError::into_inner);
+        *snapshot = Snapshot {
+            revision: generation.generation,
+            own_from: generation.own_from,
+            map: self.map,
+            dat: self.dat,
+        };
+        *volume.counters() = self.counters;
+        volume.dat_len.store(self.len, Ordering::Release);
+    }
+}
+
+fn put_marker(disk: &dyn Disk, dir: &Path, name: &VolumeName) -> io::Result<()> {
+    disk.open(&name.swap_marker(dir), OpenMode::WriteOrCreate)?;
+    disk.sync_dir(dir)
+}
+
+/// Makes sure that no marker is there: one that an earlier swap left, or one whose removal a crash
+/// undoes, would have a start take unfinished files for finished ones.
+pub(super) fn remove_marker(disk: &dyn Disk, dir: &Path, name: &VolumeName) -> io::Result<()> {
+    match disk.remove(&name.swap_marker(dir)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => disk.sync_dir(dir),
+    }
+}
+
+fn rename_all(disk: &dyn Disk, dir: &Path, name: &VolumeName) -> io::Result<()> {
+    disk.rename(&name.compacted_dat(dir), &name.dat(dir))?;
+    disk.rename(&name.compacted_idx(dir), &name.idx(dir))?;
+    disk.sync_dir(dir)
+}
+
+/// Finishes a swap that a crash interrupted.
+pub(in crate::engine) fn finish_swap(dir: &DataDir, name: &VolumeName) -> Result<(), OpenError> {
+    let disk = &**dir.files();
+    let marker = name.swap_marker(dir.path());
+    match disk.open(&marker, OpenMode::Read) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(at(&marker)(error)),
+    }
+    let pairs = [
+        (name.compacted_dat(dir.path()), name.dat(dir.path())),
+        (name.compacted_idx(dir.path()), name.idx(dir.path())),
+    ];
+    for (new, old) in pairs {
+        match disk.rename(&new, &old) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&new)(error)),
+            _ => {}
+        }
+    }
+    let finished = disk.sync_dir(dir.path()).and_then(|()| disk.remove(&marker));
+    finished.map_err(at(&marker))?;
+    tracing::info!(volume = %name.id, "finished the swap of compacted files that a crash interrupted");
+    Ok(())
+}
