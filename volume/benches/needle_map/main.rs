@@ -7,6 +7,8 @@
 mod histogram;
 mod memory;
 mod opening;
+#[path = "../rig.rs"]
+mod rig;
 mod workload;
 
 use std::{

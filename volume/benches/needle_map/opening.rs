@@ -9,41 +9,25 @@ use std::{
     fs,
     io::{BufWriter, Write},
     path::Path,
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
 };
 
-use dulse_shared::{
-    clock::Clock,
-    id::{ClusterId, Collection, ReplicaPlacement, Ttl, VolumeId},
-    net::metrics::Metrics,
-    wire::{DiskType, Epoch, Member, VolumeConfig, VolumeState},
-};
+use dulse_shared::clock::Clock;
 use dulse_volume::{
-    config::{DirConfig, MinFreeSpace},
-    disk::{DataDir, Disk, RealDisk, VolumeName, open_data_dirs},
+    disk::{DataDir, VolumeName},
     engine::{
-        metrics::EngineMetrics,
         open::{Discovered, Opener},
         sidecar::{Checkpoint, Found, Sidecar},
-        stamp::StampSource,
-        volume::Shared,
     },
     format::{IndexRow, OffsetWidth},
 };
 
-use crate::{Figures, memory::resident_bytes, workload::Workload};
+use crate::{Figures, memory::resident_bytes, rig, workload::Workload};
 
 /// Seconds from the files to the open volume, and its memory.
 pub fn measure(workload: &Workload, needles: u64) -> Result<Figures, Box<dyn Error>> {
     let temp = tempfile::tempdir()?;
-    let config = DirConfig { path: temp.path().to_owned(), disk: DiskType::default() };
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let dirs = open_data_dirs(&disk, &[config], MinFreeSpace::Bytes(0))?;
-    let dir = dirs.into_iter().next().ok_or("no directory")?;
-    let dir = Arc::new(dir);
-    let opener = opener();
-    let id = VolumeId::new(1).ok_or("0 is no volume")?;
-    let name = VolumeName { collection: Collection::default(), id };
+    let (dir, opener, name) = (rig::open_dir(temp.path())?, rig::opener(), rig::name()?);
     write_volume(&opener, &dir, &name, workload, needles)?;
     let before = resident_bytes()?;
     let clock = Clock::System;
@@ -60,16 +44,6 @@ pub fn measure(workload: &Workload, needles: u64) -> Result<Figures, Box<dyn Err
     Ok(vec![("opened", seconds), ("opened_bytes", resident as f64 / keys as f64)])
 }
 
-fn opener() -> Opener {
-    let shared = Shared {
-        stamps: StampSource::new(Clock::System),
-        volume_size_limit_bytes: AtomicU64::new(0),
-        max_needle_bytes: 256 << 20,
-        metrics: EngineMetrics::register(&Metrics::default()),
-    };
-    Opener { shared: Arc::new(shared), default_width: OffsetWidth::Five }
-}
-
 fn write_volume(
     opener: &Opener,
     dir: &Arc<DataDir>,
@@ -77,9 +51,7 @@ fn write_volume(
     workload: &Workload,
     needles: u64,
 ) -> Result<(), Box<dyn Error>> {
-    let cluster = ClusterId::from(1);
-    dir.join(cluster)?;
-    opener.create(dir, cluster, config(dir, name))?;
+    rig::create(opener, dir, name)?;
     let (dat_len, idx_len, idx_crc32c) = write_index(&name.idx(dir.path()), workload, needles)?;
     fs::OpenOptions::new().write(true).open(name.dat(dir.path()))?.set_len(dat_len)?;
     let path = name.sidecar(dir.path());
@@ -89,24 +61,6 @@ fn write_volume(
     sidecar.checkpoint = Checkpoint { dat_len, idx_len, idx_crc32c, ..Checkpoint::default() };
     sidecar.write(&**dir.files(), &path)?;
     Ok(())
-}
-
-fn config(dir: &DataDir, name: &VolumeName) -> VolumeConfig {
-    VolumeConfig {
-        id: name.id,
-        collection: name.collection.clone(),
-        placement: ReplicaPlacement::default(),
-        ttl: Ttl::NONE,
-        disk: DiskType::default(),
-        closed: false,
-        epoch: Epoch(1),
-        members: vec![Member { server: dir.identity().server, slot: 0 }],
-        state: VolumeState::Writable,
-        last_writable: None,
-        sealed_with: Vec::new(),
-        decision: None,
-        next_slot: 0,
-    }
 }
 
 /// The length of the volume file, and length and checksum of its index.

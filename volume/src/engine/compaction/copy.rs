@@ -35,7 +35,7 @@ use crate::{
 /// Bytes that are copied at once.
 const COPY_BYTES: u64 = 1 << 20;
 /// Bytes that are left to the page cache at most: a sync of many would hold up those of writers.
-const UNSYNCED_BYTES: u64 = 8 << 20;
+const UNSYNCED_BYTES: u64 = 2 << 20;
 /// A tombstone is kept for as long as a copy of the write it ended may still be on its way.
 const TOMBSTONE_AGE_NS: u64 = 600 * 1_000_000_000;
 /// Expired needles that are deleted with one sync.

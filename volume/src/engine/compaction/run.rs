@@ -7,6 +7,7 @@ use std::{
     io,
     ops::ControlFlow,
     sync::{TryLockError, atomic::Ordering},
+    time::Duration,
 };
 
 use super::copy::{Copy, Round};
@@ -39,6 +40,8 @@ pub struct Compacted {
     pub after_bytes: u64,
     /// Needles that were deleted because they had expired.
     pub expired: u64,
+    /// For how long writes waited at the end.
+    pub writes_stopped: Duration,
 }
 
 /// Why a volume was not compacted; it is as it was before.
@@ -130,12 +133,16 @@ impl Volume {
         copy.compare()?;
         self.announce(&mut copy)?;
         let mut state = self.lock_writes();
+        let stopped_at = self.clock().boot();
         self.refuses_deletes()?;
         copy.round(Round::Last, &mut AtOnce)?;
         self.compare_counts(&mut copy)?;
         let (after_bytes, expired) = (copy.len, copy.expired);
-        copy.swap(self, &mut state)?;
-        Ok(Compacted { before_bytes, after_bytes, expired })
+        let replaced = copy.swap(self, &mut state)?;
+        drop(state);
+        let writes_stopped = self.clock().since(stopped_at);
+        drop(replaced);
+        Ok(Compacted { before_bytes, after_bytes, expired, writes_stopped })
     }
 
     /// Has the sidecar speak of the new files as well, so that whichever a start finds is known.

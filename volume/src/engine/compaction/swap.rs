@@ -28,12 +28,13 @@ use crate::{
 
 impl Copy<'_> {
     /// Puts the new files in the place of the old ones, on the disk and in memory. The caller holds
-    /// the write state, and the sidecar speaks of both.
+    /// the write state, and the sidecar speaks of both. What is replaced is given back, to be let go
+    /// once nobody waits: the system frees a large file's blocks and pages as it is closed.
     pub(super) fn swap(
         self,
         volume: &Volume,
         state: &mut WriteState,
-    ) -> Result<(), CompactionError> {
+    ) -> Result<Snapshot, CompactionError> {
         let (disk, dir) = (&**volume.dir.files(), volume.dir.path());
         put_marker(disk, dir, &volume.name).inspect_err(|_| Self::withdraw(volume))?;
         if let Err(error) = rename_all(disk, dir, &volume.name) {
@@ -41,9 +42,9 @@ impl Copy<'_> {
             volume.fail("swap the compacted files in", &error);
             return Err(error.into());
         }
-        self.take_over(volume, state);
+        let replaced = self.take_over(volume, state);
         drop(disk.remove(&volume.name.swap_marker(dir)));
-        Ok(())
+        Ok(replaced)
     }
 
     /// Takes the marker away again; if it may have stayed, a start would swap.
@@ -54,7 +55,7 @@ impl Copy<'_> {
         }
     }
 
-    fn take_over(self, volume: &Volume, state: &mut WriteState) {
+    fn take_over(self, volume: &Volume, state: &mut WriteState) -> Snapshot {
         let generation = self.generation();
         // What the sidecar on the disk says of this file.
         state.checkpoint = state.next.take().map_or(generation.checkpoint, |next| next.checkpoint);
@@ -63,14 +64,16 @@ impl Copy<'_> {
         state.idx_is_broken = false;
         state.fill = FillAhead::at_rest(self.len);
         let mut snapshot = volume.snapshot.write().unwrap_or_else(PoisonError::into_inner);
-        *snapshot = Snapshot {
+        let new = Snapshot {
             revision: generation.generation,
             own_from: generation.own_from,
             map: self.map,
             dat: self.dat,
         };
+        let replaced = std::mem::replace(&mut *snapshot, new);
         *volume.counters() = self.counters;
         volume.dat_len.store(self.len, Ordering::Release);
+        replaced
     }
 }
 
