@@ -155,6 +155,7 @@ pub(super) fn state_in_words(report: &VolumeReport, config: &VolumeConfig) -> &'
             "read-only: its last writes are being resolved"
         }
         (_, VolumeState::Repairing { .. }) => "read-only: a copy is being made",
+        (LocalState::Corrupt, _) => "closed: needles in it do not verify",
         (LocalState::LowSpace, _) => "the disk is short of room",
         (LocalState::Ready, VolumeState::Writable) if config.closed => {
             "closed: it came from elsewhere"

@@ -114,7 +114,10 @@ impl VolumeInfo {
         let dir = volume.dir().path().display().to_string();
         let disk_id = dirs.iter().position(|report| report.dir == dir).unwrap_or(0);
         let is_agreed = volume.config().state == VolumeState::Writable;
-        let takes_writes = matches!(report.local, LocalState::Ready | LocalState::LowSpace);
+        let takes_writes = matches!(
+            report.local,
+            LocalState::Ready | LocalState::LowSpace | LocalState::Corrupt
+        );
         let state = state_in_words(&report, &volume.config());
         Self {
             id: report.id.as_u32(),

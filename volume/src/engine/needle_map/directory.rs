@@ -106,6 +106,17 @@ impl Directory {
         }
     }
 
+    /// The rows in key order, but for blocks that lie before that of `key`.
+    pub(super) fn rows_from(&self, key: u64) -> impl Iterator<Item = Row> + '_ {
+        let (leaf, block) = self.place_of(key).map_or((0, 0), |place| (place.leaf, place.block));
+        let (first, others) = match self.leaves.get(leaf..).unwrap_or_default() {
+            [first, others @ ..] => (Some(first), others),
+            [] => (None, &[][..]),
+        };
+        let first = first.into_iter().flat_map(move |leaf| leaf.rows_from(block));
+        first.chain(others.iter().flat_map(Leaf::rows))
+    }
+
     /// All rows in key order.
     pub(super) fn rows(&self) -> impl Iterator<Item = Row> + '_ {
         self.leaves.iter().flat_map(Leaf::rows)
@@ -119,7 +130,11 @@ impl Leaf {
     }
 
     fn rows(&self) -> impl Iterator<Item = Row> + '_ {
-        let blocks = self.first_keys.as_slice().iter().zip(&self.blocks);
+        self.rows_from(0)
+    }
+
+    fn rows_from(&self, block: usize) -> impl Iterator<Item = Row> + '_ {
+        let blocks = self.first_keys.as_slice().iter().zip(&self.blocks).skip(block);
         blocks.flat_map(|(first_key, block)| block.rows(*first_key))
     }
 

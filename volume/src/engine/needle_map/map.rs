@@ -73,6 +73,14 @@ impl NeedleMap {
         rows.filter_map(|row| Some((NeedleKey::new(row.key)?, row.entry())))
     }
 
+    /// The entries from `key` on, in key order.
+    pub fn iter_from(&self, key: NeedleKey) -> impl Iterator<Item = (NeedleKey, Entry)> + '_ {
+        let first = key.as_u64();
+        let rows = self.packed.rows_from(first).chain(self.tail.iter().copied());
+        let rows = rows.skip_while(move |row| row.key < first);
+        rows.filter_map(|row| Some((NeedleKey::new(row.key)?, row.entry())))
+    }
+
     /// Whether `key` belongs into the tail, which has no upper end.
     pub(super) fn is_of_tail(&self, key: u64) -> bool {
         self.packed.is_empty() || self.tail.first().is_none_or(|first| key >= first.key)
