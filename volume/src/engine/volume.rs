@@ -245,10 +245,9 @@ impl Volume {
             }
             LocalState::Damaged => read_only("a part of its file does not verify"),
             LocalState::OldFormat => read_only("its format is older than the one that is written"),
-            LocalState::Corrupt
-            | LocalState::Full
-            | LocalState::LowSpace
-            | LocalState::Ready => Ok(()),
+            LocalState::Corrupt | LocalState::Full | LocalState::LowSpace | LocalState::Ready => {
+                Ok(())
+            }
         }
     }
 

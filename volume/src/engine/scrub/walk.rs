@@ -303,10 +303,8 @@ impl<'a> Walk<'a> {
         if end >= limit {
             return Ok(Some(end).filter(|end| *end == limit));
         }
-        let is_data_alone = matches!(
-            reason,
-            Reason::Bytes(ScanError::Decode(DecodeError::Checksum { .. }))
-        );
+        let is_data_alone =
+            matches!(reason, Reason::Bytes(ScanError::Decode(DecodeError::Checksum { .. })));
         let is_sure = is_data_alone && self.records.is_own(position);
         let is_sure = is_sure || self.record_at(end, self.subject.end)?.is_ok();
         Ok(Some(end).filter(|_| is_sure))
