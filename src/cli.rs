@@ -4,17 +4,17 @@
 //! else from its default; [`Cli::read`] is where the four meet. What a setting means is decided
 //! where the typed configurations are made.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, num::NonZeroU64, path::PathBuf, time::Duration};
 
 use clap::{
-    Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+    ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
     error::{ContextKind, ContextValue},
 };
 use dulse_client::{AssignOptions, command};
 use dulse_shared::{
-    id::{Collection, Fid, ReplicaPlacement, Ttl},
+    id::{Collection, Fid, ReplicaPlacement, Ttl, VolumeId},
     net::{address::ServerAddress, telemetry},
-    size::ByteSize,
+    size::{ByteSize, ParseByteSizeError},
     wire::DiskType,
 };
 
@@ -128,10 +128,17 @@ pub(crate) struct MasterArgs {
 
 /// Run a volume server.
 #[derive(Debug, Args)]
-#[command(before_help = "Examples:\n  \
-    dulse volume --dir /srv/disk1 --dir /srv/disk2:ssd --master 127.0.0.1:9333\n  \
-    dulse volume --dir ./second --port 8081")]
+#[command(
+    before_help = "Examples:\n  \
+        dulse volume --dir /srv/disk1 --dir /srv/disk2:ssd --master 127.0.0.1:9333\n  \
+        dulse volume --dir ./second --port 8081\n  \
+        dulse volume scrub --volume 3",
+    args_conflicts_with_subcommands = true
+)]
 pub(crate) struct VolumeArgs {
+    /// What to do to volumes, instead of running a server of them.
+    #[command(subcommand)]
+    pub(crate) command: Option<VolumeCommand>,
     /// Where volumes are kept; once for each disk [default: dulse in $XDG_DATA_HOME or ~/.local/share].
     #[arg(long, value_name = "DIR[:DISKTYPE]", env = "DULSE_DIR", value_delimiter = ',', value_parser = parse_dir)]
     pub(crate) dir: Vec<VolumeDir>,
@@ -156,6 +163,27 @@ pub(crate) struct VolumeArgs {
     pub(crate) store: StoreArgs,
 }
 
+/// Administration of volumes: what a running cluster is told to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum VolumeCommand {
+    Scrub(ScrubArgs),
+}
+
+/// Read volumes again from their disks, and show what does not verify.
+#[derive(Debug, Args)]
+#[command(before_help = "Examples:\n  \
+    dulse volume scrub\n  \
+    dulse volume scrub --volume 3 --json")]
+pub(crate) struct ScrubArgs {
+    /// The volume to read [default: all].
+    #[arg(long, value_name = "ID")]
+    pub(crate) volume: Option<VolumeId>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) master: Masters,
+}
+
 /// A data directory and its kind of disk.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct VolumeDir {
@@ -176,6 +204,29 @@ fn parse_dir(text: &str) -> Result<VolumeDir, String> {
         return Err("the directory is missing".to_owned());
     }
     Ok(VolumeDir { path: path.into(), disk })
+}
+
+/// A whole number and s, m, h or d; 0 needs no unit.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let error = || format!("{text:?} is no length of time: use a whole number and s, m, h or d");
+    let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(digits_end);
+    let number: u64 = digits.parse().map_err(|_| error())?;
+    let unit_secs = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        "" if number == 0 => 0,
+        _ => return Err(error()),
+    };
+    number.checked_mul(unit_secs).map(Duration::from_secs).ok_or_else(error)
+}
+
+fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
+    let size: ByteSize = text.parse().map_err(|error: ParseByteSizeError| error.to_string())?;
+    let none = "it must be above 0; --scrub-interval=0 is what turns scrubs off";
+    NonZeroU64::new(size.0).ok_or_else(|| none.to_owned())
 }
 
 /// Where to listen and what others are told.
@@ -227,6 +278,18 @@ pub(crate) struct StoreArgs {
     /// Room to leave free on each disk; below it, no new data [default: by the disk's size].
     #[arg(long, value_name = "SIZE", env = "DULSE_MIN_FREE_SPACE")]
     pub(crate) min_free_space: Option<ByteSize>,
+    /// Within this time every volume is read again from its disk; 0 never.
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "DULSE_SCRUB_INTERVAL",
+        default_value = "14d",
+        value_parser = parse_interval
+    )]
+    pub(crate) scrub_interval: Duration,
+    /// Bytes a second that are read for it from each disk.
+    #[arg(long, value_name = "SIZE", env = "DULSE_SCRUB_RATE", default_value = "20MB", value_parser = parse_rate)]
+    pub(crate) scrub_rate: NonZeroU64,
     /// Data center of this server.
     #[arg(
         long,
@@ -376,17 +439,28 @@ impl Cli {
         let args = seaweedfs_flags::rewrite(args);
         let matches = Self::command().try_get_matches_from(&args);
         let matches = matches.map_err(Exit::Clap)?;
-        let (Some(path), Some(name)) = (config_file::path_in(&matches), matches.subcommand_name())
-        else {
+        let names = subcommand_names(&matches);
+        let Some(path) = config_file::path_in(&matches).filter(|_| !names.is_empty()) else {
             return Self::from_arg_matches(&matches).map_err(Exit::Clap);
         };
         let usage = |error: config_file::ConfigError| Exit::Usage(error.to_string());
         let file = ConfigFile::read(path).map_err(usage)?;
-        let command = file.apply(Self::command(), name).map_err(usage)?;
+        let command = file.apply(Self::command(), &names).map_err(usage)?;
         let matches = command.try_get_matches_from(&args);
         let matches = matches.map_err(|error| blame(error, &file))?;
         Self::from_arg_matches(&matches).map_err(Exit::Clap)
     }
+}
+
+/// The command that is run: `volume`, `scrub`.
+fn subcommand_names(matches: &ArgMatches) -> Vec<&str> {
+    let mut names = Vec::new();
+    let mut next = matches.subcommand();
+    while let Some((name, matches)) = next {
+        names.push(name);
+        next = matches.subcommand();
+    }
+    names
 }
 
 /// The arguments were fine without the file: what is refused now may stand in it.

@@ -96,22 +96,23 @@ impl ConfigFile {
         Ok(())
     }
 
-    /// Makes the settings defaults of the flags of `root` and its sub-command `name`.
-    pub(crate) fn apply(&self, root: Command, name: &str) -> Result<Command, ConfigError> {
+    /// Makes the settings defaults of the flags of `root` and of the sub-command that `names` lead
+    /// to.
+    pub(crate) fn apply(&self, root: Command, names: &[&str]) -> Result<Command, ConfigError> {
         let mut root = root;
         for setting in &self.settings {
             let in_root = find(&root, &setting.flag).cloned();
-            let sub = root.find_subcommand(name);
+            let sub = leaf(&root, names);
             let in_sub = sub.and_then(|sub| find(sub, &setting.flag)).cloned();
             let Some(arg) = in_sub.as_ref().or(in_root.as_ref()) else {
-                return Err(self.unknown(setting, &root, name));
+                return Err(self.unknown(setting, &root, names));
             };
             self.check_count(setting, arg)?;
             let id = arg.get_id().clone();
             let values = setting.values.clone();
             let set = |arg: Arg| arg.default_values(values);
             root = if in_sub.is_some() {
-                root.mut_subcommand(name, |sub| sub.mut_arg(id, set))
+                in_leaf(root, names, &|sub| sub.mut_arg(id.clone(), set.clone()))
             } else {
                 root.mut_arg(id, set)
             };
@@ -127,14 +128,14 @@ impl ConfigFile {
         Err(ConfigError::NoList { path: self.path.clone(), key: setting.key.clone() })
     }
 
-    fn unknown(&self, setting: &Setting, root: &Command, name: &str) -> ConfigError {
-        let commands = [Some(root), root.find_subcommand(name)];
+    fn unknown(&self, setting: &Setting, root: &Command, names: &[&str]) -> ConfigError {
+        let commands = [Some(root), leaf(root, names)];
         let known = commands.into_iter().flatten().flat_map(settings_of);
         let nearest = known.min_by_key(|known| edit_distance(known, &setting.flag));
         ConfigError::UnknownKey {
             path: self.path.clone(),
             key: setting.key.clone(),
-            command: name.to_owned(),
+            command: names.join(" "),
             nearest: nearest.unwrap_or_default().to_owned(),
         }
     }
@@ -157,6 +158,19 @@ impl ConfigFile {
 /// The path given with `--config`.
 pub(crate) fn path_in(matches: &ArgMatches) -> Option<&PathBuf> {
     matches.get_one("config")
+}
+
+/// The sub-command that `names` lead to.
+fn leaf<'a>(root: &'a Command, names: &[&str]) -> Option<&'a Command> {
+    names.iter().try_fold(root, |command, name| command.find_subcommand(name))
+}
+
+/// `root` with that sub-command changed.
+fn in_leaf(root: Command, names: &[&str], change: &dyn Fn(Command) -> Command) -> Command {
+    match names {
+        [] => change(root),
+        [name, rest @ ..] => root.mut_subcommand(name, |sub| in_leaf(sub, rest, change)),
+    }
 }
 
 fn settings_of(command: &Command) -> impl Iterator<Item = &str> {

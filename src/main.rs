@@ -14,7 +14,7 @@ mod seaweedfs_flags;
 
 use std::process::ExitCode;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, VolumeArgs, VolumeCommand};
 use dulse_client::{
     Client,
     command::{self, Outcome},
@@ -39,7 +39,7 @@ fn run(cli: Cli) -> Result<(), Exit> {
     match cli.command {
         Command::Server(args) => role::run_server(args),
         Command::Master(args) => role::run_master(args),
-        Command::Volume(args) => role::run_volume(args),
+        Command::Volume(args) if args.command.is_none() => role::run_volume(args),
         Command::Check(args) => args.run(),
         Command::Export(args) => args.run(),
         client_command => run_client(client_command),
@@ -84,9 +84,13 @@ async fn dispatch(command: Command) -> Result<(), Exit> {
         Command::Status(args) => {
             command::status(&connect(&args.master)?, args.output.json).await.map_err(failed)?
         }
+        Command::Volume(VolumeArgs { command: Some(VolumeCommand::Scrub(args)), .. }) => {
+            let client = connect(&args.master)?;
+            command::scrub(&client, args.volume, args.output.json).await.map_err(failed)?
+        }
         Command::Server(_)
         | Command::Master(_)
-        | Command::Volume(_)
+        | Command::Volume(VolumeArgs { command: None, .. })
         | Command::Check(_)
         | Command::Export(_) => Outcome::Done,
     };

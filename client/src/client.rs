@@ -22,6 +22,7 @@ use crate::{
     location_cache::{LocationCache, Locations},
     masters::Masters,
     retry::Backoff,
+    scrub::Scrub,
 };
 
 /// Connecting takes no longer than this; each call's own limit covers the rest.
@@ -203,6 +204,11 @@ impl Client {
     /// What the cluster says about itself.
     pub async fn status(&self) -> Result<ClusterStatus, ClientError> {
         cluster_status::fetch(self).await
+    }
+
+    /// Has a volume, or all, read again from their disks, by every server that has them.
+    pub async fn start_scrub(&self, volume: Option<VolumeId>) -> Result<Scrub, ClientError> {
+        Scrub::start(self, volume).await
     }
 
     /// Tries the locations of a volume in turn; when none will do, forgets them, asks the masters

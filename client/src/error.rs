@@ -56,6 +56,14 @@ pub enum ClientError {
         /// What is wrong with it.
         reason: String,
     },
+    /// What was under way on a server is not any more, and was not finished.
+    #[error(
+        "{what} was not finished: the server was restarted, or the volume went; start it again"
+    )]
+    Interrupted {
+        /// What was under way.
+        what: String,
+    },
     /// No such needle.
     #[error("there is no needle {0}: it was deleted, has expired, or the fid is mistyped")]
     NotFound(Fid),

@@ -25,6 +25,7 @@ mod error;
 mod location_cache;
 mod masters;
 mod retry;
+mod scrub;
 mod source;
 mod upload;
 
@@ -32,5 +33,6 @@ pub use client::{AssignOptions, Assigned, Client};
 pub use cluster_status::{ClusterStatus, DiskStatus, ServerStatus, VolumeState, VolumeStatus};
 pub use download::{Download, NeedleInfo};
 pub use error::ClientError;
+pub use scrub::{Scrub, ScrubProgress, ScrubbedServer};
 pub use source::{MAX_NEEDLE_BYTES, Source};
 pub use upload::{Progress, Stored, UploadOptions};

@@ -58,6 +58,8 @@ pub(crate) enum Standing {
     Behind,
     /// Fewer copies exist than its placement asks for.
     MissingCopies,
+    /// Needles in it do not verify.
+    Corrupt,
     /// A part of its file does not verify.
     Damaged,
     /// Its format is older than the one that is written.
@@ -82,6 +84,7 @@ impl Standing {
             Self::Stopping => "stopping",
             Self::Behind => "behind",
             Self::MissingCopies => "missing_copies",
+            Self::Corrupt => "corrupt",
             Self::Damaged => "damaged",
             Self::OldFormat => "old_format",
             Self::Failed => "failed",
@@ -101,6 +104,9 @@ impl Standing {
             Self::Stopping => "its server is about to stop",
             Self::Behind => "its server has not taken over the newest configuration yet",
             Self::MissingCopies => "has fewer copies than its replication asks for",
+            Self::Corrupt => {
+                "needles in it do not verify: restore them; `dulse volume scrub` names them"
+            }
             Self::Damaged => "a part of its file does not verify: see the server's log",
             Self::OldFormat => "in an older format: readable, never written",
             Self::Failed => "a write failed: check the disk, then restart its server",
@@ -292,6 +298,7 @@ fn standing_by_itself(report: &VolumeReport, limit_bytes: u64) -> Standing {
         LocalState::Failed => Standing::Failed,
         LocalState::OldFormat => Standing::OldFormat,
         LocalState::Damaged => Standing::Damaged,
+        LocalState::Corrupt => Standing::Corrupt,
         LocalState::Full => Standing::Full,
         _ if report.size_bytes >= limit_bytes => Standing::Full,
         LocalState::LowSpace => Standing::LowSpace,

@@ -1,5 +1,7 @@
 //! `dulse volume`: a volume server from its flags to its ready line.
 
+use std::time::Duration;
+
 use dulse_client::MAX_NEEDLE_BYTES;
 use dulse_shared::{
     clock::Clock,
@@ -8,6 +10,7 @@ use dulse_shared::{
 };
 use dulse_volume::{
     config::{DirConfig, MinFreeSpace, VolumeServerConfig},
+    maintenance::RoutineScrub,
     server::{VolumeServer, VolumeStartError},
 };
 
@@ -20,6 +23,9 @@ use crate::{
     cli::{StoreArgs, VolumeArgs, VolumeDir},
     exit::{Exit, one_line},
 };
+
+/// A server that was just started has caches to fill and clients that waited for it.
+const QUIET_AFTER_START: Duration = Duration::from_secs(600);
 
 /// Runs a volume server until it is told to stop.
 pub(crate) fn run_volume(args: VolumeArgs) -> Result<(), Exit> {
@@ -83,6 +89,11 @@ pub(super) fn volume_config(
         large_volumes: args.large_volumes,
         min_free_space,
         max_needle_bytes: MAX_NEEDLE_BYTES,
+        scrub: RoutineScrub {
+            interval: Some(args.scrub_interval).filter(|interval| !interval.is_zero()),
+            bytes_per_sec: args.scrub_rate,
+            quiet_after_start: QUIET_AFTER_START,
+        },
     }
 }
 

@@ -1,7 +1,7 @@
 //! SeaweedFS's expiring needles, served under a clock that stands still: in this process, because
 //! a program has only the machine's clock.
 
-use std::path::Path;
+use std::{num::NonZeroU64, path::Path, time::Duration};
 
 use dulse_client::MAX_NEEDLE_BYTES;
 use dulse_master::{Master, MasterConfig};
@@ -11,7 +11,9 @@ use dulse_shared::{
     net::{address::ServerAddress, metrics::Metrics, tasks::Tasks},
     wire::DiskType,
 };
-use dulse_volume::{DirConfig, MinFreeSpace, VolumeServer, VolumeServerConfig};
+use dulse_volume::{
+    DirConfig, MinFreeSpace, VolumeServer, VolumeServerConfig, maintenance::RoutineScrub,
+};
 
 use crate::{
     golden::{EXPIRING, Expected, assert_served, await_admission, expected, golden, volumes_of},
@@ -87,6 +89,11 @@ fn volume_config(dir: &Path, master: &Master) -> VolumeServerConfig {
         large_volumes: false,
         min_free_space: MinFreeSpace::Default,
         max_needle_bytes: MAX_NEEDLE_BYTES,
+        scrub: RoutineScrub {
+            interval: None,
+            bytes_per_sec: NonZeroU64::MAX,
+            quiet_after_start: Duration::ZERO,
+        },
     }
 }
 

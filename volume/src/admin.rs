@@ -1,25 +1,61 @@
-//! The volume server's cluster port: what masters ask of it.
+//! The volume server's cluster port: what masters and operators ask of it.
 
 use axum::{
     Json, Router,
-    extract::{State, rejection::JsonRejection},
+    extract::{
+        Query, State,
+        rejection::{JsonRejection, QueryRejection},
+    },
     routing::post,
 };
-use dulse_shared::wire::{Code, CreateVolume, Problem, VolumeReport};
+use dulse_shared::{
+    id::VolumeId,
+    wire::{Code, CreateVolume, Problem, ScrubReport, StartScrub, VolumeReport},
+};
+use serde::Deserialize;
 
 use crate::{
+    maintenance::Maintenance,
     reader::on_blocking_pool,
     store::{Store, StoreError},
 };
 
 /// The routes of the cluster port.
-pub fn cluster_router(store: Store) -> Router {
+pub fn cluster_router(store: Store, maintenance: Maintenance) -> Router {
+    let scrubs = Router::new()
+        .route("/admin/scrub", post(start_scrub).get(scrub_report))
+        .with_state(maintenance);
     Router::new()
         .route("/admin/volume/create", post(create_volume))
+        .with_state(store)
+        .merge(scrubs)
         .fallback(async || {
             Problem::new(Code::NoRoute, "there is no such route on the cluster port")
         })
-        .with_state(store)
+}
+
+async fn start_scrub(
+    State(maintenance): State<Maintenance>,
+    request: Result<Json<StartScrub>, JsonRejection>,
+) -> Result<Json<ScrubReport>, Problem> {
+    let Json(StartScrub { volume }) =
+        request.map_err(|error| Problem::new(Code::BadRequest, error.body_text()))?;
+    Ok(Json(maintenance.start_scrub(volume)))
+}
+
+/// Which volumes are asked about.
+#[derive(Deserialize)]
+struct Which {
+    volume: Option<VolumeId>,
+}
+
+async fn scrub_report(
+    State(maintenance): State<Maintenance>,
+    which: Result<Query<Which>, QueryRejection>,
+) -> Result<Json<ScrubReport>, Problem> {
+    let Query(Which { volume }) =
+        which.map_err(|error| Problem::new(Code::BadRequest, error.body_text()))?;
+    Ok(Json(maintenance.scrub_report(volume)))
 }
 
 async fn create_volume(

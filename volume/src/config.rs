@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use dulse_shared::{net::address::ServerAddress, size::ByteSize, wire::DiskType};
 
-use crate::format::OffsetWidth;
+use crate::{format::OffsetWidth, maintenance::RoutineScrub};
 
 /// The settings of a volume server.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub struct VolumeServerConfig {
     pub min_free_space: MinFreeSpace,
     /// The largest needle, in bytes of data.
     pub max_needle_bytes: u64,
+    /// How volumes are read again from their disks.
+    pub scrub: RoutineScrub,
 }
 
 /// One data directory.

@@ -6,6 +6,7 @@
 //! - [`replica`]: how the replicas of a volume keep the same needles, pure.
 //! - [`writer`], [`reader`]: a volume from the runtime's side.
 //! - [`http`]: the public port.
+//! - [`maintenance`]: what is done to volumes in the background.
 //! - [`offline`]: a directory that no server has open.
 
 pub mod admin;
@@ -16,6 +17,7 @@ pub mod format;
 pub mod heartbeat;
 pub mod http;
 pub mod large_needle;
+pub mod maintenance;
 pub mod offline;
 pub mod reader;
 pub mod replica;

@@ -11,7 +11,10 @@ use dulse_shared::id::{Cookie, NeedleKey, Ts};
 
 use crate::{
     disk::read_exact_at,
-    engine::volume::{Located, Volume},
+    engine::{
+        verified::Place,
+        volume::{Located, Volume},
+    },
     format::{DecodeError, HEAD_LEN, Head, Needle, NeedleMeta, NewNeedle, record_len},
     large_needle::LargeNeedle,
 };
@@ -68,6 +71,7 @@ pub async fn read_needle(
 ) -> Result<Found, ReadError> {
     let located = volume.locate(key).ok_or(ReadError::NotFound)?;
     let context = Context { volume, key };
+    context.refuse_known_bad(&located)?;
     if located.size > WHOLE_BODY_BYTES {
         return read_large(context, located, cookie).await;
     }
@@ -200,6 +204,17 @@ impl Context<'_> {
         }
         let reason = format!("another record (needle {key}, {size} bytes) lies in its place");
         Err(ReadError::Corrupt { volume: self.volume.id(), key: self.key, reason })
+    }
+
+    /// The page cache may hold better bytes than the disk, but not for long.
+    fn refuse_known_bad(&self, located: &Located) -> Result<(), ReadError> {
+        let place = Place { revision: located.revision, offset: located.offset };
+        match self.volume.scrubbed().reason_to_refuse(place) {
+            None => Ok(()),
+            Some(reason) => {
+                Err(ReadError::Corrupt { volume: self.volume.id(), key: self.key, reason })
+            }
+        }
     }
 
     fn corrupt(&self, error: &DecodeError) -> ReadError {

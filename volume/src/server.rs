@@ -28,6 +28,7 @@ use crate::{
     engine::{metrics::EngineMetrics, open::Opener, stamp::StampSource, volume::Shared},
     heartbeat::{Introduction, Reporter},
     http::{HttpSettings, HttpState, PublicPort},
+    maintenance::Maintenance,
     reader::on_blocking_pool,
     store::Store,
 };
@@ -61,6 +62,12 @@ pub struct VolumeServer {
     acknowledged: watch::Receiver<bool>,
 }
 
+/// The two ports, bound and not yet served.
+struct Listeners {
+    public: TcpListener,
+    cluster: TcpListener,
+}
+
 impl VolumeServer {
     /// Starts one: when this returns it serves reads; once a master has acknowledged it
     /// ([`VolumeServer::ready`]) it takes writes.
@@ -81,21 +88,26 @@ impl VolumeServer {
             acknowledged,
         };
         server.report(&config, &clock, tasks, acknowledge)?;
-        server.serve(&config, public, cluster, clock, metrics, tasks);
+        let maintenance = Maintenance::new(server.store.clone(), config.scrub, &clock, &metrics);
+        maintenance.spawn(tasks);
+        let listeners = Listeners { public, cluster };
+        server.serve(&config, listeners, maintenance, clock, metrics, tasks);
         Ok(server)
     }
 
     fn serve(
         &self,
         config: &VolumeServerConfig,
-        public: TcpListener,
-        cluster: TcpListener,
+        listeners: Listeners,
+        maintenance: Maintenance,
         clock: Clock,
         metrics: Metrics,
         tasks: &Tasks,
     ) {
+        let Listeners { public, cluster } = listeners;
         let state = HttpState::new(HttpSettings {
             store: self.store.clone(),
+            maintenance: maintenance.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
@@ -107,7 +119,7 @@ impl VolumeServer {
         let answer = PublicPort::new(state);
         spawn_server("volume public port", public, answer, public_metrics, clock.clone(), tasks);
         let cluster_metrics = RequestMetrics::register(&metrics, "volume_cluster");
-        let router = cluster_router(self.store.clone());
+        let router = cluster_router(self.store.clone(), maintenance);
         spawn_server("volume cluster port", cluster, router, cluster_metrics, clock, tasks);
     }
 

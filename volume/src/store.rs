@@ -228,6 +228,11 @@ impl Store {
         }
     }
 
+    /// The data directories.
+    pub fn data_dirs(&self) -> &[Arc<DataDir>] {
+        &self.0.dirs
+    }
+
     /// The directories and their room.
     pub fn dirs(&self) -> Vec<DirReport> {
         let held = self.slots_in_use();

@@ -10,6 +10,7 @@ mod outcome;
 mod progress;
 mod put;
 mod say;
+mod scrub;
 mod status;
 
 pub use delete::delete;
@@ -17,4 +18,5 @@ pub use get::{GetRequest, get};
 pub use lookup::{LookupSubject, lookup, parse_subject};
 pub use outcome::Outcome;
 pub use put::{PutRequest, put};
+pub use scrub::scrub;
 pub use status::status;

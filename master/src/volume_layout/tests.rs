@@ -52,6 +52,7 @@ fn every_reason_not_to_write_is_told() {
     assert_eq!(says(|r| r.size_bytes = LIMIT), Standing::Full);
     assert_eq!(says(|r| r.local = LocalState::Full), Standing::Full);
     assert_eq!(says(|r| r.local = LocalState::LowSpace), Standing::LowSpace);
+    assert_eq!(says(|r| r.local = LocalState::Corrupt), Standing::Corrupt);
     assert_eq!(says(|r| r.local = LocalState::Damaged), Standing::Damaged);
     assert_eq!(says(|r| r.local = LocalState::Failed), Standing::Failed);
     assert_eq!(says(|r| r.epoch = Epoch(0)), Standing::Behind);

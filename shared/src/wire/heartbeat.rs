@@ -109,6 +109,9 @@ pub enum LocalState {
     Full,
     /// Its disk is short of room: nothing new is assigned to it.
     LowSpace,
+    /// A scrub found needles that do not verify: nothing new is assigned to it; overwrites and
+    /// deletes, which mend it, are taken.
+    Corrupt,
     /// A part of its file does not verify: reads only.
     Damaged,
     /// Its format is older than the one that is written: reads only.

@@ -6,6 +6,7 @@ mod heartbeat;
 mod lookup;
 mod problem;
 mod replica;
+mod scrub;
 mod upload;
 mod volume;
 
@@ -19,5 +20,8 @@ pub use heartbeat::{
 pub use lookup::{Location, LookupResponse};
 pub use problem::{Code, Problem, ProblemBody};
 pub use replica::{Decision, Held, Holding, Sealed, Standing, Unresolved, WriteId};
+pub use scrub::{
+    JobKind, JobProgress, ScrubFinding, ScrubPhase, ScrubReport, StartScrub, VolumeScrub,
+};
 pub use upload::{DeleteResponse, SubmitResponse, UploadResponse};
 pub use volume::CreateVolume;

@@ -15,6 +15,9 @@ use std::{
 
 use dulse_shared::disk::parent;
 
+/// No larger piece of a file is cached as one; pieces lie at multiples of their length.
+pub const CACHED_AS_ONE_BYTES: u64 = 2 << 20;
+
 /// A file that is read and written at offsets its users own.
 pub trait VolumeFile: Send + Sync + Debug {
     /// Reads up to `buffer.len()` bytes at `offset`; fewer at the end of the file.
@@ -29,9 +32,11 @@ pub trait VolumeFile: Send + Sync + Debug {
     /// Returns once everything written is durable, the length included.
     fn sync_data(&self) -> io::Result<()>;
 
-    /// Lets the page cache forget what is durable from `offset` on, so that the next reads come from
-    /// the disk. After a failed sync the cache may hold what the disk does not.
-    fn forget_cached(&self, offset: u64) -> io::Result<()>;
+    /// Lets the page cache forget what is durable of `range`, so that the next reads come from the
+    /// disk. After a failed sync the cache may hold what the disk does not. What is written or read
+    /// by another just then stays, and so do pieces (see [`CACHED_AS_ONE_BYTES`]) that the range has
+    /// a part of only.
+    fn forget_cached(&self, range: Range<u64>) -> io::Result<()>;
 
     /// Cuts the file to `len` bytes.
     fn truncate(&self, len: u64) -> io::Result<()>;
@@ -66,7 +71,7 @@ impl VolumeFile for NoFile {
         Err(io::ErrorKind::NotFound.into())
     }
 
-    fn forget_cached(&self, _offset: u64) -> io::Result<()> {
+    fn forget_cached(&self, _range: Range<u64>) -> io::Result<()> {
         Ok(())
     }
 

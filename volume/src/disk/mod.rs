@@ -11,8 +11,8 @@ pub use data_dir::{
     DataDir, DataDirError, IDENTITY_FILE, Identity, lock_dir, lock_unused, open_data_dirs,
 };
 pub use file::{
-    DirEntry, Disk, FileRange, Lock, NoFile, OpenMode, Room, VolumeFile, durable_replace,
-    read_exact_at, read_small_file, replace_file, staged_path, write_all_at,
+    CACHED_AS_ONE_BYTES, DirEntry, Disk, FileRange, Lock, NoFile, OpenMode, Room, VolumeFile,
+    durable_replace, read_exact_at, read_small_file, replace_file, staged_path, write_all_at,
 };
 pub use names::VolumeName;
 pub use real::{RealDisk, RealFile};

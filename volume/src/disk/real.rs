@@ -3,6 +3,8 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, IoSlice, IoSliceMut},
+    num::NonZeroU64,
+    ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
@@ -99,9 +101,6 @@ struct RealLock(#[expect(dead_code, reason = "an open file is the lock")] File);
 
 impl Lock for RealLock {}
 
-/// No larger piece of a file is cached as one.
-const FORGOTTEN_BYTES: u64 = 2 << 20;
-
 /// A file of the operating system.
 #[derive(Debug)]
 pub struct RealFile {
@@ -163,11 +162,12 @@ impl VolumeFile for RealFile {
         self.file.sync_data()
     }
 
-    fn forget_cached(&self, offset: u64) -> io::Result<()> {
-        // The kernel keeps what is forgotten in part only: pages, or the large pieces that some file
-        // systems cache.
-        let start = offset / FORGOTTEN_BYTES * FORGOTTEN_BYTES;
-        Ok(fadvise(&self.file, start, None, Advice::DontNeed)?)
+    fn forget_cached(&self, range: Range<u64>) -> io::Result<()> {
+        match NonZeroU64::new(range.end.saturating_sub(range.start)) {
+            // Without a length the kernel would forget all to the end of the file.
+            None => Ok(()),
+            len => Ok(fadvise(&self.file, range.start, len, Advice::DontNeed)?),
+        }
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {

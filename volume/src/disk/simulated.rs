@@ -14,6 +14,7 @@ mod state;
 
 use std::{
     io::{self, IoSlice},
+    ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -98,6 +99,13 @@ impl SimulatedDisk {
     /// Takes a file away from outside, durably.
     pub fn erase(&self, path: &Path) {
         self.state().erase(path);
+    }
+
+    /// Flips a bit of a file on the disk alone: the cache still has what was written.
+    pub fn flip_beneath_cache(&self, path: &Path, bit: usize) {
+        if let Some(inode) = self.state().inode_mut(path) {
+            inode.flip_beneath_cache(bit);
+        }
     }
 
     /// Flips a bit of a file, in the cache too.
@@ -244,10 +252,11 @@ impl VolumeFile for SimulatedFile {
         Ok(())
     }
 
-    fn forget_cached(&self, offset: u64) -> io::Result<()> {
+    fn forget_cached(&self, range: Range<u64>) -> io::Result<()> {
         let (mut state, _) = self.begin(Operation::Read)?;
-        let offset = usize::try_from(offset).map_err(io::Error::other)?;
-        state.inodes[self.inode].forget_cached(offset);
+        let start = usize::try_from(range.start).map_err(io::Error::other)?;
+        let end = usize::try_from(range.end).unwrap_or(usize::MAX);
+        state.inodes[self.inode].forget_cached(start..end);
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use super::{
     checkpoint::WriteState,
     fill::{FillAhead, push_zeros},
     needle_map::Entry,
+    verified::Place,
     volume::{Refusal, Volume},
     write::{Write, WriteError, Written},
 };
@@ -217,6 +218,10 @@ impl Volume {
         for Planned { row, ts, .. } in &batch.planned {
             let entry = Entry { offset: row.offset, size: row.size };
             let before = snapshot.map.insert(row.key, entry);
+            if let Some(before) = before {
+                let offset = before.offset.as_bytes();
+                self.scrubbed.absolve(Place { revision: snapshot.revision, offset });
+            }
             counters.moved(before, entry, CURRENT_VERSION);
             counters.stamped(*ts);
         }

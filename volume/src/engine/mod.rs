@@ -14,6 +14,7 @@ pub mod needle_map;
 pub mod open;
 pub mod recovery;
 pub mod scan;
+pub mod scrub;
 pub mod sidecar;
 pub mod stamp;
 pub mod verified;

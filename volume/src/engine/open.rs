@@ -26,6 +26,7 @@ use super::{
     index_file::load_rows,
     needle_map::{Entry, Loader, NeedleMap},
     recovery::Loaded,
+    scrub::ScrubBook,
     sidecar::{Checkpoint, Found, SIDECAR_VERSION, Sidecar},
     verified::VerifiedLately,
     volume::{Shared, Snapshot, Volume},
@@ -232,6 +233,7 @@ impl Opener {
             write_state: Mutex::new(write_state),
             queue: Queue::default(),
             verified: VerifiedLately::default(),
+            scrubbed: ScrubBook::default(),
         })
     }
 

@@ -20,7 +20,7 @@ use super::{
     volume_files::{Files, OpenError, at},
 };
 use crate::{
-    disk::{FileRange, OpenMode, Trash, VolumeFile, staged_path},
+    disk::{CACHED_AS_ONE_BYTES, FileRange, OpenMode, Trash, VolumeFile, staged_path},
     format::{IndexRow, Offset, OffsetWidth, RowSize, Superblock, Version},
 };
 
@@ -57,7 +57,8 @@ impl Files {
             return Ok(());
         }
         self.dat.sync_data()?;
-        self.dat.forget_cached(offset)
+        let start = offset / CACHED_AS_ONE_BYTES * CACHED_AS_ONE_BYTES;
+        self.dat.forget_cached(start..self.dat_len)
     }
 
     /// Builds a foreign volume's memory: from its index if both files end together.

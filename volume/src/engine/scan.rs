@@ -10,7 +10,7 @@ use dulse_shared::id::{Cookie, NeedleKey, Ts};
 
 use crate::{
     disk::{VolumeFile, read_exact_at},
-    format::{DecodeError, HEAD_LEN, Head, Version},
+    format::{DecodeError, HEAD_LEN, Head, NeedleHeader, Tail, Version},
     reader::expires_at_secs,
 };
 
@@ -37,6 +37,30 @@ pub struct Scanned {
     /// CRC-32C of all its bytes, those of the data by their own CRC-32C: two records with the same
     /// are the same.
     pub sum: u32,
+}
+
+impl Scanned {
+    /// The record at `offset` with these ends, verified; `tail_bytes` is what `tail` was read from.
+    pub(super) fn new(
+        offset: u64,
+        head: &Head,
+        tail_bytes: &[u8],
+        tail: &Tail,
+        data_crc: u32,
+    ) -> Self {
+        let NeedleHeader { key, cookie, size } = *head.header();
+        let ends = crc32c::crc32c_append(crc32c::crc32c(head.as_bytes()), tail_bytes);
+        Self {
+            offset,
+            len: head.record_len(),
+            key,
+            cookie,
+            size,
+            ts: tail.ts,
+            expires_at_secs: expires_at_secs(&tail.meta, tail.ts),
+            sum: crc32c::crc32c_append(ends, &data_crc.to_be_bytes()),
+        }
+    }
 }
 
 /// Why the bytes at an offset are no record.
@@ -118,9 +142,8 @@ impl<'a> Scanner<'a> {
     fn verify(&mut self, offset: u64, head: &Head) -> io::Result<Result<Scanned, ScanError>> {
         // The tail first: it is small, and in random bytes it hardly ever parses.
         let tail_len = usize::try_from(head.tail_len()).map_err(io::Error::other)?;
-        let tail = Bytes::copy_from_slice(self.bytes(offset + head.tail_start(), tail_len)?);
-        let sum = crc32c::crc32c_append(crc32c::crc32c(head.as_bytes()), &tail);
-        let tail = match head.parse_tail(tail, offset >= self.own_from) {
+        let bytes = Bytes::copy_from_slice(self.bytes(offset + head.tail_start(), tail_len)?);
+        let tail = match head.parse_tail(bytes.clone(), offset >= self.own_from) {
             Ok(tail) => tail,
             Err(error) => return Ok(Err(error.into())),
         };
@@ -129,17 +152,7 @@ impl<'a> Scanner<'a> {
             let stored = tail.stored_checksum;
             return Ok(Err(DecodeError::Checksum { stored, computed }.into()));
         }
-        let header = head.header();
-        Ok(Ok(Scanned {
-            offset,
-            len: head.record_len(),
-            key: header.key,
-            cookie: header.cookie,
-            size: header.size,
-            ts: tail.ts,
-            expires_at_secs: expires_at_secs(&tail.meta, tail.ts),
-            sum: crc32c::crc32c_append(sum, &computed.to_be_bytes()),
-        }))
+        Ok(Ok(Scanned::new(offset, head, &bytes, &tail, computed)))
     }
 
     fn data_crc(&mut self, start: u64, len: u64) -> io::Result<u32> {

@@ -17,7 +17,7 @@ const MAX_REMEMBERED: usize = 256;
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 
 /// Where a record lies: in which of a volume's files, and at which offset.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Place {
     /// The file's compaction revision.
     pub revision: u16,

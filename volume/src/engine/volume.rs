@@ -20,6 +20,7 @@ use super::{
     counters::Counters,
     metrics::EngineMetrics,
     needle_map::{Entry, NeedleMap},
+    scrub::ScrubBook,
     stamp::StampSource,
     verified::VerifiedLately,
 };
@@ -70,6 +71,8 @@ pub struct Volume {
     pub(crate) queue: Queue,
     /// Large needles that were read whole lately.
     pub(crate) verified: VerifiedLately,
+    /// What the last scrub found, and which needles are bad.
+    pub(super) scrubbed: ScrubBook,
 }
 
 /// Map and file as one: compaction replaces both together.
@@ -172,6 +175,11 @@ impl Volume {
         Some(Located { dat, revision, offset, size, is_own })
     }
 
+    /// What scrubs found out about it.
+    pub fn scrubbed(&self) -> &ScrubBook {
+        &self.scrubbed
+    }
+
     /// Keys in the map and the highest of them.
     pub fn keys(&self) -> (usize, u64) {
         let snapshot = self.snapshot();
@@ -209,6 +217,8 @@ impl Volume {
             LocalState::Damaged
         } else if self.version() != crate::format::CURRENT_VERSION {
             LocalState::OldFormat
+        } else if self.scrubbed.has_bad_needles() {
+            LocalState::Corrupt
         } else if self.is_full() {
             LocalState::Full
         } else if self.dir.is_low() {
@@ -237,7 +247,9 @@ impl Volume {
             }
             LocalState::Damaged => read_only("a part of its file does not verify"),
             LocalState::OldFormat => read_only("its format is older than the one that is written"),
-            LocalState::Full | LocalState::LowSpace | LocalState::Ready => Ok(()),
+            LocalState::Corrupt | LocalState::Full | LocalState::LowSpace | LocalState::Ready => {
+                Ok(())
+            }
         }
     }
 

@@ -13,8 +13,8 @@ use dulse_shared::{
     id::ClusterId,
     size::ByteSize,
     wire::{
-        Code, DirReport, LocalState, Problem, ReadOnlyReason, VolumeConfig, VolumeReport,
-        VolumeState,
+        Code, DirReport, JobProgress, LocalState, Problem, ReadOnlyReason, VolumeConfig,
+        VolumeReport, VolumeState,
     },
 };
 use serde::Serialize;
@@ -79,7 +79,10 @@ pub(super) fn answer(state: &HttpState, request: &Parts, page: Page) -> Result<R
             Ok(([(header::CONTENT_TYPE, "text/css; charset=utf-8")], STYLE).into_response())
         }
         Page::OverviewJson => Ok(Json(Overview::of(state)).into_response()),
-        Page::Status => Ok(Json(status::status(&state.settings.store)).into_response()),
+        Page::Status => {
+            let settings = &state.settings;
+            Ok(Json(status::status(&settings.store, &settings.maintenance)).into_response())
+        }
         Page::Health => Ok(StatusCode::OK.into_response()),
         Page::Ready => ready(state),
         Page::Metrics => Ok(state.settings.metrics.response()),
@@ -109,6 +112,10 @@ struct Overview {
     volume_size_limit_bytes: u64,
     dirs: Vec<DirReport>,
     volumes: Vec<VolumeLine>,
+    /// What is being done in the background.
+    jobs: Vec<JobProgress>,
+    /// Seconds since 1970, on the server's clock.
+    now_secs: u64,
 }
 
 /// A volume, and whether and why it takes no writes.
@@ -117,6 +124,10 @@ struct VolumeLine {
     #[serde(flatten)]
     report: VolumeReport,
     state: &'static str,
+    /// When all of it was last read from the disk, in seconds since 1970; 0 if it never was.
+    last_scrub_secs: u64,
+    /// Records that did not verify then.
+    scrub_findings: u64,
 }
 
 impl Overview {
@@ -126,7 +137,8 @@ impl Overview {
         let lines = volumes.iter().map(|volume| {
             let report = volume.report();
             let state = state_in_words(&report, &volume.config());
-            VolumeLine { report, state }
+            let (last_scrub_secs, scrub_findings) = volume.scrubbed().last();
+            VolumeLine { report, state, last_scrub_secs, scrub_findings }
         });
         Self {
             version: env!("CARGO_PKG_VERSION"),
@@ -137,6 +149,8 @@ impl Overview {
             volume_size_limit_bytes: settings.store.volume_size_limit_bytes(),
             dirs: settings.store.dirs(),
             volumes: lines.collect(),
+            jobs: settings.maintenance.running(),
+            now_secs: settings.clock.wall_secs(),
         }
     }
 }
@@ -155,6 +169,7 @@ pub(super) fn state_in_words(report: &VolumeReport, config: &VolumeConfig) -> &'
             "read-only: its last writes are being resolved"
         }
         (_, VolumeState::Repairing { .. }) => "read-only: a copy is being made",
+        (LocalState::Corrupt, _) => "closed: needles in it do not verify",
         (LocalState::LowSpace, _) => "the disk is short of room",
         (LocalState::Ready, VolumeState::Writable) if config.closed => {
             "closed: it came from elsewhere"
@@ -181,16 +196,33 @@ impl OverviewPage {
     }
 
     fn uptime(&self) -> String {
-        let minutes = self.overview.uptime_secs / 60;
-        match (minutes / (24 * 60), minutes / 60 % 24, minutes % 60) {
-            (0, 0, minutes) => format!("{minutes} min"),
-            (0, hours, minutes) => format!("{hours} h {minutes} min"),
-            (days, hours, _) => format!("{days} d {hours} h"),
+        in_words(self.overview.uptime_secs)
+    }
+
+    /// How long ago a moment was, in seconds since 1970.
+    fn ago(&self, secs: &u64) -> String {
+        match secs {
+            0 => "never".to_owned(),
+            secs => format!("{} ago", in_words(self.overview.now_secs.saturating_sub(*secs))),
         }
+    }
+
+    fn percent_done(job: &JobProgress) -> u64 {
+        job.done_bytes.saturating_mul(100).checked_div(job.total_bytes).unwrap_or(0)
     }
 
     fn cluster(&self) -> String {
         self.overview.cluster.map_or("none yet".to_owned(), |cluster| cluster.to_string())
+    }
+}
+
+/// A length of time.
+fn in_words(secs: u64) -> String {
+    let minutes = secs / 60;
+    match (minutes / (24 * 60), minutes / 60 % 24, minutes % 60) {
+        (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{days} d {hours} h"),
     }
 }
 
@@ -236,9 +268,29 @@ mod tests {
                 is_low: false,
             }],
             volumes: Vec::new(),
+            jobs: vec![JobProgress {
+                kind: dulse_shared::wire::JobKind::Scrub,
+                volume: dulse_shared::id::VolumeId::new(7).unwrap(),
+                done_bytes: 3 << 30,
+                total_bytes: 4 << 30,
+                started_at_secs: 1000,
+                is_asked_for: false,
+            }],
+            now_secs: 1600,
         };
         let html = OverviewPage { overview }.render().unwrap();
-        for shown in ["1.2.3", "m1:9333", "/data", "25", "75GB", "1 d 1 h", "none yet"] {
+        for shown in [
+            "scrub of volume 7",
+            "75 %",
+            "10 min ago",
+            "1.2.3",
+            "m1:9333",
+            "/data",
+            "25",
+            "75GB",
+            "1 d 1 h",
+            "none yet",
+        ] {
             assert!(html.contains(shown), "{shown} in {html}");
         }
         assert!(!html.contains("<script>"));

@@ -11,13 +11,15 @@ use dulse_shared::{
 };
 
 use super::upload::UploadBudget;
-use crate::store::Store;
+use crate::{maintenance::Maintenance, store::Store};
 
 /// What the public port is made of.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
     /// The volumes.
     pub store: Store,
+    /// What is done to them in the background.
+    pub maintenance: Maintenance,
     /// Decides what "now" is for uploads and the pages.
     pub clock: Clock,
     /// What `/metrics` shows.

@@ -5,12 +5,12 @@
 
 use dulse_shared::{
     id::{ReplicaPlacement, Ttl},
-    wire::{DirReport, LocalState, VolumeState},
+    wire::{DirReport, JobKind, JobProgress, LocalState, VolumeState},
 };
 use serde::Serialize;
 
 use super::pages::state_in_words;
-use crate::{engine::volume::Volume, store::Store};
+use crate::{engine::volume::Volume, maintenance::Maintenance, store::Store};
 
 /// The whole answer.
 #[derive(Debug, Serialize)]
@@ -19,6 +19,19 @@ pub(super) struct Status {
     version: String,
     disk_statuses: Vec<DiskStatus>,
     volumes: Vec<VolumeInfo>,
+    /// What is being done in the background.
+    jobs: Vec<Job>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Job {
+    kind: JobKind,
+    volume: u32,
+    done_bytes: u64,
+    total_bytes: u64,
+    started_at_second: u64,
+    is_asked_for: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -52,6 +65,10 @@ struct VolumeInfo {
     state: &'static str,
     compact_revision: u16,
     modified_at_second: u64,
+    /// When all of it was last read from the disk; 0 if it never was.
+    last_scrub_at_second: u64,
+    /// Records that did not verify then.
+    scrub_finding_count: u64,
 }
 
 /// Digits that are 0 are left out.
@@ -78,13 +95,27 @@ fn is_zero(digit: &u8) -> bool {
 }
 
 /// What the server has now.
-pub(super) fn status(store: &Store) -> Status {
+pub(super) fn status(store: &Store, maintenance: &Maintenance) -> Status {
     let dirs = store.dirs();
     let volumes = store.volumes();
     Status {
         version: concat!("dulse ", env!("CARGO_PKG_VERSION")).to_owned(),
         volumes: volumes.iter().map(|volume| VolumeInfo::of(volume, &dirs)).collect(),
         disk_statuses: dirs.into_iter().map(DiskStatus::of).collect(),
+        jobs: maintenance.running().into_iter().map(Job::of).collect(),
+    }
+}
+
+impl Job {
+    fn of(job: JobProgress) -> Self {
+        Self {
+            kind: job.kind,
+            volume: job.volume.as_u32(),
+            done_bytes: job.done_bytes,
+            total_bytes: job.total_bytes,
+            started_at_second: job.started_at_secs,
+            is_asked_for: job.is_asked_for,
+        }
     }
 }
 
@@ -114,8 +145,10 @@ impl VolumeInfo {
         let dir = volume.dir().path().display().to_string();
         let disk_id = dirs.iter().position(|report| report.dir == dir).unwrap_or(0);
         let is_agreed = volume.config().state == VolumeState::Writable;
-        let takes_writes = matches!(report.local, LocalState::Ready | LocalState::LowSpace);
+        let takes_writes =
+            matches!(report.local, LocalState::Ready | LocalState::LowSpace | LocalState::Corrupt);
         let state = state_in_words(&report, &volume.config());
+        let (last_scrub_at_second, scrub_finding_count) = volume.scrubbed().last();
         Self {
             id: report.id.as_u32(),
             size: report.size_bytes,
@@ -134,6 +167,8 @@ impl VolumeInfo {
             state,
             compact_revision: report.compaction_revision,
             modified_at_second: report.modified_at_secs,
+            last_scrub_at_second,
+            scrub_finding_count,
         }
     }
 }

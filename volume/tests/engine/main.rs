@@ -13,6 +13,7 @@ mod offline;
 mod old_formats;
 mod recovery;
 mod reference;
+mod scrub;
 mod sequence;
 mod steps;
 mod store;

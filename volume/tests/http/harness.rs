@@ -1,6 +1,7 @@
 //! A store with one volume behind a listener, and requests to it.
 
 use std::{
+    num::NonZeroU64,
     path::Path,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
@@ -22,6 +23,7 @@ use dulse_volume::{
     engine::{metrics::EngineMetrics, open::Opener, stamp::StampSource, volume::Shared},
     format::OffsetWidth,
     http::{HttpSettings, HttpState, PublicPort},
+    maintenance::{Maintenance, RoutineScrub},
     store::Store,
 };
 use reqwest::{Client, Method, RequestBuilder, StatusCode, header::HeaderMap};
@@ -36,6 +38,7 @@ pub const MAX_NEEDLE_BYTES: u64 = 4 << 20;
 pub struct Server {
     _dir: TempDir,
     pub store: Store,
+    pub maintenance: Maintenance,
     pub clock: Clock,
     tasks: Tasks,
     base: String,
@@ -123,8 +126,16 @@ impl Server {
         let tasks = Tasks::new();
         let listener = bind("127.0.0.1", 0, "--port").await.unwrap();
         let url = listener.local_addr().unwrap().to_string();
+        let routine = RoutineScrub {
+            interval: None,
+            bytes_per_sec: NonZeroU64::MAX,
+            quiet_after_start: Duration::ZERO,
+        };
+        let maintenance = Maintenance::new(store.clone(), routine, &clock, &metrics);
+        maintenance.spawn(&tasks);
         let state = HttpState::new(HttpSettings {
             store: store.clone(),
+            maintenance: maintenance.clone(),
             clock: clock.clone(),
             metrics,
             tasks: tasks.clone(),
@@ -135,7 +146,7 @@ impl Server {
         // The listener measures with the machine's clock, whatever the volumes are told.
         spawn_server("public", listener, PublicPort::new(state), requests, Clock::System, &tasks);
         let client = Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
-        Self { _dir: dir, store, clock, tasks, base: format!("http://{url}"), client }
+        Self { _dir: dir, store, maintenance, clock, tasks, base: format!("http://{url}"), client }
     }
 
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {

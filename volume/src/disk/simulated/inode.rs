@@ -4,7 +4,7 @@
 //! leaves of each sector is what some of its writes made of it, oldest first, whatever became of
 //! its neighbours; and the length is one of those the file had since its last sync.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Range};
 
 use super::random::Random;
 
@@ -53,14 +53,15 @@ impl Inode {
     }
 
     /// Reads come from the disk again where the cache holds nothing that is still to be written.
-    pub(super) fn forget_cached(&mut self, offset: usize) {
+    pub(super) fn forget_cached(&mut self, range: Range<usize>) {
         let mut fresh = self.disk.clone();
         for change in &self.pending {
             change.apply(&mut fresh);
         }
         // The length is kept in memory as long as the file is known.
         fresh.resize(self.cache.len(), 0);
-        if let (Some(cache), Some(fresh)) = (self.cache.get_mut(offset..), fresh.get(offset..)) {
+        let range = range.start..range.end.min(fresh.len());
+        if let (Some(cache), Some(fresh)) = (self.cache.get_mut(range.clone()), fresh.get(range)) {
             cache.copy_from_slice(fresh);
         }
     }
@@ -70,7 +71,7 @@ impl Inode {
     pub(super) fn lose_pages(&mut self, keeps_cache: bool, random: &mut Random) {
         self.settle(random);
         if !keeps_cache {
-            self.forget_cached(0);
+            self.forget_cached(0..usize::MAX);
         }
     }
 
@@ -82,11 +83,13 @@ impl Inode {
 
     /// Flips a bit on the disk and in the cache.
     pub(super) fn flip(&mut self, bit: usize) {
-        for bytes in [&mut self.cache, &mut self.disk] {
-            if let Some(byte) = bytes.get_mut(bit / 8) {
-                *byte ^= 1 << (bit % 8);
-            }
-        }
+        flip_in(&mut self.cache, bit);
+        flip_in(&mut self.disk, bit);
+    }
+
+    /// Flips a bit on the disk.
+    pub(super) fn flip_beneath_cache(&mut self, bit: usize) {
+        flip_in(&mut self.disk, bit);
     }
 
     /// Some of what is pending reaches the disk, the rest never will.
@@ -178,6 +181,12 @@ impl Change {
                 bytes_of_sector[len.saturating_sub(start).min(SECTOR_BYTES)..].fill(0);
             }
         }
+    }
+}
+
+fn flip_in(bytes: &mut [u8], bit: usize) {
+    if let Some(byte) = bytes.get_mut(bit / 8) {
+        *byte ^= 1 << (bit % 8);
     }
 }
 

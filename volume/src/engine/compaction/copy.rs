@@ -19,7 +19,7 @@ use super::{
     swap::remove_marker,
 };
 use crate::{
-    disk::{OpenMode, VolumeFile, read_exact_at, write_all_at},
+    disk::{CACHED_AS_ONE_BYTES, OpenMode, VolumeFile, read_exact_at, write_all_at},
     engine::{
         counters::Counters,
         index_file::IndexFile,
@@ -287,7 +287,8 @@ impl<'a> Copy<'a> {
     /// Reads what the round wrote from the disk: it must be what was copied, and each record where
     /// the new map says.
     fn read_back(&self, pace: &mut dyn Pace) -> Result<(), CompactionError> {
-        self.dat.forget_cached(self.round.from)?;
+        let start = self.round.from / CACHED_AS_ONE_BYTES * CACHED_AS_ONE_BYTES;
+        self.dat.forget_cached(start..self.len)?;
         let mut found = RoundSum { from: self.round.from, ..RoundSum::default() };
         let own_from = self.own_from.unwrap_or(u64::MAX);
         let mut scanner =
@@ -315,18 +316,18 @@ impl<'a> Copy<'a> {
     pub(super) fn compare(&self) -> Result<(), CompactionError> {
         /// Entries that are compared while readers may read and writers have to wait.
         const AT_ONCE: usize = 4096;
-        let mut after = 0;
-        loop {
-            let entries = self.volume.snapshot().map.entries_after(after, AT_ONCE);
-            let Some((last, _)) = entries.last() else {
-                return Ok(());
-            };
-            after = last.as_u64();
+        let mut next = NeedleKey::new(1);
+        while let Some(from) = next {
+            let entries: Vec<(NeedleKey, Entry)> =
+                self.volume.snapshot().map.iter_from(from).take(AT_ONCE).collect();
+            next =
+                entries.last().and_then(|(last, _)| NeedleKey::new(last.as_u64().checked_add(1)?));
             let is_behind = |entry: &Entry| entry.offset.as_bytes() >= self.copied_to;
             if entries.iter().any(|(key, entry)| !is_behind(entry) && !self.has(*key, entry)) {
                 return Err(CompactionError::Differs);
             }
         }
+        Ok(())
     }
 
     fn has(&self, key: NeedleKey, old: &Entry) -> bool {

@@ -106,16 +106,20 @@ impl Directory {
         }
     }
 
-    /// All rows in key order.
-    pub(super) fn rows(&self) -> impl Iterator<Item = Row> + '_ {
-        self.rows_from(0)
-    }
-
-    /// The rows in key order from the block on that holds `key` or would.
+    /// The rows in key order, but for blocks that lie before that of `key`.
     pub(super) fn rows_from(&self, key: u64) -> impl Iterator<Item = Row> + '_ {
         let (leaf, block) = self.place_of(key).map_or((0, 0), |place| (place.leaf, place.block));
-        let leaves = self.leaves.iter().skip(leaf).enumerate();
-        leaves.flat_map(move |(index, leaf)| leaf.rows_from(if index == 0 { block } else { 0 }))
+        let (first, others) = match self.leaves.get(leaf..).unwrap_or_default() {
+            [first, others @ ..] => (Some(first), others),
+            [] => (None, &[][..]),
+        };
+        let first = first.into_iter().flat_map(move |leaf| leaf.rows_from(block));
+        first.chain(others.iter().flat_map(Leaf::rows))
+    }
+
+    /// All rows in key order.
+    pub(super) fn rows(&self) -> impl Iterator<Item = Row> + '_ {
+        self.leaves.iter().flat_map(Leaf::rows)
     }
 }
 
@@ -123,6 +127,10 @@ impl Leaf {
     /// The lowest key; 0 if there is none.
     pub(super) fn first_key(&self) -> u64 {
         self.first_keys.as_slice().first().copied().unwrap_or(0)
+    }
+
+    fn rows(&self) -> impl Iterator<Item = Row> + '_ {
+        self.rows_from(0)
     }
 
     fn rows_from(&self, block: usize) -> impl Iterator<Item = Row> + '_ {

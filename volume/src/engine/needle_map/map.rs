@@ -73,11 +73,12 @@ impl NeedleMap {
         rows.filter_map(|row| Some((NeedleKey::new(row.key)?, row.entry())))
     }
 
-    /// Up to `limit` entries in key order, those above `after`.
-    pub fn entries_after(&self, after: u64, limit: usize) -> Vec<(NeedleKey, Entry)> {
-        let rows = self.packed.rows_from(after).chain(self.tail.iter().copied());
-        let above = rows.skip_while(|row| row.key <= after);
-        above.filter_map(|row| Some((NeedleKey::new(row.key)?, row.entry()))).take(limit).collect()
+    /// The entries from `key` on, in key order.
+    pub fn iter_from(&self, key: NeedleKey) -> impl Iterator<Item = (NeedleKey, Entry)> + '_ {
+        let first = key.as_u64();
+        let rows = self.packed.rows_from(first).chain(self.tail.iter().copied());
+        let rows = rows.skip_while(move |row| row.key < first);
+        rows.filter_map(|row| Some((NeedleKey::new(row.key)?, row.entry())))
     }
 
     /// Whether `key` belongs into the tail, which has no upper end.

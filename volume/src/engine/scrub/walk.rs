@@ -1,0 +1,389 @@
+//! One scrub: every record of a volume file as it was when the scrub began.
+//!
+//! A live needle is bad when reading its record from the disk, as a read would, does not give a
+//! record of its key and size that verifies. Everything else that does not verify is garbage: worth
+//! telling, since it shows what the disk does, but nobody misses it. So whatever the walk from record
+//! to record stumbles over, each needle is judged by its own record alone.
+//!
+//! Writes go on: they lie behind the end that was seen at the start. A compaction puts another file
+//! in the place of this one; the scrub notices and ends.
+
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+};
+
+use dulse_shared::{
+    id::{Fid, NeedleKey},
+    wire::ScrubFinding,
+};
+
+use super::{
+    book::Badness,
+    cold_file::{ColdFile, Pace},
+    live_entries::{LiveEntries, LiveEntry, live_entries},
+    record::Records,
+};
+use crate::{
+    disk::VolumeFile,
+    engine::{
+        fill::end_of_data,
+        needle_map::Entry,
+        scan::{ScanError, Scanned},
+        verified::Place,
+        volume::Volume,
+    },
+    format::{DecodeError, Head, RowSize, record_len},
+};
+
+/// Findings that are kept. A volume with more is no better understood by reading them.
+const MAX_FINDINGS: usize = 1000;
+
+/// What a scrub found, up to a limit.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ScrubFindings {
+    kept: Vec<ScrubFinding>,
+    more: u64,
+}
+
+impl ScrubFindings {
+    /// What was kept of earlier findings.
+    pub fn from_kept(mut kept: Vec<ScrubFinding>, more: u64) -> Self {
+        kept.truncate(MAX_FINDINGS);
+        Self { kept, more }
+    }
+
+    /// Those that were kept, in the order of the file.
+    pub fn as_slice(&self) -> &[ScrubFinding] {
+        &self.kept
+    }
+
+    /// How many more there were.
+    pub fn more(&self) -> u64 {
+        self.more
+    }
+
+    /// How many there were.
+    pub fn len(&self) -> u64 {
+        self.more.saturating_add(self.kept.len() as u64)
+    }
+
+    /// Whether there was none.
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    fn push(&mut self, finding: ScrubFinding) {
+        if self.kept.len() < MAX_FINDINGS {
+            self.kept.push(finding);
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+/// How a scrub ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ScrubEnd {
+    /// All was read.
+    Complete(ScrubFindings),
+    /// Its pace said so.
+    Stopped,
+    /// A compaction put another file in place: it has to begin again.
+    Replaced,
+}
+
+/// Why a scrub does not go on.
+enum Halt {
+    Stopped,
+    Replaced,
+}
+
+impl Volume {
+    /// Reads all of the volume from its disk and says what does not verify. `pace` hears how many
+    /// bytes are about to be read, and waits as long as it likes; `false` stops. Nothing is locked
+    /// while the disk is read. Needles that are found to be bad answer reads with an error from then
+    /// on, until they are replaced or verify again.
+    pub fn scrub(&self, pace: &Pace<'_>) -> ScrubEnd {
+        let subject = Subject::of(self);
+        self.scrubbed.keep_revision(subject.revision);
+        let dat = subject.dat.clone();
+        let is_same_file = |bytes| subject.is_current(self) && pace(bytes);
+        let cold = ColdFile::new(&*dat, subject.end, &is_same_file);
+        let mut walk = Walk::new(self, &subject, &cold);
+        match walk.run() {
+            Ok(()) => {
+                let findings = walk.findings;
+                self.scrubbed.complete(findings.clone(), self.clock().wall_secs());
+                ScrubEnd::Complete(findings)
+            }
+            Err(_) if !subject.is_current(self) => ScrubEnd::Replaced,
+            Err(Halt::Replaced) => ScrubEnd::Replaced,
+            Err(Halt::Stopped) => ScrubEnd::Stopped,
+        }
+    }
+
+    /// Reads the records of some needles from the disk, and takes note of those that are bad.
+    pub fn scrub_needles(&self, keys: &[NeedleKey], pace: &Pace<'_>) {
+        let subject = Subject::of(self);
+        let dat = subject.dat.clone();
+        let is_same_file = |bytes| subject.is_current(self) && pace(bytes);
+        let cold = ColdFile::new(&*dat, subject.end, &is_same_file);
+        let mut walk = Walk::new(self, &subject, &cold);
+        for key in keys {
+            if let Some(Entry { offset, size: RowSize::Live(size) }) = self.entry(*key)
+                && walk.judge(LiveEntry { offset: offset.as_bytes(), key: *key, size }).is_err()
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// The file that is read.
+struct Subject {
+    dat: Arc<dyn VolumeFile>,
+    revision: u16,
+    own_from: u64,
+    first: u64,
+    end: u64,
+}
+
+impl Subject {
+    fn of(volume: &Volume) -> Self {
+        let snapshot = volume.snapshot();
+        Self {
+            dat: snapshot.dat.clone(),
+            revision: snapshot.revision,
+            own_from: snapshot.own_from,
+            first: volume.superblock.first_needle_offset().as_bytes(),
+            end: volume.dat_len.load(Ordering::Acquire),
+        }
+    }
+
+    fn is_current(&self, volume: &Volume) -> bool {
+        volume.snapshot().revision == self.revision
+    }
+
+    fn place(&self, offset: u64) -> Place {
+        Place { revision: self.revision, offset }
+    }
+}
+
+struct Walk<'a> {
+    volume: &'a Volume,
+    subject: &'a Subject,
+    records: Records<'a>,
+    findings: ScrubFindings,
+    /// Where the next record starts; `None` if nobody knows: then it goes on at the next live one.
+    position: Option<u64>,
+}
+
+/// Why a record is bad.
+enum Reason {
+    Bytes(ScanError),
+    Disk(io::Error),
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bytes(error) => write!(f, "{error}"),
+            Self::Disk(error) => write!(f, "the disk does not give its bytes: {error}"),
+        }
+    }
+}
+
+impl<'a> Walk<'a> {
+    fn new(volume: &'a Volume, subject: &'a Subject, cold: &'a ColdFile<'a>) -> Self {
+        let records = Records { cold, version: volume.version(), own_from: subject.own_from };
+        let (findings, position) = (ScrubFindings::default(), Some(subject.first));
+        Self { volume, subject, records, findings, position }
+    }
+
+    fn run(&mut self) -> Result<(), Halt> {
+        let Subject { revision, first, end, .. } = *self.subject;
+        let mut from = first;
+        while from < end {
+            let live = live_entries(self.volume, revision, from, end).ok_or(Halt::Replaced)?;
+            self.stretch(&live)?;
+            from = live.end;
+        }
+        Ok(())
+    }
+
+    /// Walks up to the end of a stretch, and over it with the last record.
+    fn stretch(&mut self, live: &LiveEntries) -> Result<(), Halt> {
+        let mut left = &live.entries[..];
+        self.position = self.position.or_else(|| left.first().map(|entry| entry.offset));
+        while let Some(position) = self.position.filter(|position| *position < live.end) {
+            left = self.judge_before(position, left)?;
+            left = match self.record_at(position, self.subject.end)? {
+                Ok(record) => self.good(&record, left)?,
+                Err(reason) => self.bad(position, &reason, left)?,
+            };
+        }
+        left.iter().try_for_each(|entry| self.judge(*entry))
+    }
+
+    fn record_at(&self, offset: u64, end: u64) -> Result<Result<Scanned, Reason>, Halt> {
+        self.unless_halted(self.records.record_at(offset, end)).map(|found| match found {
+            Ok(found) => found.map_err(Reason::Bytes),
+            Err(error) => Err(Reason::Disk(error)),
+        })
+    }
+
+    /// Tells an error of the disk from the word of the pace.
+    fn unless_halted<T>(&self, read: io::Result<T>) -> Result<io::Result<T>, Halt> {
+        if read.is_err() && self.records.cold.is_halted() { Err(Halt::Stopped) } else { Ok(read) }
+    }
+
+    /// A record that verifies.
+    fn good<'e>(
+        &mut self,
+        record: &Scanned,
+        mut left: &'e [LiveEntry],
+    ) -> Result<&'e [LiveEntry], Halt> {
+        while let [entry, rest @ ..] = left
+            && entry.offset == record.offset
+        {
+            if (entry.key, entry.size) == (record.key, record.size) {
+                self.volume.scrubbed.absolve(self.subject.place(entry.offset));
+            } else {
+                self.judge(*entry)?;
+            }
+            left = rest;
+        }
+        self.position = Some(record.offset + record.len);
+        Ok(left)
+    }
+
+    /// Judges the needles that should lie before `offset`; those that are left.
+    fn judge_before<'e>(
+        &mut self,
+        offset: u64,
+        left: &'e [LiveEntry],
+    ) -> Result<&'e [LiveEntry], Halt> {
+        let (before, left) = left.split_at(left.partition_point(|entry| entry.offset < offset));
+        before.iter().try_for_each(|entry| self.judge(*entry))?;
+        Ok(left)
+    }
+
+    /// A record that does not verify: the walk goes on behind it, if its header still says where
+    /// that is, or else at the next live record.
+    fn bad<'e>(
+        &mut self,
+        position: u64,
+        reason: &Reason,
+        left: &'e [LiveEntry],
+    ) -> Result<&'e [LiveEntry], Halt> {
+        let is_live = left.first().is_some_and(|entry| entry.offset == position);
+        let left = self.judge_before(position + 1, left)?;
+        let next = left.first().map(|entry| entry.offset);
+        self.position = self.end_of_bad(position, reason, next)?.or(next);
+        // Zeros at the end of a damaged volume are what nobody wrote.
+        let is_nothing = self.position.is_none() && self.is_zero_from(position)?;
+        if !is_live && !is_nothing {
+            self.garbage(position, reason.to_string());
+        }
+        Ok(left)
+    }
+
+    /// Where a bad record ends, if its header can be believed: it has its own sum, or what lies at
+    /// the end that it names is a needle's record, or one that verifies.
+    fn end_of_bad(
+        &self,
+        position: u64,
+        reason: &Reason,
+        next: Option<u64>,
+    ) -> Result<Option<u64>, Halt> {
+        let Some(head) = self.head(position)? else { return Ok(None) };
+        let end = position.saturating_add(head.record_len());
+        let limit = next.unwrap_or(self.subject.end);
+        if end >= limit {
+            return Ok(Some(end).filter(|end| *end == limit));
+        }
+        let is_data_alone =
+            matches!(reason, Reason::Bytes(ScanError::Decode(DecodeError::Checksum { .. })));
+        let is_sure = is_data_alone && self.records.is_own(position);
+        let is_sure = is_sure || self.record_at(end, self.subject.end)?.is_ok();
+        Ok(Some(end).filter(|_| is_sure))
+    }
+
+    fn head(&self, position: u64) -> Result<Option<Head>, Halt> {
+        let head = self.unless_halted(self.records.head_at(position))?;
+        Ok(head.ok().and_then(Result::ok))
+    }
+
+    fn is_zero_from(&self, position: u64) -> Result<bool, Halt> {
+        let end = end_of_data(self.records.cold, position, self.subject.end);
+        Ok(self.unless_halted(end)?.is_ok_and(|end| end == position))
+    }
+
+    fn garbage(&mut self, offset: u64, reason: String) {
+        tracing::warn!(volume = %self.volume.id(), offset, "a scrub found garbage that does not verify: {reason}");
+        self.findings.push(ScrubFinding { offset, key: None, fid: None, reason });
+    }
+
+    /// Reads the record of a live needle by itself, as a read would, and takes note of what it is.
+    fn judge(&mut self, entry: LiveEntry) -> Result<(), Halt> {
+        let Some(badness) = self.badness_of(entry)? else {
+            self.volume.scrubbed.absolve(self.subject.place(entry.offset));
+            return Ok(());
+        };
+        let reason = badness.to_string();
+        if self.condemn(entry, badness) {
+            let fid = self.fid(entry)?;
+            let (offset, key) = (entry.offset, entry.key);
+            tracing::error!(volume = %self.volume.id(), %key, offset, "a scrub found a needle that cannot be read: {reason}; restore it");
+            self.findings.push(ScrubFinding { offset, key: Some(key), fid, reason });
+        } else {
+            self.garbage(entry.offset, reason);
+        }
+        Ok(())
+    }
+
+    /// Whether the needle still lives there; it is then bad from now on.
+    fn condemn(&self, entry: LiveEntry, badness: Badness) -> bool {
+        let snapshot = self.volume.snapshot();
+        let now = snapshot.map.lookup(entry.key);
+        let lives = snapshot.revision == self.subject.revision
+            && now.is_some_and(|now| now.offset.as_bytes() == entry.offset);
+        if lives {
+            self.volume.scrubbed.condemn(self.subject.place(entry.offset), badness);
+        }
+        lives
+    }
+
+    fn badness_of(&self, entry: LiveEntry) -> Result<Option<Badness>, Halt> {
+        let LiveEntry { offset, key, size } = entry;
+        let end = offset.saturating_add(record_len(size, self.volume.version()));
+        let reason = match self.record_at(offset, end)? {
+            Ok(record) if (record.key, record.size) == (key, size) => return Ok(None),
+            Ok(record) => format!(
+                "another record (needle {}, {} bytes) lies in its place",
+                record.key, record.size
+            ),
+            Err(Reason::Bytes(ScanError::PastEnd)) => {
+                "its record is longer than the index says".to_owned()
+            }
+            Err(Reason::Bytes(ScanError::Decode(error))) => error.to_string(),
+            Err(Reason::Disk(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                "the volume file ends before its record does".to_owned()
+            }
+            Err(reason @ Reason::Disk(_)) => {
+                return Ok(Some(Badness::Unreadable(reason.to_string())));
+            }
+        };
+        Ok(Some(Badness::Corrupt(reason)))
+    }
+
+    /// The needle's fid, whose cookie only its record has.
+    fn fid(&self, entry: LiveEntry) -> Result<Option<String>, Halt> {
+        let head = self.head(entry.offset)?;
+        let header = head.map(|head| *head.header()).filter(|header| header.key == entry.key);
+        let volume = self.volume.id();
+        let fid = |cookie| Fid { volume, key: entry.key, cookie }.to_string();
+        Ok(header.map(|header| fid(header.cookie)))
+    }
+}

@@ -1,0 +1,108 @@
+//! The background work of a whole server: a worker for each data directory, so that one disk's work
+//! does not wait for another's.
+
+use std::{pin::pin, sync::Arc};
+
+use dulse_shared::{
+    clock::Clock,
+    id::VolumeId,
+    net::{metrics::Metrics, tasks::Tasks},
+    wire::{JobKind, JobProgress, ScrubPhase, ScrubReport, VolumeScrub},
+};
+
+use super::{metrics::ScrubMetrics, schedule::RoutineScrub, worker::Worker};
+use crate::{engine::volume::Volume, reader::on_blocking_pool, store::Store};
+
+/// The background work of a server. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Maintenance {
+    store: Store,
+    workers: Arc<[Arc<Worker>]>,
+}
+
+impl Maintenance {
+    /// Workers that do nothing until they are spawned.
+    pub fn new(store: Store, routine: RoutineScrub, clock: &Clock, metrics: &Metrics) -> Self {
+        let metrics = ScrubMetrics::register(metrics);
+        let worker = |dir| Worker::new(dir, store.clone(), routine, clock.clone(), metrics.clone());
+        let workers = store.data_dirs().iter().cloned().map(worker).map(Arc::new).collect();
+        Self { store, workers }
+    }
+
+    /// Starts the workers. They end when the tasks are asked to stop.
+    pub fn spawn(&self, tasks: &Tasks) {
+        for worker in self.workers.iter() {
+            tasks.spawn("maintenance", live(worker.clone(), tasks.clone()));
+        }
+    }
+
+    /// What is being done.
+    pub fn running(&self) -> Vec<JobProgress> {
+        self.workers.iter().flat_map(|worker| worker.running()).collect()
+    }
+
+    /// Scrubs a volume, or all, ahead of routine work. The answer says what was known before.
+    pub fn start_scrub(&self, volume: Option<VolumeId>) -> ScrubReport {
+        let mut report = self.scrub_report(volume);
+        for scrub in &mut report.volumes {
+            if let Some(worker) = self.worker_of(scrub.volume) {
+                worker.ask(JobKind::Scrub, scrub.volume);
+                scrub.phase = ScrubPhase::Waiting;
+            }
+        }
+        report
+    }
+
+    /// What is known of the scrubs of a volume, or of all. A volume that is not here is left out.
+    pub fn scrub_report(&self, volume: Option<VolumeId>) -> ScrubReport {
+        let volumes = match volume {
+            Some(id) => self.store.volume(id).into_iter().collect(),
+            None => self.store.volumes(),
+        };
+        ScrubReport { volumes: volumes.iter().map(|volume| self.scrub_of(volume)).collect() }
+    }
+
+    fn scrub_of(&self, volume: &Volume) -> VolumeScrub {
+        // In this order a scrub that ends meanwhile is seen as complete or as running.
+        let worker = self.worker_of(volume.id());
+        let (phase, done_bytes) = worker
+            .map_or((ScrubPhase::Idle, 0), |worker| worker.phase(JobKind::Scrub, volume.id()));
+        let last = volume.scrubbed().summary();
+        VolumeScrub {
+            volume: volume.id(),
+            collection: volume.collection().clone(),
+            phase,
+            done_bytes,
+            total_bytes: volume.report().size_bytes,
+            completed: last.completed,
+            completed_at_secs: last.completed_at_secs,
+            findings: last.findings.as_slice().to_vec(),
+            more_findings: last.findings.more(),
+        }
+    }
+
+    fn worker_of(&self, volume: VolumeId) -> Option<&Arc<Worker>> {
+        let volume = self.store.volume(volume)?;
+        self.workers.iter().find(|worker| worker.has(&volume))
+    }
+}
+
+/// A worker, from its start to the server's stop.
+async fn live(worker: Arc<Worker>, tasks: Tasks) {
+    let working = worker.clone();
+    let work = on_blocking_pool(move || {
+        working.run();
+        Ok(())
+    });
+    let mut work = pin!(work);
+    let ended = tokio::select! {
+        ended = &mut work => ended,
+        () = tasks.stopped() => {
+            worker.stop();
+            work.await
+        }
+    };
+    if let Err(error) = ended {
+        tasks.fail(format!("the background work of a data directory broke off: {error}"));
+    }
+}
