@@ -22,4 +22,5 @@ mod http;
 mod needles;
 mod offline;
 mod readme;
+mod scrubs;
 mod start_stop;

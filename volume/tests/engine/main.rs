@@ -8,6 +8,7 @@ mod export;
 mod faults;
 mod harness;
 mod large;
+mod maintenance;
 mod model;
 mod offline;
 mod old_formats;

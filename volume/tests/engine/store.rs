@@ -10,7 +10,12 @@ use dulse_shared::{
 use dulse_volume::{
     config::{DirConfig, MinFreeSpace},
     disk::open_data_dirs,
-    engine::{compaction::Pace, open::Opener, volume::Volume},
+    engine::{
+        compaction::Pace,
+        open::Opener,
+        scrub::{ScrubEnd, ScrubFindings},
+        volume::Volume,
+    },
     reader::{Found, ReadError, read_needle},
     store::{Store, StoreError},
 };
@@ -73,6 +78,21 @@ fn admit_all(store: &Store) {
     for foreign in store.foreign() {
         let config = config(store, &foreign.volume);
         store.accept_config(ClusterId::from(CLUSTER), config).unwrap();
+    }
+}
+
+#[test]
+fn another_programs_volumes_are_scrubbed_and_have_no_findings() {
+    for (width, server) in [("offset4", "a"), ("offset4", "b"), ("offset5", "a"), ("offset5", "b")]
+    {
+        let (_temp, store) = golden(width, server, Clock::manual(NEXT_DAY_NS));
+        let volumes = store.volumes();
+        assert!(!volumes.is_empty());
+        for volume in volumes {
+            let scrubbed = volume.scrub(&|_| true);
+            let nothing = ScrubEnd::Complete(ScrubFindings::default());
+            assert_eq!(scrubbed, nothing, "{width}/{server}/{}", volume.id());
+        }
     }
 }
 

@@ -59,3 +59,30 @@ async fn a_server_that_no_master_answered_is_not_ready() {
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (503, "not_ready"));
     assert!(answer.text().contains("--master"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrub_is_on_the_page_in_the_status_and_among_the_metrics() {
+    let server = Server::start().await;
+    server.put("/3,01637037d6", b"hello").await;
+    assert!(server.get("/").await.text().contains("<td>never</td>"));
+    server.maintenance.start_scrub(None);
+    let status = loop {
+        let status = server.get("/status").await.json();
+        let is_scrubbed = |volume: &serde_json::Value| volume["LastScrubAtSecond"] == NOW_SECS;
+        if status["Volumes"].as_array().unwrap().iter().all(is_scrubbed) {
+            break status;
+        }
+    };
+    assert_eq!(status["Volumes"][0]["ScrubFindingCount"], 0);
+    assert_eq!(status["Volumes"][0]["State"], "writable");
+    assert!(status["Jobs"].is_array());
+    assert!(server.get("/").await.text().contains("<td>0 min ago</td>"));
+    let json = server.get("/ui/status.json").await.json();
+    assert_eq!(json["volumes"][0]["last_scrub_secs"], NOW_SECS);
+    let metrics = server.get("/metrics").await;
+    for name in
+        ["scrub_bytes_total", "scrub_corrupt_total 0", "scrub_last_complete_timestamp_seconds"]
+    {
+        assert!(metrics.text().contains(&format!("dulse_{name}")), "{}", metrics.text());
+    }
+}
