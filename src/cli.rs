@@ -167,6 +167,7 @@ pub(crate) struct VolumeArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum VolumeCommand {
     Scrub(ScrubArgs),
+    Vacuum(VacuumArgs),
 }
 
 /// Read volumes again from their disks, and show what does not verify.
@@ -178,6 +179,24 @@ pub(crate) struct ScrubArgs {
     /// The volume to read [default: all].
     #[arg(long, value_name = "ID")]
     pub(crate) volume: Option<VolumeId>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) master: Masters,
+}
+
+/// Write the live needles of volumes into new files, so that garbage no longer takes up room.
+#[derive(Debug, Args)]
+#[command(before_help = "Examples:\n  \
+    dulse volume vacuum\n  \
+    dulse volume vacuum --volume 3 --garbage-threshold 0")]
+pub(crate) struct VacuumArgs {
+    /// The volume to compact [default: all].
+    #[arg(long, value_name = "ID")]
+    pub(crate) volume: Option<VolumeId>,
+    /// Leave alone what has no more than this part of garbage [default: what each server was told].
+    #[arg(long, value_name = "PART", value_parser = parse_garbage)]
+    pub(crate) garbage_threshold: Option<f64>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     #[command(flatten)]
@@ -227,6 +246,20 @@ fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
     let size: ByteSize = text.parse().map_err(|error: ParseByteSizeError| error.to_string())?;
     let none = "it must be above 0; --scrub-interval=0 is what turns scrubs off";
     NonZeroU64::new(size.0).ok_or_else(|| none.to_owned())
+}
+
+fn parse_part(text: &str) -> Result<f64, String> {
+    let above = |part: &f64| *part > 0.0;
+    let part = Some(parse_garbage(text)?).filter(above);
+    part.ok_or_else(|| "it must be above 0, as in 0.3".to_owned())
+}
+
+fn parse_garbage(text: &str) -> Result<f64, String> {
+    let part: f64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
+    if (0.0..=1.0).contains(&part) {
+        return Ok(part);
+    }
+    Err("it is a part of a volume, from 0 to 1, as in 0.3".to_owned())
 }
 
 /// Where to listen and what others are told.
@@ -290,6 +323,15 @@ pub(crate) struct StoreArgs {
     /// Bytes a second that are read for it from each disk.
     #[arg(long, value_name = "SIZE", env = "DULSE_SCRUB_RATE", default_value = "20MB", value_parser = parse_rate)]
     pub(crate) scrub_rate: NonZeroU64,
+    /// Part of a volume that is garbage before it is compacted; 1 never.
+    #[arg(
+        long,
+        value_name = "PART",
+        env = "DULSE_GARBAGE_THRESHOLD",
+        default_value_t = 0.3,
+        value_parser = parse_part
+    )]
+    pub(crate) garbage_threshold: f64,
     /// Data center of this server.
     #[arg(
         long,

@@ -88,6 +88,11 @@ async fn dispatch(command: Command) -> Result<(), Exit> {
             let client = connect(&args.master)?;
             command::scrub(&client, args.volume, args.output.json).await.map_err(failed)?
         }
+        Command::Volume(VolumeArgs { command: Some(VolumeCommand::Vacuum(args)), .. }) => {
+            let (client, threshold) = (connect(&args.master)?, args.garbage_threshold);
+            let json = args.output.json;
+            command::vacuum(&client, args.volume, threshold, json).await.map_err(failed)?
+        }
         Command::Server(_)
         | Command::Master(_)
         | Command::Volume(VolumeArgs { command: None, .. })

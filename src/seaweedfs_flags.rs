@@ -54,6 +54,8 @@ const SERVER: &[Spelling] = &[
     ("master.volumeSizeLimitMB", "volume-size-limit", Value::Megabytes),
     ("defaultReplication", "default-replication", Value::Same),
     ("master.defaultReplication", "default-replication", Value::Same),
+    ("garbageThreshold", "garbage-threshold", Value::Same),
+    ("master.garbageThreshold", "garbage-threshold", Value::Same),
     ("dataCenter", "data-center", Value::Same),
     ("rack", "rack", Value::Same),
 ];

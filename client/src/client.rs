@@ -11,7 +11,10 @@ use std::{
 use dulse_shared::{
     clock::Clock,
     id::{Collection, Fid, NeedleKey, ReplicaPlacement, Ttl, VolumeId},
-    wire::{AssignResponse, Code, DeleteResponse, Location, LookupResponse},
+    wire::{
+        AssignResponse, Code, DeleteResponse, Location, LookupResponse, StartScrub, StartVacuum,
+        VolumeScrub, VolumeVacuum,
+    },
 };
 
 use crate::{
@@ -22,7 +25,7 @@ use crate::{
     location_cache::{LocationCache, Locations},
     masters::Masters,
     retry::Backoff,
-    scrub::Scrub,
+    volume_work::Work,
 };
 
 /// Connecting takes no longer than this; each call's own limit covers the rest.
@@ -207,8 +210,21 @@ impl Client {
     }
 
     /// Has a volume, or all, read again from their disks, by every server that has them.
-    pub async fn start_scrub(&self, volume: Option<VolumeId>) -> Result<Scrub, ClientError> {
-        Scrub::start(self, volume).await
+    pub async fn start_scrub(
+        &self,
+        volume: Option<VolumeId>,
+    ) -> Result<Work<VolumeScrub>, ClientError> {
+        Work::start(self, volume, &StartScrub { volume }).await
+    }
+
+    /// Has a volume, or all with enough garbage, compacted by every server that has them. Without a
+    /// threshold (a part, 0 to 1) each server's own counts.
+    pub async fn start_vacuum(
+        &self,
+        volume: Option<VolumeId>,
+        garbage_threshold: Option<f64>,
+    ) -> Result<Work<VolumeVacuum>, ClientError> {
+        Work::start(self, volume, &StartVacuum { volume, garbage_threshold }).await
     }
 
     /// Tries the locations of a volume in turn; when none will do, forgets them, asks the masters

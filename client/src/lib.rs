@@ -25,14 +25,14 @@ mod error;
 mod location_cache;
 mod masters;
 mod retry;
-mod scrub;
 mod source;
 mod upload;
+mod volume_work;
 
 pub use client::{AssignOptions, Assigned, Client};
 pub use cluster_status::{ClusterStatus, DiskStatus, ServerStatus, VolumeState, VolumeStatus};
 pub use download::{Download, NeedleInfo};
 pub use error::ClientError;
-pub use scrub::{Scrub, ScrubProgress, ScrubbedServer};
 pub use source::{MAX_NEEDLE_BYTES, Source};
 pub use upload::{Progress, Stored, UploadOptions};
+pub use volume_work::{VolumeWork, Work, WorkAt, WorkProgress, WorkingServer};

@@ -10,7 +10,7 @@ use dulse_shared::{
 };
 use dulse_volume::{
     config::{DirConfig, MinFreeSpace, VolumeServerConfig},
-    maintenance::RoutineScrub,
+    maintenance::{Routine, RoutineScrub, RoutineVacuum},
     server::{VolumeServer, VolumeStartError},
 };
 
@@ -89,10 +89,15 @@ pub(super) fn volume_config(
         large_volumes: args.large_volumes,
         min_free_space,
         max_needle_bytes: MAX_NEEDLE_BYTES,
-        scrub: RoutineScrub {
-            interval: Some(args.scrub_interval).filter(|interval| !interval.is_zero()),
-            bytes_per_sec: args.scrub_rate,
-            quiet_after_start: QUIET_AFTER_START,
+        routine: Routine {
+            scrub: RoutineScrub {
+                interval: Some(args.scrub_interval).filter(|interval| !interval.is_zero()),
+                bytes_per_sec: args.scrub_rate,
+                quiet_after_start: QUIET_AFTER_START,
+            },
+            vacuum: RoutineVacuum {
+                garbage_threshold: Some(args.garbage_threshold).filter(|part| *part < 1.0),
+            },
         },
     }
 }

@@ -10,7 +10,10 @@ use axum::{
 };
 use dulse_shared::{
     id::VolumeId,
-    wire::{Code, CreateVolume, Problem, ScrubReport, StartScrub, VolumeReport},
+    wire::{
+        Code, CreateVolume, Problem, ScrubReport, StartScrub, StartVacuum, VacuumReport,
+        VolumeReport,
+    },
 };
 use serde::Deserialize;
 
@@ -22,13 +25,14 @@ use crate::{
 
 /// The routes of the cluster port.
 pub fn cluster_router(store: Store, maintenance: Maintenance) -> Router {
-    let scrubs = Router::new()
+    let jobs = Router::new()
         .route("/admin/scrub", post(start_scrub).get(scrub_report))
+        .route("/admin/vacuum", post(start_vacuum).get(vacuum_report))
         .with_state(maintenance);
     Router::new()
         .route("/admin/volume/create", post(create_volume))
         .with_state(store)
-        .merge(scrubs)
+        .merge(jobs)
         .fallback(async || {
             Problem::new(Code::NoRoute, "there is no such route on the cluster port")
         })
@@ -56,6 +60,23 @@ async fn scrub_report(
     let Query(Which { volume }) =
         which.map_err(|error| Problem::new(Code::BadRequest, error.body_text()))?;
     Ok(Json(maintenance.scrub_report(volume)))
+}
+
+async fn start_vacuum(
+    State(maintenance): State<Maintenance>,
+    request: Result<Json<StartVacuum>, JsonRejection>,
+) -> Result<Json<VacuumReport>, Problem> {
+    let Json(asked) = request.map_err(|error| Problem::new(Code::BadRequest, error.body_text()))?;
+    Ok(Json(maintenance.start_vacuum(asked)))
+}
+
+async fn vacuum_report(
+    State(maintenance): State<Maintenance>,
+    which: Result<Query<Which>, QueryRejection>,
+) -> Result<Json<VacuumReport>, Problem> {
+    let Query(Which { volume }) =
+        which.map_err(|error| Problem::new(Code::BadRequest, error.body_text()))?;
+    Ok(Json(maintenance.vacuum_report(volume)))
 }
 
 async fn create_volume(

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use dulse_shared::{net::address::ServerAddress, size::ByteSize, wire::DiskType};
 
-use crate::{format::OffsetWidth, maintenance::RoutineScrub};
+use crate::{format::OffsetWidth, maintenance::Routine};
 
 /// The settings of a volume server.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub struct VolumeServerConfig {
     /// The largest needle, in bytes of data.
     pub max_needle_bytes: u64,
     /// How volumes are read again from their disks.
-    pub scrub: RoutineScrub,
+    pub routine: Routine,
 }
 
 /// One data directory.

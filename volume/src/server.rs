@@ -88,7 +88,7 @@ impl VolumeServer {
             acknowledged,
         };
         server.report(&config, &clock, tasks, acknowledge)?;
-        let maintenance = Maintenance::new(server.store.clone(), config.scrub, &clock, &metrics);
+        let maintenance = Maintenance::new(server.store.clone(), config.routine, &clock, &metrics);
         maintenance.spawn(tasks);
         let listeners = Listeners { public, cluster };
         server.serve(&config, listeners, maintenance, clock, metrics, tasks);

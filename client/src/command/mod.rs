@@ -12,6 +12,8 @@ mod put;
 mod say;
 mod scrub;
 mod status;
+mod vacuum;
+mod work;
 
 pub use delete::delete;
 pub use get::{GetRequest, get};
@@ -20,3 +22,4 @@ pub use outcome::Outcome;
 pub use put::{PutRequest, put};
 pub use scrub::scrub;
 pub use status::status;
+pub use vacuum::vacuum;

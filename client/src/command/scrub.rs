@@ -1,7 +1,5 @@
 //! `dulse volume scrub`: has volumes read again from their disks, and prints what is wrong.
 
-use std::time::Duration;
-
 use dulse_shared::{
     id::VolumeId,
     size::ByteSize,
@@ -9,21 +7,20 @@ use dulse_shared::{
 };
 use serde::Serialize;
 
-use super::{Outcome, progress::Bar, say};
+use super::{
+    Outcome, say,
+    work::{complain, watch},
+};
 use crate::{
     client::Client,
     error::ClientError,
-    scrub::{Scrub, ScrubProgress, ScrubbedServer},
+    volume_work::{WorkProgress, WorkingServer},
 };
-
-/// Between two looks at a scrub: at first short, since most volumes of a new store are.
-const PAUSES: [Duration; 3] =
-    [Duration::from_millis(20), Duration::from_millis(100), Duration::from_secs(1)];
 
 #[derive(Serialize)]
 struct Report<'a> {
     sound: bool,
-    servers: &'a [ScrubbedServer],
+    servers: &'a [WorkingServer<VolumeScrub>],
     /// Servers that were not there to be asked.
     missing: &'a [String],
 }
@@ -38,12 +35,7 @@ pub async fn scrub(
     let done = watch(&scrub).await?;
     let mut volumes = done.servers.iter().flat_map(|server| &server.volumes);
     let is_sound = volumes.all(|volume| volume.findings.is_empty());
-    for server in scrub.missing() {
-        say::complaint(&ClientError::Unreachable {
-            url: format!("http://{server}"),
-            reason: "the master does not hear it; its volumes were not read".to_owned(),
-        });
-    }
+    complain(scrub.missing());
     if json {
         let (servers, missing) = (&done.servers[..], scrub.missing());
         say::json(&Report { sound: is_sound, servers, missing })?;
@@ -53,23 +45,7 @@ pub async fn scrub(
     Ok(Outcome::of(is_sound && scrub.missing().is_empty()))
 }
 
-/// Waits for the end, behind a progress bar.
-async fn watch(scrub: &Scrub) -> Result<ScrubProgress, ClientError> {
-    let mut progress = scrub.progress().await?;
-    let bar = Bar::new("scrub", Some(progress.total_bytes));
-    let mut looks = 0;
-    while !progress.is_complete {
-        bar.advance(progress.done_bytes);
-        let pause = PAUSES.get(looks / 10).or(PAUSES.last()).copied().unwrap_or_default();
-        tokio::time::sleep(pause).await;
-        looks += 1;
-        progress = scrub.progress().await.inspect_err(|_| bar.clear())?;
-    }
-    bar.clear();
-    Ok(progress)
-}
-
-fn render(done: &ScrubProgress) -> String {
+fn render(done: &WorkProgress<VolumeScrub>) -> String {
     let mut lines = Vec::new();
     let (mut volumes, mut found) = (0_u64, 0_u64);
     for server in &done.servers {
@@ -89,7 +65,11 @@ fn render(done: &ScrubProgress) -> String {
     lines.join("\n")
 }
 
-fn line(server: &ScrubbedServer, scrub: &VolumeScrub, finding: &ScrubFinding) -> String {
+fn line(
+    server: &WorkingServer<VolumeScrub>,
+    scrub: &VolumeScrub,
+    finding: &ScrubFinding,
+) -> String {
     let ScrubFinding { offset, key, fid, reason } = finding;
     let what = match (fid, key) {
         (Some(fid), _) => format!("needle {fid} cannot be read"),
@@ -102,15 +82,15 @@ fn line(server: &ScrubbedServer, scrub: &VolumeScrub, finding: &ScrubFinding) ->
 
 #[cfg(test)]
 mod tests {
-    use dulse_shared::{id::NeedleKey, wire::ScrubPhase};
+    use dulse_shared::{id::NeedleKey, wire::JobPhase};
 
     use super::*;
 
-    fn progress(findings: Vec<ScrubFinding>, more_findings: u64) -> ScrubProgress {
+    fn progress(findings: Vec<ScrubFinding>, more_findings: u64) -> WorkProgress<VolumeScrub> {
         let volume = VolumeScrub {
             volume: VolumeId::new(3).unwrap(),
             collection: dulse_shared::id::Collection::default(),
-            phase: ScrubPhase::Idle,
+            phase: JobPhase::Idle,
             done_bytes: 0,
             total_bytes: 2048,
             completed: 1,
@@ -118,8 +98,8 @@ mod tests {
             findings,
             more_findings,
         };
-        let server = ScrubbedServer { server: "a:8080".to_owned(), volumes: vec![volume] };
-        ScrubProgress {
+        let server = WorkingServer { server: "a:8080".to_owned(), volumes: vec![volume] };
+        WorkProgress {
             done_bytes: 2048,
             total_bytes: 2048,
             is_complete: true,

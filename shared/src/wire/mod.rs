@@ -3,11 +3,13 @@
 mod assign;
 mod cluster;
 mod heartbeat;
+mod job;
 mod lookup;
 mod problem;
 mod replica;
 mod scrub;
 mod upload;
+mod vacuum;
 mod volume;
 
 pub use assign::AssignResponse;
@@ -17,11 +19,11 @@ pub use cluster::{
 pub use heartbeat::{
     DirReport, ForeignVolume, Heartbeat, HeartbeatAnswer, LocalState, RefusedVolume, VolumeReport,
 };
+pub use job::{JobKind, JobPhase, JobProgress};
 pub use lookup::{Location, LookupResponse};
 pub use problem::{Code, Problem, ProblemBody};
 pub use replica::{Decision, Held, Holding, Sealed, Standing, Unresolved, WriteId};
-pub use scrub::{
-    JobKind, JobProgress, ScrubFinding, ScrubPhase, ScrubReport, StartScrub, VolumeScrub,
-};
+pub use scrub::{ScrubFinding, ScrubReport, StartScrub, VolumeScrub};
 pub use upload::{DeleteResponse, SubmitResponse, UploadResponse};
+pub use vacuum::{StartVacuum, VacuumOutcome, VacuumReport, VolumeVacuum};
 pub use volume::CreateVolume;

@@ -1,7 +1,8 @@
-//! Scrubs on a volume server's cluster port, and what runs in its background.
+//! Scrubs on a volume server's cluster port.
 
 use serde::{Deserialize, Serialize};
 
+use super::JobPhase;
 use crate::id::{Collection, NeedleKey, VolumeId};
 
 /// `POST /admin/scrub`: read volumes again from their disks, ahead of routine work. Answered with a
@@ -28,7 +29,7 @@ pub struct VolumeScrub {
     /// Its collection.
     pub collection: Collection,
     /// Whether one waits or runs.
-    pub phase: ScrubPhase,
+    pub phase: JobPhase,
     /// Bytes read of the one that runs.
     pub done_bytes: u64,
     /// Bytes that there are to read.
@@ -43,18 +44,6 @@ pub struct VolumeScrub {
     pub more_findings: u64,
 }
 
-/// How far a volume's scrub is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ScrubPhase {
-    /// None waits or runs.
-    Idle,
-    /// It was asked for.
-    Waiting,
-    /// It is under way.
-    Running,
-}
-
 /// Bytes of a volume file that are not what was written.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ScrubFinding {
@@ -66,38 +55,4 @@ pub struct ScrubFinding {
     pub fid: Option<String>,
     /// What is wrong.
     pub reason: String,
-}
-
-/// What a server does to a volume in the background.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum JobKind {
-    /// It reads all of it from the disk again.
-    Scrub,
-}
-
-/// How far a job in the background is.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct JobProgress {
-    /// What is done.
-    pub kind: JobKind,
-    /// To which volume.
-    pub volume: VolumeId,
-    /// Bytes of it that were dealt with.
-    pub done_bytes: u64,
-    /// Bytes in all.
-    pub total_bytes: u64,
-    /// When it began, in seconds since 1970.
-    pub started_at_secs: u64,
-    /// Whether an operator asked for it.
-    pub is_asked_for: bool,
-}
-
-impl JobKind {
-    /// The word for people.
-    pub const fn as_word(self) -> &'static str {
-        match self {
-            Self::Scrub => "scrub",
-        }
-    }
 }

@@ -7,7 +7,11 @@ mod schedule;
 mod scrub_file;
 mod scrub_job;
 mod server;
+mod vacuum_job;
+mod vacuum_schedule;
 mod worker;
 
 pub use schedule::RoutineScrub;
 pub use server::Maintenance;
+pub use vacuum_schedule::RoutineVacuum;
+pub use worker::Routine;

@@ -62,7 +62,7 @@ impl Worker {
     pub(super) fn scrub(&self, job: Job, volume: &Arc<Volume>) {
         let pacer = Mutex::new(Pacer::new(self.routine.bytes_per_sec));
         let step = |bytes| {
-            let goes_on = self.step(job, volume, &pacer, bytes);
+            let goes_on = self.step(job, volume, bytes, || self.pause_of(&pacer, bytes));
             self.metrics.bytes.inc_by(if goes_on { bytes } else { 0 });
             goes_on
         };

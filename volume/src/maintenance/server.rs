@@ -7,10 +7,16 @@ use dulse_shared::{
     clock::Clock,
     id::VolumeId,
     net::{metrics::Metrics, tasks::Tasks},
-    wire::{JobKind, JobProgress, ScrubPhase, ScrubReport, VolumeScrub},
+    wire::{
+        JobKind, JobPhase, JobProgress, ScrubReport, StartVacuum, VacuumReport, VolumeScrub,
+        VolumeVacuum,
+    },
 };
 
-use super::{metrics::ScrubMetrics, schedule::RoutineScrub, worker::Worker};
+use super::{
+    metrics::{ScrubMetrics, VacuumMetrics},
+    worker::{Routine, Worker},
+};
 use crate::{engine::volume::Volume, reader::on_blocking_pool, store::Store};
 
 /// The background work of a server. Cheap to clone.
@@ -22,8 +28,8 @@ pub struct Maintenance {
 
 impl Maintenance {
     /// Workers that do nothing until they are spawned.
-    pub fn new(store: Store, routine: RoutineScrub, clock: &Clock, metrics: &Metrics) -> Self {
-        let metrics = ScrubMetrics::register(metrics);
+    pub fn new(store: Store, routine: Routine, clock: &Clock, metrics: &Metrics) -> Self {
+        let metrics = (ScrubMetrics::register(metrics), VacuumMetrics::register(metrics));
         let worker = |dir| Worker::new(dir, store.clone(), routine, clock.clone(), metrics.clone());
         let workers = store.data_dirs().iter().cloned().map(worker).map(Arc::new).collect();
         Self { store, workers }
@@ -47,7 +53,7 @@ impl Maintenance {
         for scrub in &mut report.volumes {
             if let Some(worker) = self.worker_of(scrub.volume) {
                 worker.ask(JobKind::Scrub, scrub.volume);
-                scrub.phase = ScrubPhase::Waiting;
+                scrub.phase = JobPhase::Waiting;
             }
         }
         report
@@ -55,18 +61,63 @@ impl Maintenance {
 
     /// What is known of the scrubs of a volume, or of all. A volume that is not here is left out.
     pub fn scrub_report(&self, volume: Option<VolumeId>) -> ScrubReport {
-        let volumes = match volume {
+        let volumes = self.which(volume);
+        ScrubReport { volumes: volumes.iter().map(|volume| self.scrub_of(volume)).collect() }
+    }
+
+    fn which(&self, volume: Option<VolumeId>) -> Vec<Arc<Volume>> {
+        match volume {
             Some(id) => self.store.volume(id).into_iter().collect(),
             None => self.store.volumes(),
-        };
-        ScrubReport { volumes: volumes.iter().map(|volume| self.scrub_of(volume)).collect() }
+        }
+    }
+
+    /// Compacts a volume, or all with enough garbage, ahead of routine work. The answer says what
+    /// was known before of those.
+    pub fn start_vacuum(&self, asked: StartVacuum) -> VacuumReport {
+        let mut report = VacuumReport { volumes: Vec::new() };
+        for volume in self.which(asked.volume) {
+            let Some(worker) = self.worker_of(volume.id()) else { continue };
+            let threshold = asked.garbage_threshold.unwrap_or(worker.vacuum.threshold());
+            let has_garbage = worker.candidate(&volume).is_above(threshold);
+            if has_garbage && volume.refuses_deletes().is_ok() {
+                let before = self.vacuum_of(&volume);
+                worker.ask(JobKind::Vacuum, volume.id());
+                report.volumes.push(VolumeVacuum { phase: JobPhase::Waiting, ..before });
+            }
+        }
+        report
+    }
+
+    /// What is known of the vacuums of a volume, or of all. A volume that is not here is left out.
+    pub fn vacuum_report(&self, volume: Option<VolumeId>) -> VacuumReport {
+        let volumes = self.which(volume);
+        VacuumReport { volumes: volumes.iter().map(|volume| self.vacuum_of(volume)).collect() }
+    }
+
+    fn vacuum_of(&self, volume: &Volume) -> VolumeVacuum {
+        let id = volume.id();
+        let worker = self.worker_of(id);
+        // In this order a vacuum that ends meanwhile is seen as complete or as running.
+        let at = worker.and_then(|worker| worker.progress(JobKind::Vacuum, id));
+        let phase = worker.map_or(JobPhase::Idle, |worker| worker.phase(JobKind::Vacuum, id).0);
+        let known = worker.and_then(|worker| worker.vacuums().get(&id).cloned());
+        VolumeVacuum {
+            volume: id,
+            collection: volume.collection().clone(),
+            phase,
+            done_bytes: at.as_ref().map_or(0, |at| at.done_bytes),
+            total_bytes: at.map_or(volume.report().size_bytes, |at| at.total_bytes),
+            completed: known.as_ref().map_or(0, |known| known.completed),
+            last: known.map(|known| known.last),
+        }
     }
 
     fn scrub_of(&self, volume: &Volume) -> VolumeScrub {
         // In this order a scrub that ends meanwhile is seen as complete or as running.
         let worker = self.worker_of(volume.id());
-        let (phase, done_bytes) = worker
-            .map_or((ScrubPhase::Idle, 0), |worker| worker.phase(JobKind::Scrub, volume.id()));
+        let (phase, done_bytes) =
+            worker.map_or((JobPhase::Idle, 0), |worker| worker.phase(JobKind::Scrub, volume.id()));
         let last = volume.scrubbed().summary();
         VolumeScrub {
             volume: volume.id(),

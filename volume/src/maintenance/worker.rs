@@ -13,20 +13,31 @@ use std::{
 use dulse_shared::{
     clock::Clock,
     id::VolumeId,
-    wire::{JobKind, JobProgress, ScrubPhase},
+    wire::{JobKind, JobPhase, JobProgress},
 };
 
 use super::{
     job::{Job, Origin},
-    metrics::ScrubMetrics,
+    metrics::{ScrubMetrics, VacuumMetrics},
     pace::Pacer,
     schedule::RoutineScrub,
     scrub_file::ScrubFile,
+    vacuum_job::Vacuums,
+    vacuum_schedule::RoutineVacuum,
 };
 use crate::{disk::DataDir, engine::volume::Volume, store::Store};
 
 /// How often routine work is looked for.
 const TICK: Duration = Duration::from_secs(30);
+
+/// What is done without being asked for.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Routine {
+    /// Scrubs.
+    pub scrub: RoutineScrub,
+    /// Vacuums.
+    pub vacuum: RoutineVacuum,
+}
 
 /// A directory's worker.
 #[derive(Debug)]
@@ -38,6 +49,9 @@ pub(super) struct Worker {
     pub(super) metrics: ScrubMetrics,
     /// Only the worker's own thread looks at it.
     pub(super) file: Mutex<ScrubFile>,
+    pub(super) vacuum: RoutineVacuum,
+    pub(super) vacuum_metrics: VacuumMetrics,
+    pub(super) vacuums: Mutex<Vacuums>,
     state: Mutex<State>,
     wake: Condvar,
 }
@@ -54,12 +68,24 @@ impl Worker {
     pub(super) fn new(
         dir: Arc<DataDir>,
         store: Store,
-        routine: RoutineScrub,
+        routine: Routine,
         clock: Clock,
-        metrics: ScrubMetrics,
+        (metrics, vacuum_metrics): (ScrubMetrics, VacuumMetrics),
     ) -> Self {
-        let (file, state, wake) = (Mutex::default(), Mutex::default(), Condvar::new());
-        Self { dir, store, routine, clock, metrics, file, state, wake }
+        let Routine { scrub: routine, vacuum } = routine;
+        Self {
+            dir,
+            store,
+            routine,
+            clock,
+            metrics,
+            file: Mutex::default(),
+            vacuum,
+            vacuum_metrics,
+            vacuums: Mutex::default(),
+            state: Mutex::default(),
+            wake: Condvar::new(),
+        }
     }
 
     /// Whether a volume lies in the worker's directory.
@@ -90,13 +116,18 @@ impl Worker {
     }
 
     /// Whether a job waits or runs, and how many bytes it has dealt with.
-    pub(super) fn phase(&self, kind: JobKind, volume: VolumeId) -> (ScrubPhase, u64) {
+    pub(super) fn phase(&self, kind: JobKind, volume: VolumeId) -> (JobPhase, u64) {
         let state = self.lock();
         if let Some(at) = state.running.iter().find(|at| is_it(at, kind, volume)) {
-            return (ScrubPhase::Running, at.done_bytes);
+            return (JobPhase::Running, at.done_bytes);
         }
         let is_waiting = state.asked.iter().any(|job| (job.kind, job.volume) == (kind, volume));
-        (if is_waiting { ScrubPhase::Waiting } else { ScrubPhase::Idle }, 0)
+        (if is_waiting { JobPhase::Waiting } else { JobPhase::Idle }, 0)
+    }
+
+    /// How far a job is that runs.
+    pub(super) fn progress(&self, kind: JobKind, volume: VolumeId) -> Option<JobProgress> {
+        self.lock().running.iter().find(|at| is_it(at, kind, volume)).cloned()
     }
 
     /// Ends every job at its next step.
@@ -114,13 +145,18 @@ impl Worker {
             let left = quiet_until.since(self.clock.boot());
             if let Some(job) = self.take_asked() {
                 self.perform(job);
-            } else if let Some(job) = self.due_scrub().filter(|_| left.is_zero()) {
+            } else if let Some(job) = self.due().filter(|_| left.is_zero()) {
                 self.begin(&mut self.lock(), job);
                 self.perform(job);
             } else {
                 self.sleep(if left.is_zero() { TICK } else { left.min(TICK) });
             }
         }
+    }
+
+    /// The routine work whose time has come. Garbage first: it takes up room.
+    fn due(&self) -> Option<Job> {
+        self.due_vacuum().or_else(|| self.due_scrub())
     }
 
     /// The next job that was asked for; it counts as running from now on.
@@ -141,6 +177,7 @@ impl Worker {
         if let Some(volume) = volume {
             match job.kind {
                 JobKind::Scrub => self.scrub(job, &volume),
+                JobKind::Vacuum => self.vacuum(job, &volume),
             }
         }
         self.lock().running.pop();
@@ -153,14 +190,14 @@ impl Worker {
         }
     }
 
-    /// A step of a job, of so many bytes: first comes what was asked for, then a pause that keeps
-    /// the pace. `false` if the job must end.
+    /// A step of a job, of so many bytes: first comes what was asked for, then a pause. `false` if the
+    /// job must end.
     pub(super) fn step(
         &self,
         job: Job,
         volume: &Arc<Volume>,
-        pacer: &Mutex<Pacer>,
         bytes: u64,
+        pause: impl FnOnce() -> Duration,
     ) -> bool {
         while job.origin == Origin::Routine
             && let Some(asked) = self.take_asked()
@@ -168,7 +205,7 @@ impl Worker {
             self.perform(asked);
         }
         let is_there = self.store.volume(job.volume).is_some_and(|now| Arc::ptr_eq(&now, volume));
-        let goes_on = is_there && self.keep_pace(pacer, bytes);
+        let goes_on = is_there && self.pause(pause());
         if goes_on && let Some(running) = self.lock().running.last_mut() {
             running.done_bytes = running.total_bytes.min(running.done_bytes + bytes);
         }
@@ -177,10 +214,17 @@ impl Worker {
 
     /// Waits until so many bytes may be read; `false` if the server stops.
     pub(super) fn keep_pace(&self, pacer: &Mutex<Pacer>, bytes: u64) -> bool {
-        let length = {
-            let mut pacer = pacer.lock().unwrap_or_else(PoisonError::into_inner);
-            pacer.wait(bytes, self.clock.boot())
-        };
+        self.pause(self.pause_of(pacer, bytes))
+    }
+
+    /// How long that is.
+    pub(super) fn pause_of(&self, pacer: &Mutex<Pacer>, bytes: u64) -> Duration {
+        let mut pacer = pacer.lock().unwrap_or_else(PoisonError::into_inner);
+        pacer.wait(bytes, self.clock.boot())
+    }
+
+    /// Waits; `false` if the server stops.
+    fn pause(&self, length: Duration) -> bool {
         let goes_on = |state: &mut State| !state.is_stopping;
         let slept = self.wake.wait_timeout_while(self.lock(), length, goes_on);
         let (mut state, _) = slept.unwrap_or_else(PoisonError::into_inner);

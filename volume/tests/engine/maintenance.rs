@@ -1,5 +1,5 @@
-//! The background work of a server: what is due is scrubbed, what is asked for goes first, and what
-//! was found out outlasts the process.
+//! The background work of a server: what is due is scrubbed or compacted, what is asked for goes
+//! first, and what a scrub found out outlasts the process.
 
 use std::{num::NonZeroU64, path::Path, sync::Arc, thread::sleep, time::Duration};
 
@@ -7,18 +7,21 @@ use dulse_shared::{
     clock::Clock,
     id::{ClusterId, VolumeId},
     net::{metrics::Metrics, tasks::Tasks},
-    wire::{DiskType, LocalState, ScrubPhase, VolumeConfig, VolumeScrub},
+    wire::{
+        DiskType, JobPhase, LocalState, StartVacuum, VacuumOutcome, VolumeConfig, VolumeScrub,
+        VolumeVacuum,
+    },
 };
 use dulse_volume::{
     config::{DirConfig, MinFreeSpace},
     disk::{Disk, open_data_dirs, simulated::SimulatedDisk},
     engine::write::Write,
-    maintenance::{Maintenance, RoutineScrub},
+    maintenance::{Maintenance, Routine, RoutineScrub, RoutineVacuum},
     reader::ReadError,
     store::Store,
 };
 
-use crate::harness::{SIMULATED_DIR, needle, opener_at, read_of, volume_config};
+use crate::harness::{COOKIE, SIMULATED_DIR, key, needle, opener_at, read_of, volume_config};
 
 /// A server's volumes and its background work, on a simulated disk.
 struct Server {
@@ -36,13 +39,14 @@ fn id(id: u32) -> VolumeId {
     VolumeId::new(id).unwrap()
 }
 
-fn routine(interval: Option<Duration>, bytes_per_sec: u64) -> RoutineScrub {
+fn routine(interval: Option<Duration>, bytes_per_sec: u64) -> Routine {
     let bytes_per_sec = NonZeroU64::new(bytes_per_sec).unwrap();
-    RoutineScrub { interval, bytes_per_sec, quiet_after_start: Duration::ZERO }
+    let scrub = RoutineScrub { interval, bytes_per_sec, quiet_after_start: Duration::ZERO };
+    Routine { scrub, vacuum: RoutineVacuum { garbage_threshold: None } }
 }
 
 impl Server {
-    fn start(disk: &SimulatedDisk, routine: RoutineScrub) -> Self {
+    fn start(disk: &SimulatedDisk, routine: Routine) -> Self {
         let files: Arc<dyn Disk> = Arc::new(disk.clone());
         let dirs = [DirConfig { path: SIMULATED_DIR.into(), disk: DiskType::default() }];
         let dirs = open_data_dirs(&files, &dirs, MinFreeSpace::Bytes(0)).unwrap();
@@ -82,6 +86,32 @@ impl Server {
             }
             assert!(Clock::System.since(start) < LONG, "{scrub:?}");
             sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn vacuum(&self, volume: u32) -> VolumeVacuum {
+        self.maintenance.vacuum_report(Some(id(volume))).volumes.remove(0)
+    }
+
+    /// How the first vacuum of a volume ended.
+    fn vacuumed(&self, volume: u32) -> VacuumOutcome {
+        let start = Clock::System.boot();
+        loop {
+            let vacuum = self.vacuum(volume);
+            if vacuum.completed == 1 {
+                return vacuum.last.unwrap();
+            }
+            assert!(Clock::System.since(start) < LONG, "{vacuum:?}");
+            sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Deletes every needle of a volume but the first.
+    fn delete_most(&self, volume: u32, needles: u64) {
+        let volume = self.store.volume(id(volume)).unwrap();
+        for k in 2..=needles {
+            let delete = Write::Delete { key: key(k), cookie: COOKIE };
+            volume.commit(vec![delete]).remove(0).unwrap();
         }
     }
 
@@ -145,7 +175,7 @@ fn what_is_asked_for_goes_ahead_of_routine_work_and_a_stop_ends_both() {
     server.create(3, 8, 900 << 10);
     server.create(4, 1, 1000);
     server.spawn();
-    server.until(3, |scrub| scrub.phase == ScrubPhase::Running && scrub.done_bytes == 2 << 20);
+    server.until(3, |scrub| scrub.phase == JobPhase::Running && scrub.done_bytes == 2 << 20);
     let answer = server.maintenance.start_scrub(Some(id(3)));
     assert_eq!(answer.volumes[0].completed, 0);
     assert!(server.maintenance.running()[0].is_asked_for, "it runs already");
@@ -157,7 +187,7 @@ fn what_is_asked_for_goes_ahead_of_routine_work_and_a_stop_ends_both() {
     server.create(3, 8, 900 << 10);
     server.create(4, 1, 1000);
     server.spawn();
-    server.until(3, |scrub| scrub.phase == ScrubPhase::Running);
+    server.until(3, |scrub| scrub.phase == JobPhase::Running);
     server.maintenance.start_scrub(Some(id(4)));
     server.until(4, |scrub| scrub.completed == 1);
     assert_eq!(server.scrub(3).completed, 0, "it waited");
@@ -201,4 +231,54 @@ fn a_bad_needle_is_bad_after_a_restart_unless_its_file_was_restored() {
         assert!(read_of(&volume, 1).is_ok() && read_of(&volume, 3).is_ok());
         disk = server.stop();
     }
+}
+
+#[test]
+fn garbage_is_compacted_away_when_it_is_due_and_a_volume_then_rests() {
+    let routine = Routine {
+        vacuum: RoutineVacuum { garbage_threshold: Some(0.3) },
+        ..routine(None, 1 << 30)
+    };
+    let server = Server::start(&SimulatedDisk::new(1), routine);
+    server.create(3, 8, 900 << 10);
+    server.delete_most(3, 8);
+    server.create(4, 8, 9 << 10);
+    server.delete_most(4, 8);
+    server.spawn();
+    let outcome = server.vacuumed(3);
+    assert_eq!(outcome.error, None);
+    assert!(outcome.before_bytes > 7 << 20 && outcome.after_bytes < 1 << 20, "{outcome:?}");
+    assert_eq!(
+        server.metric("vacuum_reclaimed_bytes_total"),
+        outcome.before_bytes - outcome.after_bytes
+    );
+    assert!(read_of(&server.store.volume(id(3)).unwrap(), 1).is_ok());
+    assert_eq!(server.vacuum(4).completed, 0, "it has too little garbage to be worth it");
+    server.stop();
+}
+
+#[test]
+fn a_vacuum_that_is_asked_for_takes_what_is_above_the_threshold_and_says_how_it_ended() {
+    let server = Server::start(&SimulatedDisk::new(1), routine(None, 1 << 30));
+    server.create(3, 8, 9 << 10);
+    server.delete_most(3, 8);
+    server.create(4, 8, 9 << 10);
+    let ask = |threshold| {
+        let asked = StartVacuum { volume: None, garbage_threshold: threshold };
+        let report = server.maintenance.start_vacuum(asked);
+        report.volumes.iter().map(|vacuum| vacuum.volume.as_u32()).collect::<Vec<_>>()
+    };
+    assert_eq!(ask(Some(0.99)), Vec::<u32>::new());
+    assert_eq!(ask(None), [3], "a full one of live needles has no garbage");
+    assert_eq!(server.vacuum(3).phase, JobPhase::Waiting);
+    server.spawn();
+    let outcome = server.vacuumed(3);
+    assert!(outcome.error.is_none() && outcome.after_bytes < outcome.before_bytes / 4);
+    assert_eq!(server.vacuum(3).phase, JobPhase::Idle);
+    server.disk.limit_free_bytes(1 << 20);
+    server.delete_most(4, 8);
+    assert_eq!(ask(Some(0.1)), [4]);
+    let refused = server.vacuumed(4);
+    assert!(refused.error.unwrap().contains("room"));
+    server.stop();
 }

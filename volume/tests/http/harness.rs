@@ -23,7 +23,7 @@ use dulse_volume::{
     engine::{metrics::EngineMetrics, open::Opener, stamp::StampSource, volume::Shared},
     format::OffsetWidth,
     http::{HttpSettings, HttpState, PublicPort},
-    maintenance::{Maintenance, RoutineScrub},
+    maintenance::{Maintenance, Routine, RoutineScrub, RoutineVacuum},
     store::Store,
 };
 use reqwest::{Client, Method, RequestBuilder, StatusCode, header::HeaderMap};
@@ -126,10 +126,13 @@ impl Server {
         let tasks = Tasks::new();
         let listener = bind("127.0.0.1", 0, "--port").await.unwrap();
         let url = listener.local_addr().unwrap().to_string();
-        let routine = RoutineScrub {
-            interval: None,
-            bytes_per_sec: NonZeroU64::MAX,
-            quiet_after_start: Duration::ZERO,
+        let routine = Routine {
+            scrub: RoutineScrub {
+                interval: None,
+                bytes_per_sec: NonZeroU64::MAX,
+                quiet_after_start: Duration::ZERO,
+            },
+            vacuum: RoutineVacuum { garbage_threshold: None },
         };
         let maintenance = Maintenance::new(store.clone(), routine, &clock, &metrics);
         maintenance.spawn(&tasks);
