@@ -132,7 +132,8 @@ impl Parts {
         let limit_bytes = config.volume_size_limit_bytes;
         let cluster = Cluster::new(Arc::new(raft.clone()), limit_bytes, clock.clone());
         let cluster = Arc::new(cluster);
-        let executor = Executor::new(cluster.clone(), PeerClient::new()?, tasks.clone());
+        let peers = PeerClient::new()?;
+        let executor = Executor::new(cluster.clone(), peers.clone(), tasks.clone());
         let executor = Arc::new(executor);
         let keys = Arc::new(KeyRange::start(raft.clone(), clock.clone(), tasks));
         let assigner = Arc::new(Assigner::new(cluster.clone(), executor.clone(), keys));
@@ -146,6 +147,7 @@ impl Parts {
             cluster.clone(),
             assigner,
             relay,
+            peers,
             settings,
             metrics.clone(),
             tasks.clone(),

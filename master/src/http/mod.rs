@@ -17,6 +17,7 @@ mod submit;
 #[cfg(test)]
 mod tests;
 mod ui;
+mod vacuum;
 mod view;
 
 pub(crate) use cluster::cluster_router;

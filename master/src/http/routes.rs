@@ -8,7 +8,7 @@ use axum::{
 };
 use dulse_shared::wire::{Code, Problem};
 
-use super::{assign, health, lookup, state::HttpState, status, submit, ui};
+use super::{assign, health, lookup, state::HttpState, status, submit, ui, vacuum};
 
 /// Everything that clients and browsers may ask of a master.
 pub(crate) fn public_router(state: HttpState) -> Router {
@@ -16,6 +16,7 @@ pub(crate) fn public_router(state: HttpState) -> Router {
         .route("/dir/assign", any(assign::assign))
         .route("/dir/lookup", any(lookup::lookup))
         .route("/dir/status", any(status::dir_status))
+        .route("/vol/vacuum", any(vacuum::vacuum))
         .route("/cluster/status", get(status::cluster_status))
         .route("/submit", post(submit::submit))
         .route("/healthz", get(health::healthz))

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use dulse_shared::{
     id::ReplicaPlacement,
-    net::{metrics::Metrics, tasks::Tasks},
+    net::{metrics::Metrics, peer::PeerClient, tasks::Tasks},
 };
 
 use super::relay::Relay;
@@ -17,6 +17,7 @@ pub(crate) struct HttpState {
     pub(super) cluster: Arc<Cluster>,
     pub(super) assigner: Arc<Assigner>,
     pub(super) relay: Arc<Relay>,
+    pub(super) peers: PeerClient,
     pub(super) settings: Arc<HttpSettings>,
     pub(super) metrics: Metrics,
     pub(super) tasks: Tasks,
@@ -39,6 +40,7 @@ impl HttpState {
         cluster: Arc<Cluster>,
         assigner: Arc<Assigner>,
         relay: Relay,
+        peers: PeerClient,
         settings: HttpSettings,
         metrics: Metrics,
         tasks: Tasks,
@@ -47,6 +49,7 @@ impl HttpState {
             cluster,
             assigner,
             relay: Arc::new(relay),
+            peers,
             settings: Arc::new(settings),
             metrics,
             tasks,

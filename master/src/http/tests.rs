@@ -18,8 +18,8 @@ use dulse_shared::{
     clock::Clock,
     net::{metrics::Metrics, peer::PeerClient, tasks::Tasks},
     wire::{
-        AssignResponse, Code, CreateVolume, Heartbeat, HeartbeatAnswer, Problem, SubmitResponse,
-        UploadResponse, VolumeReport,
+        AssignResponse, Code, CreateVolume, Heartbeat, HeartbeatAnswer, JobPhase, Problem,
+        StartVacuum, SubmitResponse, UploadResponse, VacuumReport, VolumeReport, VolumeVacuum,
     },
 };
 use http_body_util::BodyExt;
@@ -56,6 +56,34 @@ struct FakeVolumeServer {
     failing_creations: AtomicU32,
     /// So many creations find it still joining.
     joining: AtomicU32,
+    /// Vacuums that were asked for.
+    vacuums: Mutex<Vec<StartVacuum>>,
+    /// Looks until a vacuum is done.
+    looks: AtomicU32,
+}
+
+async fn start_vacuum(
+    State(fake): State<Arc<FakeVolumeServer>>,
+    Json(body): Json<StartVacuum>,
+) -> Json<VacuumReport> {
+    fake.vacuums.lock().unwrap().push(body);
+    vacuum_of(JobPhase::Waiting, 4)
+}
+
+async fn vacuum_report(State(fake): State<Arc<FakeVolumeServer>>) -> Json<VacuumReport> {
+    match fake.looks.fetch_sub(1, Ordering::SeqCst) {
+        1 => vacuum_of(JobPhase::Idle, 5),
+        _ => vacuum_of(JobPhase::Running, 4),
+    }
+}
+
+fn vacuum_of(phase: JobPhase, completed: u64) -> Json<VacuumReport> {
+    let volume = dulse_shared::id::VolumeId::new(1).unwrap();
+    let (collection, done_bytes, total_bytes) = (dulse_shared::id::Collection::default(), 0, 8);
+    let last = None;
+    let vacuum =
+        VolumeVacuum { volume, collection, phase, done_bytes, total_bytes, completed, last };
+    Json(VacuumReport { volumes: vec![vacuum] })
 }
 
 async fn create(
@@ -124,6 +152,7 @@ impl Rig {
         let fake = Arc::new(FakeVolumeServer::default());
         let routes = Router::new()
             .route("/admin/volume/create", post(create))
+            .route("/admin/vacuum", post(start_vacuum).get(vacuum_report))
             .route("/{fid}", any(upload))
             .with_state(fake.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -133,7 +162,8 @@ impl Rig {
         let clock = Clock::manual(1_000_000_000_000);
         let log = Arc::new(LoneLog::founded(is_leader));
         let cluster = Arc::new(Cluster::new(log, LIMIT, clock.clone()));
-        let executor = Executor::new(cluster.clone(), PeerClient::new().unwrap(), tasks.clone());
+        let peers = PeerClient::new().unwrap();
+        let executor = Executor::new(cluster.clone(), peers.clone(), tasks.clone());
         let executor = Arc::new(executor);
         let keys = Arc::new(CountedKeys::default());
         let assigner = Arc::new(Assigner::new(cluster.clone(), executor.clone(), keys));
@@ -144,7 +174,8 @@ impl Rig {
         };
         let relay = Relay::new().unwrap();
         let metrics = Metrics::default();
-        let state = HttpState::new(cluster.clone(), assigner, relay, settings, metrics, tasks);
+        let state =
+            HttpState::new(cluster.clone(), assigner, relay, peers, settings, metrics, tasks);
         // Past the time in which a started master waits for servers to join.
         clock.advance(std::time::Duration::from_secs(10));
         Self {
@@ -562,6 +593,22 @@ async fn status_documents_have_integers_and_lists_and_never_null() {
     let expected =
         json!({"IsLeader": true, "Leader": "127.0.0.1:9333", "Peers": [], "MaxVolumeId": 7});
     assert_eq!(cluster, expected);
+}
+
+#[tokio::test]
+async fn a_vacuum_is_asked_of_every_server_and_waited_for() {
+    let rig = Rig::new().await;
+    rig.join(20).await;
+    rig.fake.looks.store(3, Ordering::SeqCst);
+    let status = rig.fetch("/vol/vacuum?garbageThreshold=0.25").await.unwrap();
+    assert!(status["Topology"].is_object());
+    assert_eq!(rig.fake.looks.load(Ordering::SeqCst), 0);
+    let asked = StartVacuum { volume: None, garbage_threshold: Some(0.25) };
+    assert_eq!(*rig.fake.vacuums.lock().unwrap(), [asked]);
+    for bad in ["x", "1.5", "-1", "NaN"] {
+        let path = format!("/vol/vacuum?garbageThreshold={bad}");
+        assert_eq!(rig.fetch(&path).await.unwrap_err().code, Code::BadRequest, "{bad}");
+    }
 }
 
 #[tokio::test]
