@@ -1,4 +1,5 @@
--- Fids of the file that FIDS names are read in random order, each thread with its own sequence.
+-- Fids of the file that FIDS names are read in random order, each thread with its own sequence. With
+-- PACE_MS each connection pauses for about that long before a request.
 
 local threads = 0
 
@@ -17,6 +18,13 @@ end
 
 function request()
   return wrk.format("GET", paths[math.random(#paths)])
+end
+
+local pace = tonumber(os.getenv("PACE_MS"))
+if pace then
+  function delay()
+    return math.random(0, 2 * pace)
+  end
 end
 
 function done(summary, latency, requests)

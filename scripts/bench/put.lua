@@ -1,5 +1,6 @@
--- Each fid of the file that FIDS names is put once, by one thread. The body is BODY's bytes, QUERY
--- what follows the path.
+-- Each fid of the file that FIDS names is put once, by one thread, or treated as METHOD says. The
+-- body is BODY's bytes, if it names a file; QUERY is what follows the path. With PACE_MS each
+-- connection pauses for about that long before a request.
 -- A thread that has used up its fids stops and says so: no fid is ever put twice.
 
 local threads = {}
@@ -11,8 +12,11 @@ end
 
 function init(args)
   local count = tonumber(os.getenv("THREADS"))
-  local body = io.open(os.getenv("BODY"), "rb"):read("*a")
-  wrk.method, wrk.body = "PUT", body
+  local body = os.getenv("BODY") or ""
+  wrk.method = os.getenv("METHOD") or "PUT"
+  if body ~= "" then
+    wrk.body = io.open(body, "rb"):read("*a")
+  end
   wrk.headers["Content-Type"] = "application/octet-stream"
   paths, next_path, exhausted = {}, 1, 0
   local line, query = 0, os.getenv("QUERY") or ""
@@ -33,6 +37,13 @@ function request()
   end
   next_path = next_path + 1
   return wrk.format(nil, path)
+end
+
+local pace = tonumber(os.getenv("PACE_MS"))
+if pace then
+  function delay()
+    return math.random(0, 2 * pace)
+  end
 end
 
 function done(summary, latency, requests)

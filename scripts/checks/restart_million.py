@@ -5,26 +5,19 @@ the process takes with the volume open, less what it takes without any needle.
 """
 
 import argparse
-import json
 import os
 import random
-import subprocess
 import sys
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 
-from servers import ScriptError, Server, assign, request, say  # noqa: E402
+from servers import ScriptError, Server, request, say  # noqa: E402
+from wrk_load import Load, fresh_fids, write_body, write_needles  # noqa: E402
 
-SIZE = 1024
 MAX_READY_S = 1.0
 MAX_BYTES_PER_NEEDLE = 24
-# wrk sleeps to the end of its time even when the work is done, so it is given in slices.
-SLICE_S = 10
-CONNECTIONS = 64
-THREADS = 2
-FIDS_PER_ASSIGN = 10_000
 
 
 def main():
@@ -34,10 +27,9 @@ def main():
     body = os.path.join(directory, "body")
     try:
         server.start()
-        with open(body, "wb") as file:
-            file.write(random.randbytes(SIZE))
+        write_body(body)
         empty = settled_memory(server)
-        fids = write(server, directory, body, options.needles)
+        fids = write_needles(server, directory, body, options.needles)
         volumes = sum(name.endswith(".dat") for name in os.listdir(server.directory))
         if volumes != 1:
             raise ScriptError(f"{volumes} volumes were written, not one")
@@ -76,57 +68,14 @@ def settled_memory(server):
     return now
 
 
-def write(server, directory, body, needles):
-    """Stores at least that many needles; the fids that were certainly answered."""
-    # A slice that ends leaves up to one unanswered request on each connection, and wrk asks for one
-    # that it never sends: those fids are not used again.
-    left, answered = fresh_fids(server, needles + needles // 10), []
-    while server.file_count() < needles:
-        used = put_slice(server, directory, body, left, SLICE_S)
-        for thread in range(THREADS):
-            answered += left[thread::THREADS][1 : max(used[thread] - CONNECTIONS, 1)]
-        left = [fid for thread in range(THREADS) for fid in left[thread::THREADS][used[thread] :]]
-        say(f"{server.file_count()} needles stored")
-    return answered
-
-
-def fresh_fids(server, count):
-    fids = []
-    while len(fids) < count:
-        fids += assign(server, FIDS_PER_ASSIGN)
-    return fids
-
-
-def put_slice(server, directory, body, fids, seconds):
-    """Puts fids for some seconds; how many each thread used."""
-    process, report = start_wrk(server, directory, body, fids, seconds)
-    if process.wait(timeout=seconds + 60) != 0:
-        raise ScriptError("wrk failed")
-    with open(report, encoding="ascii") as file:
-        counts = json.load(file)
-    if counts["bad_status"] or counts["errors"]:
-        raise ScriptError(f"puts failed: {counts}\n{server.log_tail()}")
-    return counts["used"]
-
-
-def start_wrk(server, directory, body, fids, seconds):
-    paths = {"FIDS": os.path.join(directory, "fids"), "REPORT": os.path.join(directory, "report")}
-    with open(paths["FIDS"], "w", encoding="ascii") as file:
-        file.write("".join(fid + "\n" for fid in fids))
-    command = ["wrk", f"-t{THREADS}", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "10s"]
-    command += ["-s", os.path.join(HERE, "..", "bench", "put.lua"), f"http://{server.volume}"]
-    env = os.environ | paths | {"BODY": body, "THREADS": str(THREADS)}
-    return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL), paths["REPORT"]
-
-
 def kill_at_work(server, directory, body):
     """Ends the server while puts are in flight."""
     server.wait_until("it assigns a fid", server.can_assign)
     fids = fresh_fids(server, 50_000)
-    wrk, _ = start_wrk(server, directory, body, fids, 2)
+    load = Load(server, directory, "puts", fids, 2, body=body)
     time.sleep(1)
     server.kill9()
-    wrk.wait(timeout=60)
+    load.wait()
 
 
 def time_to_read(server, fid, body_path):
