@@ -47,7 +47,8 @@ fn volume_of(fid: &str) -> &str {
 fn status_of(server: &Server, volume: &str) -> Value {
     let status = get(&format!("{}/status", server.volume_url())).json();
     let volumes = status["Volumes"].as_array().unwrap();
-    volumes.iter().find(|found| found["Id"].to_string() == volume).unwrap().clone()
+    let id: u32 = volume.parse().unwrap();
+    volumes.iter().find(|found| found["Id"] == id).unwrap().clone()
 }
 
 #[test]
@@ -86,10 +87,11 @@ fn a_flipped_byte_is_found_named_and_kept_from_readers() {
     assert!(page.contains("needles in it do not verify") && page.contains("1 bad"), "{page}");
     let metrics = get(&format!("{}/metrics", server.volume_url())).text();
     assert!(metrics.contains("dulse_scrub_corrupt_total 2"), "found twice: {metrics}");
+    let id: u32 = volume.parse().unwrap();
     eventually("the volume gets no new needles", Duration::from_secs(10), || {
         let view = get(&format!("{}/ui/status.json", server.master_url())).json();
         let volumes = view["volumes"].as_array().unwrap().clone();
-        let found = volumes.iter().find(|found| found["id"].to_string() == volume)?;
+        let found = volumes.iter().find(|found| found["id"] == id)?;
         (found["state"] == "corrupt").then_some(())
     });
     for _ in 0..40 {

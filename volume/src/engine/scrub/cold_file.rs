@@ -1,8 +1,8 @@
 //! A volume file read past the page cache, block by block, at its reader's pace.
 //!
-//! A block is dropped from the cache before it is read, so that its bytes come from the disk. What
-//! was not in the cache before is dropped again afterwards: a scrub neither evicts what others read
-//! nor fills the cache with what nobody does. Blocks lie at multiples of the largest piece that a
+//! A block is dropped from the cache before it is read, so that its bytes come from the disk. One
+//! that was not in the cache before is dropped again afterwards: a scrub neither evicts for long what
+//! others read nor fills the cache with what nobody does. Blocks lie at multiples of the largest piece that a
 //! file system caches as one, which would otherwise stay. A page that is being written just then
 //! stays in the cache and is read from there; it is the next scrub's.
 
@@ -20,8 +20,6 @@ use crate::disk::{CACHED_AS_ONE_BYTES, VolumeFile};
 
 /// Bytes that are read at once.
 const BLOCK_BYTES: u64 = CACHED_AS_ONE_BYTES;
-/// Bytes that count as cached if the first of them is.
-const PIECE_BYTES: u64 = 64 << 10;
 
 /// Hears how many bytes are about to be read, and waits as long as it likes; `false` stops.
 pub type Pace<'a> = dyn Fn(u64) -> bool + Sync + 'a;
@@ -48,6 +46,9 @@ struct Block {
     bytes: Vec<u8>,
     /// The disk gave no more of the block than these.
     is_cut: bool,
+    /// The block behind this one, and whether it was in the page cache before this one was read:
+    /// reading ahead puts a part of it there.
+    next: Option<(u64, bool)>,
 }
 
 impl<'a> ColdFile<'a> {
@@ -71,32 +72,23 @@ impl<'a> ColdFile<'a> {
             self.is_halted.store(true, Ordering::Relaxed);
             return Err(io::Error::other("stopped"));
         }
-        let cold = self.cold_pieces(&range);
+        let known = block.next.take().filter(|(next, _)| *next == start);
+        let was_cached = known.map_or_else(|| self.is_cached(start), |(_, was_cached)| was_cached);
+        block.next = Some((range.end, self.is_cached(range.end)));
         // All of the block: the kernel would keep the page in which a shorter range ends.
-        self.file.forget_cached(start..start + BLOCK_BYTES)?;
+        let whole = start..start + BLOCK_BYTES;
+        self.file.forget_cached(whole.clone())?;
         block.bytes.resize(usize::try_from(len).map_err(io::Error::other)?, 0);
         self.fill(block);
-        for piece in cold {
-            self.file.forget_cached(piece)?;
-        }
-        Ok(())
+        if was_cached { Ok(()) } else { self.file.forget_cached(whole) }
     }
 
-    /// What of a block is not in the page cache, neighbours as one.
-    fn cold_pieces(&self, range: &Range<u64>) -> Vec<Range<u64>> {
-        let mut cold: Vec<Range<u64>> = Vec::new();
-        let mut start = range.start;
-        while start < range.end {
-            let end = start + PIECE_BYTES;
-            let is_hot = matches!(self.file.read_cached_at(&mut [0], start), Ok(Some(1)));
-            match cold.last_mut().filter(|last| last.end == start) {
-                _ if is_hot => {}
-                Some(last) => last.end = end,
-                None => cold.push(start..end),
-            }
-            start = end;
-        }
-        cold
+    /// Whether a block is in the page cache, by one byte of it. A miss makes the kernel read that
+    /// page, so that asking more often would cost a hard disk its time. The byte lies in the middle,
+    /// where nothing that was read before makes the kernel read ahead.
+    fn is_cached(&self, start: u64) -> bool {
+        let middle = start + (self.end.saturating_sub(start)).min(BLOCK_BYTES) / 2;
+        middle < self.end && matches!(self.file.read_cached_at(&mut [0], middle), Ok(Some(1)))
     }
 
     fn fill(&self, block: &mut Block) {
