@@ -17,6 +17,7 @@ pub mod heartbeat;
 pub mod http;
 pub mod large_needle;
 pub mod offline;
+pub mod purge;
 pub mod reader;
 pub mod replica;
 pub mod server;

@@ -28,6 +28,7 @@ use crate::{
     engine::{metrics::EngineMetrics, open::Opener, stamp::StampSource, volume::Shared},
     heartbeat::{Introduction, Reporter},
     http::{HttpSettings, HttpState, PublicPort},
+    purge,
     reader::on_blocking_pool,
     store::Store,
 };
@@ -81,6 +82,7 @@ impl VolumeServer {
             acknowledged,
         };
         server.report(&config, &clock, tasks, acknowledge)?;
+        tasks.spawn("trash", purge::run(server.store.clone(), tasks.clone()));
         server.serve(&config, public, cluster, clock, metrics, tasks);
         Ok(server)
     }

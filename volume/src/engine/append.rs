@@ -79,7 +79,7 @@ impl Volume {
         for (index, write) in writes.into_iter().enumerate() {
             let gate = match write {
                 Write::Put(_) => &puts,
-                Write::Delete { .. } => &deletes,
+                Write::Delete { .. } | Write::Expire { .. } => &deletes,
             };
             let planned = gate
                 .clone()
@@ -124,11 +124,10 @@ impl Volume {
                 let size = RowSize::Live(needle.body_size()?);
                 (Bytes::Put(record), size, cookie, Written::Stored)
             }
-            Write::Delete { key, cookie } => {
-                let body_bytes = deletable(existing, cookie)?;
-                let record = encode_tombstone(key, cookie, ts);
-                let written = Written::Deleted { body_bytes };
-                (Bytes::Tombstone(record), RowSize::Tombstone, cookie, written)
+            Write::Delete { cookie, .. } => delete(key, cookie, existing, ts)?,
+            Write::Expire { cookie, written, .. } => {
+                let expired = existing.filter(|existing| existing.ts == written);
+                delete(key, cookie, expired, ts)?
             }
         };
         batch.end += bytes.len();
@@ -305,6 +304,19 @@ impl Bytes {
             Self::Tombstone(bytes) => slices.push(IoSlice::new(bytes)),
         }
     }
+}
+
+/// The tombstone that deletes `existing`, its row's size, its cookie and the answer.
+fn delete(
+    key: NeedleKey,
+    cookie: Cookie,
+    existing: Option<Existing>,
+    ts: Ts,
+) -> Result<(Bytes, RowSize, Cookie, Written), WriteError> {
+    let body_bytes = deletable(existing, cookie)?;
+    let record = encode_tombstone(key, cookie, ts);
+    let written = Written::Deleted { body_bytes };
+    Ok((Bytes::Tombstone(record), RowSize::Tombstone, cookie, written))
 }
 
 /// What a delete answers; an empty needle of another program's making has no body, but some

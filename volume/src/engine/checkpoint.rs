@@ -13,7 +13,11 @@ use std::{
 use dulse_shared::{clock::BootTime, wire::VolumeConfig};
 
 use super::{
-    fill::FillAhead, index_file::IndexFile, open::new_sidecar, sidecar::Checkpoint, volume::Volume,
+    fill::FillAhead,
+    index_file::IndexFile,
+    open::new_sidecar,
+    sidecar::{Checkpoint, Sidecar},
+    volume::Volume,
 };
 
 /// What only the writer touches.
@@ -86,15 +90,25 @@ impl Volume {
     }
 
     /// Everything below `dat_len` is durable: commits sync before they count, and recovery syncs
-    /// what it found. So only the index is left to sync.
-    fn write_sidecar(&self, state: &mut WriteState, config: &VolumeConfig) -> io::Result<()> {
+    /// what it found. So only the index is left to sync. A deleted volume's sidecar is in the trash.
+    pub(super) fn write_sidecar(
+        &self,
+        state: &mut WriteState,
+        config: &VolumeConfig,
+    ) -> io::Result<()> {
+        if self.is_withdrawn() {
+            return Ok(());
+        }
         self.sync_index(state)?;
         let checkpoint = self.next_checkpoint(state);
         let (revision, own_from) = {
             let snapshot = self.snapshot();
             (snapshot.revision, snapshot.own_from)
         };
-        let sidecar = new_sidecar(self.cluster, config, own_from, revision, checkpoint);
+        let sidecar = Sidecar {
+            has_expired: self.ending.is_over(),
+            ..new_sidecar(self.cluster, config, own_from, revision, checkpoint)
+        };
         state.sidecar_is_unknown = true;
         sidecar.write(&**self.dir.files(), &self.name.sidecar(self.dir.path()))?;
         state.sidecar_is_unknown = false;

@@ -5,6 +5,7 @@ pub mod check;
 mod checkpoint;
 pub mod counters;
 pub mod damage;
+pub mod expiry;
 mod fill;
 pub mod index_file;
 mod index_writer;

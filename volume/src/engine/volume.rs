@@ -18,6 +18,7 @@ use dulse_shared::{
 use super::{
     checkpoint::WriteState,
     counters::Counters,
+    expiry::Ending,
     metrics::EngineMetrics,
     needle_map::{Entry, NeedleMap},
     stamp::StampSource,
@@ -62,6 +63,8 @@ pub struct Volume {
     pub(super) is_damaged: bool,
     /// A write or sync failed; nothing is written any more.
     pub(super) has_failed: AtomicBool,
+    /// Whether its time is over, or it was deleted.
+    pub(super) ending: Ending,
     /// Held by whoever changes the files.
     pub(super) write_state: Mutex<WriteState>,
     /// What waits to be written.
@@ -121,6 +124,11 @@ impl Volume {
     /// Its number.
     pub fn id(&self) -> VolumeId {
         self.name.id
+    }
+
+    /// The cluster that it belongs to.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
     }
 
     /// Its collection.
@@ -205,6 +213,8 @@ impl Volume {
             LocalState::Failed
         } else if self.is_damaged {
             LocalState::Damaged
+        } else if self.ending.is_durable() {
+            LocalState::Expired
         } else if self.version() != crate::format::CURRENT_VERSION {
             LocalState::OldFormat
         } else if self.is_full() {
@@ -219,6 +229,12 @@ impl Volume {
     /// Whether deletes are refused, and why.
     pub fn refuses_deletes(&self) -> Result<(), Refusal> {
         let read_only = |reason| Err(Refusal::ReadOnly { id: self.id(), reason });
+        if self.is_withdrawn() {
+            return read_only("it was deleted");
+        }
+        if self.ending.is_over() {
+            return read_only("it has expired; ask the master for another fid");
+        }
         match self.config().state {
             VolumeState::Writable => {}
             VolumeState::ReadOnly { reason: ReadOnlyReason::MissingCopies } => {
@@ -235,6 +251,7 @@ impl Volume {
             }
             LocalState::Damaged => read_only("a part of its file does not verify"),
             LocalState::OldFormat => read_only("its format is older than the one that is written"),
+            LocalState::Expired => read_only("it has expired; ask the master for another fid"),
             LocalState::Full | LocalState::LowSpace | LocalState::Ready => Ok(()),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use dulse_shared::id::{Cookie, NeedleKey, VolumeId};
+use dulse_shared::id::{Cookie, NeedleKey, Ts, VolumeId};
 
 use super::volume::Refusal;
 use crate::format::{EncodeError, NewNeedle, TOMBSTONE_LEN};
@@ -19,6 +19,15 @@ pub enum Write {
         /// The caller's proof that it was told the fid.
         cookie: Cookie,
     },
+    /// A version of a needle to delete because its time is over; whatever was written since stays.
+    Expire {
+        /// Its key.
+        key: NeedleKey,
+        /// Its cookie.
+        cookie: Cookie,
+        /// The stamp of that version.
+        written: Ts,
+    },
 }
 
 impl Write {
@@ -26,14 +35,14 @@ impl Write {
     pub fn weight(&self) -> usize {
         match self {
             Self::Put(needle) => needle.data.len(),
-            Self::Delete { .. } => TOMBSTONE_LEN,
+            Self::Delete { .. } | Self::Expire { .. } => TOMBSTONE_LEN,
         }
     }
 
     pub(super) fn key(&self) -> NeedleKey {
         match self {
             Self::Put(needle) => needle.key,
-            Self::Delete { key, .. } => *key,
+            Self::Delete { key, .. } | Self::Expire { key, .. } => *key,
         }
     }
 }
@@ -53,7 +62,7 @@ pub enum Written {
 /// Why a write did nothing, or may have done something.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// There is no such needle to delete.
+    /// There is no such needle to delete, or no such version of it.
     #[error("there is no such needle")]
     NotFound,
     /// The stored needle has another cookie.

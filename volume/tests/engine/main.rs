@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests are free to")]
 
 mod damage;
+mod deletion;
+mod expiry;
 mod export;
 mod faults;
 mod harness;
