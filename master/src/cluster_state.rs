@@ -5,6 +5,7 @@
 //! how full a volume is) live in the topology, never here. The changes of a volume that exists are
 //! in the module `volume_change`.
 
+mod deleted_ids;
 mod volume_change;
 
 use std::{collections::BTreeMap, fmt};
@@ -18,6 +19,7 @@ use dulse_shared::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::deleted_ids::DeletedIds;
 use self::volume_change::Change;
 
 /// What the masters agree on.
@@ -31,6 +33,9 @@ pub struct ClusterState {
     pub next_volume_id: u32,
     /// Every volume and who holds it.
     pub volumes: BTreeMap<VolumeId, VolumeConfig>,
+    /// Ids of volumes that were deleted, never to be used again.
+    #[serde(default, skip_serializing_if = "DeletedIds::is_empty")]
+    pub deleted: DeletedIds,
 }
 
 /// A change of the state. Commands are few, and each either applies whole or is refused.
@@ -112,6 +117,20 @@ pub enum Command {
         /// The members from now on, each as it runs.
         members: Vec<(ServerId, Incarnation)>,
     },
+    /// Deletes volumes for good. Those whose epoch moved on are passed over.
+    DeleteVolumes {
+        /// Them.
+        volumes: Vec<Deletion>,
+    },
+}
+
+/// One volume that is deleted.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Deletion {
+    /// The volume.
+    pub id: VolumeId,
+    /// Its epoch until now.
+    pub epoch: Epoch,
 }
 
 /// One volume that becomes read-only.
@@ -145,6 +164,7 @@ impl fmt::Display for Command {
             Self::OpenVolume { id, members, .. } => {
                 write!(f, "open volume {id} with {} members", members.len())
             }
+            Self::DeleteVolumes { volumes } => write!(f, "delete {} volumes", volumes.len()),
         }
     }
 }
@@ -170,6 +190,11 @@ pub enum Outcome {
         /// Their configurations.
         configs: Vec<VolumeConfig>,
     },
+    /// The volumes that are no more.
+    Deleted {
+        /// Their ids, in the order of the command.
+        ids: Vec<VolumeId>,
+    },
     /// The command does not apply; nothing changed.
     Refused {
         /// Why.
@@ -193,6 +218,12 @@ pub enum Refusal {
     /// Another volume has the id.
     #[error("volume id {id} is already used in this cluster")]
     VolumeIdTaken {
+        /// The id.
+        id: VolumeId,
+    },
+    /// A volume of this id was deleted.
+    #[error("volume {id} was deleted, and its id is never used again")]
+    VolumeIdDeleted {
         /// The id.
         id: VolumeId,
     },
@@ -232,7 +263,13 @@ pub enum Refusal {
 
 impl Default for ClusterState {
     fn default() -> Self {
-        Self { cluster: None, next_key: 1, next_volume_id: 1, volumes: BTreeMap::new() }
+        Self {
+            cluster: None,
+            next_key: 1,
+            next_volume_id: 1,
+            volumes: BTreeMap::new(),
+            deleted: DeletedIds::default(),
+        }
     }
 }
 
@@ -266,6 +303,7 @@ impl ClusterState {
             Command::OpenVolume { id, epoch, members } => {
                 self.change(*id, *epoch, |config| config.open(members))
             }
+            Command::DeleteVolumes { volumes } => Ok(self.delete_volumes(volumes)),
         };
         applied.unwrap_or_else(|refusal| Outcome::Refused { refusal })
     }
@@ -302,6 +340,9 @@ impl ClusterState {
         if self.volumes.contains_key(&config.id) {
             return Err(Refusal::VolumeIdTaken { id: config.id });
         }
+        if self.deleted.contains(config.id) {
+            return Err(Refusal::VolumeIdDeleted { id: config.id });
+        }
         config.closed = true;
         if config.placement.copies() > config.members.len() {
             config.state = VolumeState::ReadOnly { reason: ReadOnlyReason::MissingCopies };
@@ -312,6 +353,19 @@ impl ClusterState {
         }
         self.volumes.insert(config.id, config.clone());
         Ok(Outcome::Volumes { configs: vec![config] })
+    }
+
+    /// Deletes those that still are as they were planned for.
+    fn delete_volumes(&mut self, deletions: &[Deletion]) -> Outcome {
+        let mut ids = Vec::with_capacity(deletions.len());
+        for Deletion { id, epoch } in deletions {
+            if self.volumes.get(id).is_some_and(|config| config.epoch == *epoch) {
+                self.volumes.remove(id);
+                self.deleted.insert(*id);
+                ids.push(*id);
+            }
+        }
+        Outcome::Deleted { ids }
     }
 }
 
@@ -415,6 +469,40 @@ mod tests {
         let id = VolumeId::new(2).unwrap();
         let refused = Outcome::Refused { refusal: Refusal::VolumeIdTaken { id } };
         assert_eq!(state.apply(&admit(2, "000")), refused);
+    }
+
+    fn delete(id: u32, epoch: u64) -> Command {
+        let deletion = Deletion { id: VolumeId::new(id).unwrap(), epoch: Epoch(epoch) };
+        Command::DeleteVolumes { volumes: vec![deletion] }
+    }
+
+    #[test]
+    fn the_id_of_a_deleted_volume_is_never_used_again() {
+        let mut state = ClusterState::default();
+        state.apply(&create(vec![vec![server()], vec![server()]]));
+        let id = VolumeId::new(2).unwrap();
+        assert_eq!(state.apply(&delete(2, 1)), Outcome::Deleted { ids: vec![id] });
+        assert!(!state.volumes.contains_key(&id) && state.deleted.contains(id));
+        let refused = Outcome::Refused { refusal: Refusal::VolumeIdDeleted { id } };
+        assert_eq!(state.apply(&admit(2, "000")), refused);
+        state.apply(&create(vec![vec![server()]]));
+        let ids: Vec<u32> = state.volumes.keys().map(|id| id.as_u32()).collect();
+        assert_eq!(ids, [1, 3]);
+    }
+
+    #[test]
+    fn a_volume_that_changed_since_its_deletion_was_planned_stays() {
+        let mut state = ClusterState::default();
+        state.apply(&create(vec![vec![server()]]));
+        let before = state.clone();
+        for stale in [delete(1, 2), delete(1, 0), delete(7, 1)] {
+            assert_eq!(state.apply(&stale), Outcome::Deleted { ids: Vec::new() });
+            assert_eq!(state, before);
+        }
+        state.apply(&delete(1, 1));
+        let once = state.clone();
+        state.apply(&delete(1, 1));
+        assert_eq!(state, once, "deleting twice is deleting once");
     }
 
     #[test]

@@ -79,7 +79,12 @@ pub(crate) fn find_contradictions(state: &ClusterState, topology: &Topology) -> 
         .alive()
         .flat_map(|server| server.volumes.values().map(move |report| (server, report)));
     let disagreements = reports.filter_map(|(server, report)| {
-        let what = disagreement(state.volumes.get(&report.id), server.id, report)?;
+        let config = state.volumes.get(&report.id);
+        if config.is_none() && state.deleted.contains(report.id) {
+            // The answer to its heartbeat tells the server.
+            return None;
+        }
+        let what = disagreement(config, server.id, report)?;
         Some(Contradiction { server: server.id, url: server.url.clone(), volume: report.id, what })
     });
     disagreements.take(MAX_LISTED).collect()

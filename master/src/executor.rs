@@ -1,4 +1,5 @@
-//! Performs what was planned: grows layouts and completes interrupted creations.
+//! Performs what was planned: grows layouts, completes interrupted creations, deletes volumes
+//! whose time is over.
 //!
 //! A layout grows in one task at a time, which everybody who needs it waits for: the first volume
 //! is enough for them, the others follow in the background. What a plan says is only ever done by
@@ -28,6 +29,7 @@ use crate::{
     placement::{PlacementError, place_volumes, rooms},
     plan::{
         creation::{Creation, creations_of, is_due, plan_creations},
+        expiry::plan_deletions,
         growth::volumes_to_grow,
     },
     volume_layout::LayoutKey,
@@ -263,6 +265,30 @@ impl Executor {
                 let _ = self.create(cluster, &creation).await;
             })
             .await;
+    }
+
+    /// Deletes the volumes of which every member says that they have expired.
+    pub(crate) async fn delete_expired(&self) {
+        if !self.cluster.log.leadership().is_leader {
+            return;
+        }
+        let now_secs = self.cluster.clock.wall_secs();
+        let volumes =
+            self.cluster.look(|state, topology| plan_deletions(state, topology, now_secs));
+        if volumes.is_empty() {
+            return;
+        }
+        match self.cluster.log.propose(Command::DeleteVolumes { volumes }).await {
+            Ok(Outcome::Deleted { ids }) => {
+                for id in ids {
+                    tracing::info!("volume {id} was deleted: all its needles have expired");
+                }
+                self.cluster.refresh();
+            }
+            Ok(other) => tracing::error!("deleting volumes gave {other:?}"),
+            // They are planned again.
+            Err(error) => tracing::warn!("cannot delete expired volumes now: {error}"),
+        }
     }
 
     /// Whether nobody is at it, or was in vain a moment ago. While a layout grows, everything is

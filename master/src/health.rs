@@ -120,6 +120,7 @@ const fn gravity(standing: Standing) -> Option<(Verdict, &'static str)> {
         | Standing::Closed
         | Standing::Creating
         | Standing::Full
+        | Standing::Expired
         | Standing::OldFormat
         | Standing::Stopping => None,
         Standing::Behind => Some((Verdict::AtRisk, "VOLUME_BEHIND")),

@@ -2,7 +2,7 @@
 //! what the masters agreed on.
 
 use dulse_shared::{
-    id::{ClusterId, ServerId},
+    id::{ClusterId, ServerId, VolumeId},
     wire::{Code, ForeignVolume, Heartbeat, HeartbeatAnswer, Problem, RefusedVolume, VolumeConfig},
 };
 use futures_util::future::join_all;
@@ -18,6 +18,8 @@ use crate::{
 const MAX_ADMISSIONS: usize = 64;
 /// Configurations in one answer; the others go with the following ones.
 const MAX_CONFIGS: usize = 4_096;
+/// Deleted volumes named in one answer: a server takes a few at a time out of use.
+const MAX_DELETED: usize = 64;
 
 impl Cluster {
     /// Takes in a heartbeat and answers it.
@@ -61,10 +63,11 @@ impl Cluster {
         received: Received,
         foreign: Admitted,
     ) -> HeartbeatAnswer {
-        let mut configs = foreign.configs;
+        let (mut configs, mut deleted) = (foreign.configs, Vec::new());
         self.look(|state, topology| {
             if let Some(server) = topology.server(server) {
                 configs.extend(newer_configs(state, server));
+                deleted.extend(deleted_volumes(state, server));
             }
         });
         configs.truncate(MAX_CONFIGS);
@@ -75,6 +78,7 @@ impl Cluster {
             volume_size_limit_bytes: self.volume_size_limit_bytes,
             configs,
             refused: foreign.refused,
+            deleted,
         }
     }
 
@@ -165,6 +169,13 @@ fn newer_configs(state: &ClusterState, server: &VolumeServer) -> Vec<VolumeConfi
         (is_member && config.epoch > report.epoch).then(|| config.clone())
     });
     newer.collect()
+}
+
+/// Those of a server's volumes that were deleted, perhaps while it was away. What was deleted once
+/// stays so: a master that is behind only names fewer.
+fn deleted_volumes(state: &ClusterState, server: &VolumeServer) -> Vec<VolumeId> {
+    let ids = server.volumes.keys().filter(|id| state.deleted.contains(**id));
+    ids.take(MAX_DELETED).copied().collect()
 }
 
 fn rejected(rejection: Rejection) -> Problem {

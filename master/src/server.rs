@@ -32,7 +32,7 @@ use crate::{
 const CLUSTER_BIND: &str = "127.0.0.1";
 /// How often silence is noticed. A server counts as dead at most this much late.
 const TICK: Duration = Duration::from_millis(200);
-/// How often interrupted creations are looked for.
+/// How often interrupted creations and expired volumes are looked for.
 const COMPLETION_PAUSE: Duration = Duration::from_millis(500);
 
 /// A master that serves until the tasks it was started with stop.
@@ -168,6 +168,12 @@ impl Parts {
         tasks.spawn("volume creations", async move {
             while pause(&inner, COMPLETION_PAUSE).await {
                 executor.complete_creations().await;
+            }
+        });
+        let (executor, inner) = (self.executor.clone(), tasks.clone());
+        tasks.spawn("volume deletions", async move {
+            while pause(&inner, COMPLETION_PAUSE).await {
+                executor.delete_expired().await;
             }
         });
     }

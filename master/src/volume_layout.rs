@@ -50,6 +50,8 @@ pub(crate) enum Standing {
     Creating,
     /// The size limit is reached.
     Full,
+    /// The time of all its needles is over.
+    Expired,
     /// The disk it lies on is short of room.
     LowSpace,
     /// Its server is about to stop.
@@ -80,6 +82,7 @@ impl Standing {
             Self::Closed => "closed",
             Self::Creating => "creating",
             Self::Full => "full",
+            Self::Expired => "expired",
             Self::LowSpace => "low_space",
             Self::Stopping => "stopping",
             Self::Behind => "behind",
@@ -100,6 +103,7 @@ impl Standing {
             Self::Closed => "came from elsewhere: readable, gets no new needles",
             Self::Creating => "is being made on its server",
             Self::Full => "at the volume size limit: readable, deletes work",
+            Self::Expired => "all its needles have expired: it is about to be deleted",
             Self::LowSpace => "its disk is short of room: free space there",
             Self::Stopping => "its server is about to stop",
             Self::Behind => "its server has not taken over the newest configuration yet",
@@ -299,6 +303,7 @@ fn standing_by_itself(report: &VolumeReport, limit_bytes: u64) -> Standing {
         LocalState::OldFormat => Standing::OldFormat,
         LocalState::Damaged => Standing::Damaged,
         LocalState::Corrupt => Standing::Corrupt,
+        LocalState::Expired => Standing::Expired,
         LocalState::Full => Standing::Full,
         _ if report.size_bytes >= limit_bytes => Standing::Full,
         LocalState::LowSpace => Standing::LowSpace,

@@ -12,7 +12,8 @@ use dulse_shared::{
     wire::DiskType,
 };
 use dulse_volume::{
-    DirConfig, MinFreeSpace, VolumeServer, VolumeServerConfig, maintenance::RoutineScrub,
+    DirConfig, MinFreeSpace, VolumeServer, VolumeServerConfig,
+    maintenance::{Routine, RoutineScrub, RoutineVacuum},
 };
 
 use crate::{
@@ -89,10 +90,13 @@ fn volume_config(dir: &Path, master: &Master) -> VolumeServerConfig {
         large_volumes: false,
         min_free_space: MinFreeSpace::Default,
         max_needle_bytes: MAX_NEEDLE_BYTES,
-        scrub: RoutineScrub {
-            interval: None,
-            bytes_per_sec: NonZeroU64::MAX,
-            quiet_after_start: Duration::ZERO,
+        routine: Routine {
+            scrub: RoutineScrub {
+                interval: None,
+                bytes_per_sec: NonZeroU64::MAX,
+                quiet_after_start: Duration::ZERO,
+            },
+            vacuum: RoutineVacuum { garbage_threshold: None },
         },
     }
 }

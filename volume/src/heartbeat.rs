@@ -1,5 +1,6 @@
 //! Heartbeats: twice a second a volume server tells every master what changed, and takes from the
-//! answer the cluster it belongs to, the size limit, and configurations newer than its own.
+//! answer the cluster it belongs to, the size limit, configurations newer than its own, and which of
+//! its volumes were deleted.
 //!
 //! Each master acknowledges a numbered report; the next one says what changed since. A master that
 //! lost track asks for a full report by acknowledging 0.
@@ -104,6 +105,7 @@ impl Reporter {
         let store = self.store.clone();
         let measured = on_blocking_pool(move || {
             store.measure();
+            store.expire_volumes();
             Ok(store.reports())
         });
         let reports = measured.await.unwrap_or_default();
@@ -159,6 +161,7 @@ impl Reporter {
                     tracing::error!("volume {id} keeps its configuration: {error}");
                 }
             }
+            store.discard(answer.cluster, &answer.deleted);
             for refused in answer.refused {
                 store.refuse_foreign(refused.id, &refused.reason);
             }

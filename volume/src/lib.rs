@@ -19,6 +19,7 @@ pub mod http;
 pub mod large_needle;
 pub mod maintenance;
 pub mod offline;
+pub mod purge;
 pub mod reader;
 pub mod replica;
 pub mod server;

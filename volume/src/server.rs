@@ -29,6 +29,7 @@ use crate::{
     heartbeat::{Introduction, Reporter},
     http::{HttpSettings, HttpState, PublicPort},
     maintenance::Maintenance,
+    purge,
     reader::on_blocking_pool,
     store::Store,
 };
@@ -90,6 +91,7 @@ impl VolumeServer {
         server.report(&config, &clock, tasks, acknowledge)?;
         let maintenance = Maintenance::new(server.store.clone(), config.routine, &clock, &metrics);
         maintenance.spawn(tasks);
+        tasks.spawn("trash", purge::run(server.store.clone(), tasks.clone()));
         let listeners = Listeners { public, cluster };
         server.serve(&config, listeners, maintenance, clock, metrics, tasks);
         Ok(server)

@@ -3,6 +3,8 @@
 //! A volume is in the store only while its files are whole and its sidecar names this cluster.
 //! Files that nobody has claimed yet are listed apart and left untouched.
 
+mod deletion;
+
 use std::{
     collections::{BTreeMap, HashMap},
     io,
@@ -109,6 +111,7 @@ impl Store {
         }));
         let mut found = Vec::new();
         for (index, dir) in store.0.dirs.iter().enumerate() {
+            deletion::finish_moves(dir);
             found.extend(dir.volume_names()?.into_iter().map(|name| (index, name)));
         }
         let mut discovered = store.discover_all(&found);

@@ -32,6 +32,10 @@ pub(crate) fn plan_admission(
     foreign: &ForeignVolume,
 ) -> Admission {
     let Some(config) = state.volumes.get(&foreign.id) else {
+        if state.deleted.contains(foreign.id) {
+            let reason = deleted(foreign, server);
+            return Admission::Refused(RefusedVolume { id: foreign.id, reason });
+        }
         return Admission::Admit(admit(foreign, server.id, server.incarnation));
     };
     let is_member = config.members.iter().any(|m| m.server == server.id);
@@ -79,6 +83,15 @@ fn waiting(
         holder_of(config, topology),
         server.url,
         foreign.live_needles
+    )
+}
+
+fn deleted(foreign: &ForeignVolume, server: &VolumeServer) -> String {
+    format!(
+        "volume {} was deleted, and its id is never used again; the file with this id of collection \
+         {:?} on {} does not say which cluster it is of and is left as it is: remove it, or move it \
+         into the data directory of another cluster to read it",
+        foreign.id, foreign.collection, server.url
     )
 }
 

@@ -4,6 +4,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod creation;
+pub(crate) mod expiry;
 pub(crate) mod growth;
 pub mod reconcile;
 mod rules;

@@ -1,10 +1,12 @@
 //! A whole master on ports of its own, asked over HTTP.
 
-use dulse_shared::wire::{Code, Heartbeat, HeartbeatAnswer, ProblemBody};
+use dulse_shared::wire::{
+    Code, ForeignVolume, Heartbeat, HeartbeatAnswer, LocalState, ProblemBody, VolumeReport,
+};
 use serde_json::Value;
 
 use super::*;
-use crate::testing::{heartbeat, report};
+use crate::testing::{foreign, heartbeat, report};
 
 struct Running {
     master: Master,
@@ -62,7 +64,7 @@ async fn a_master_founds_a_cluster_takes_heartbeats_and_remembers_after_a_restar
     assert_eq!(status["IsLeader"], true);
     assert_eq!(status["Leader"], running.master.public_address().to_string());
     let mut brought = heartbeat(1, vec![]);
-    brought.foreign = vec![crate::testing::foreign(7, "000")];
+    brought.foreign = vec![foreign(7, "000")];
     let answer = running.beat(&brought).await;
     assert!(answer.is_leader && answer.configs.len() == 1);
     let (cluster, config) = (answer.cluster, answer.configs[0].clone());
@@ -76,6 +78,44 @@ async fn a_master_founds_a_cluster_takes_heartbeats_and_remembers_after_a_restar
     assert_eq!(lookup["locations"][0]["url"], back.url, "{config:?}");
     let page = running.fetch("/ui/status.json").await;
     assert_eq!(page["volumes"][0]["state"], "closed");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_volume_is_deleted_and_whoever_has_its_files_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    running.clock.advance(Duration::from_secs(1_000_000));
+    let mut brought = heartbeat(1, vec![]);
+    let foreign = ForeignVolume { ttl: "1h".parse().unwrap(), ..foreign(7, "000") };
+    brought.foreign = vec![foreign.clone()];
+    running.beat(&brought).await;
+    let expired = VolumeReport {
+        ttl: foreign.ttl,
+        local: LocalState::Expired,
+        modified_at_secs: 1_000_000 - 3600,
+        ..report(7)
+    };
+    let again = |seq| Heartbeat { seq, ..heartbeat(1, vec![expired.clone()]) };
+    assert!(running.beat(&again(2)).await.deleted.is_empty(), "its grace is not over");
+    running.clock.advance(Duration::from_secs(360));
+    let mut answer = running.beat(&again(3)).await;
+    for seq in 4..200 {
+        if !answer.deleted.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        answer = running.beat(&again(seq)).await;
+    }
+    assert_eq!(answer.deleted, [expired.id]);
+    let page = running.fetch("/ui/status.json").await;
+    assert_eq!(page["volumes"], serde_json::json!([]));
+    assert_eq!(page["contradictions"], serde_json::json!([]), "the server is only behind");
+    // Without its sidecar nobody knows whose it is.
+    let nameless = Heartbeat { seq: 200, foreign: vec![foreign], ..heartbeat(1, vec![]) };
+    let answer = running.beat(&nameless).await;
+    assert!(answer.deleted.is_empty() && answer.configs.is_empty());
+    assert!(answer.refused[0].reason.contains("was deleted"), "{:?}", answer.refused);
     running.stop().await;
 }
 

@@ -51,6 +51,7 @@ fn every_reason_not_to_write_is_told() {
     assert_eq!(says(|_| {}), Standing::Writable);
     assert_eq!(says(|r| r.size_bytes = LIMIT), Standing::Full);
     assert_eq!(says(|r| r.local = LocalState::Full), Standing::Full);
+    assert_eq!(says(|r| r.local = LocalState::Expired), Standing::Expired);
     assert_eq!(says(|r| r.local = LocalState::LowSpace), Standing::LowSpace);
     assert_eq!(says(|r| r.local = LocalState::Corrupt), Standing::Corrupt);
     assert_eq!(says(|r| r.local = LocalState::Damaged), Standing::Damaged);
@@ -91,8 +92,9 @@ fn admitted_volumes_are_closed_or_miss_copies_and_stay_readable() {
 
 /// A volume server's state in a drawn cluster.
 fn drawn_report(n: u32, rng: &mut SmallRng) -> VolumeReport {
-    use LocalState::{Damaged, Failed, Full, LowSpace, Ready};
-    let locals = [Ready, Ready, Ready, Ready, Ready, Ready, Full, LowSpace, Damaged, Failed];
+    use LocalState::{Damaged, Expired, Failed, Full, LowSpace, Ready};
+    let unwilling = [Full, Expired, LowSpace, Damaged, Failed];
+    let locals = [[Ready; 9].as_slice(), &unwilling].concat();
     VolumeReport {
         local: locals[rng.random_range(0..locals.len())],
         size_bytes: rng.random_range(0..LIMIT * 5 / 4),

@@ -42,6 +42,9 @@ const UNITS: [(TtlUnit, u64, char); 6] = [
     (TtlUnit::Minute, 1, 'm'),
 ];
 
+/// A volume is kept at most this long after its last needle has expired.
+const MAX_VOLUME_GRACE: Duration = Duration::from_secs(10 * 60);
+
 impl Ttl {
     /// Lives for ever.
     pub const NONE: Self = Self { count: 0, unit: TtlUnit::None };
@@ -79,6 +82,13 @@ impl Ttl {
     pub fn duration(self) -> Option<Duration> {
         let (_, minutes, _) = UNITS.into_iter().find(|(unit, ..)| *unit == self.unit)?;
         Some(Duration::from_secs(u64::from(self.count) * minutes * 60))
+    }
+
+    /// How long after its last write a whole volume of such needles is over: the ttl, and a tenth
+    /// of it more, at most ten minutes. `None` when nothing expires.
+    pub fn volume_lifetime(self) -> Option<Duration> {
+        let ttl = self.duration()?;
+        Some(ttl + (ttl / 10).min(MAX_VOLUME_GRACE))
     }
 }
 
@@ -185,5 +195,14 @@ mod tests {
         assert_eq!(Ttl::from_bytes([0, 9]), Some(Ttl::NONE));
         assert_eq!(Ttl::from_bytes([1, 9]), None, "an unknown unit is an error, not for ever");
         assert_eq!(ttl.duration(), Some(Duration::from_secs(3 * 24 * 3600)));
+    }
+
+    #[test]
+    fn a_volume_outlives_its_needles_by_a_tenth_of_their_ttl_or_ten_minutes() {
+        let lifetime = |text: &str| text.parse::<Ttl>().unwrap().volume_lifetime();
+        assert_eq!(lifetime("1m"), Some(Duration::from_secs(66)));
+        assert_eq!(lifetime("100m"), Some(Duration::from_secs(110 * 60)));
+        assert_eq!(lifetime("3d"), Some(Duration::from_secs((3 * 24 * 60 + 10) * 60)));
+        assert_eq!(lifetime(""), None);
     }
 }

@@ -107,6 +107,8 @@ pub enum LocalState {
     Ready,
     /// The size limit is reached: deletes only.
     Full,
+    /// The time of all its needles is over, durably: reads only, and it never takes writes again.
+    Expired,
     /// Its disk is short of room: nothing new is assigned to it.
     LowSpace,
     /// A scrub found needles that do not verify: nothing new is assigned to it; overwrites and
@@ -152,6 +154,9 @@ pub struct HeartbeatAnswer {
     pub configs: Vec<VolumeConfig>,
     /// Foreign volumes that stay out, and why.
     pub refused: Vec<RefusedVolume>,
+    /// Volumes that the server reported and that were deleted: their files are of no use.
+    #[serde(default)]
+    pub deleted: Vec<VolumeId>,
 }
 
 /// A foreign volume that was not admitted.

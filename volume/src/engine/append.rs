@@ -125,12 +125,10 @@ impl Volume {
                 let size = RowSize::Live(needle.body_size()?);
                 (Bytes::Put(record), size, cookie, Written::Stored)
             }
-            Write::Expire { written, .. } if known != written => return Err(WriteError::NotFound),
-            Write::Delete { key, cookie } | Write::Expire { key, cookie, .. } => {
-                let body_bytes = deletable(existing, cookie)?;
-                let record = encode_tombstone(key, cookie, ts);
-                let written = Written::Deleted { body_bytes };
-                (Bytes::Tombstone(record), RowSize::Tombstone, cookie, written)
+            Write::Delete { cookie, .. } => delete(key, cookie, existing, ts)?,
+            Write::Expire { cookie, written, .. } => {
+                let expired = existing.filter(|existing| existing.ts == written);
+                delete(key, cookie, expired, ts)?
             }
         };
         batch.end += bytes.len();
@@ -311,6 +309,19 @@ impl Bytes {
             Self::Tombstone(bytes) => slices.push(IoSlice::new(bytes)),
         }
     }
+}
+
+/// The tombstone that deletes `existing`, its row's size, its cookie and the answer.
+fn delete(
+    key: NeedleKey,
+    cookie: Cookie,
+    existing: Option<Existing>,
+    ts: Ts,
+) -> Result<(Bytes, RowSize, Cookie, Written), WriteError> {
+    let body_bytes = deletable(existing, cookie)?;
+    let record = encode_tombstone(key, cookie, ts);
+    let written = Written::Deleted { body_bytes };
+    Ok((Bytes::Tombstone(record), RowSize::Tombstone, cookie, written))
 }
 
 /// What a delete answers; an empty needle of another program's making has no body, but some

@@ -16,7 +16,7 @@ use super::{
     fill::FillAhead,
     index_file::IndexFile,
     open::new_sidecar,
-    sidecar::{Checkpoint, Generation},
+    sidecar::{Checkpoint, Generation, Sidecar},
     volume::Volume,
 };
 
@@ -92,20 +92,26 @@ impl Volume {
     }
 
     /// Everything below `dat_len` is durable: commits sync before they count, and recovery syncs
-    /// what it found. So only the index is left to sync.
+    /// what it found. So only the index is left to sync. A deleted volume's sidecar is in the trash.
     pub(super) fn write_sidecar(
         &self,
         state: &mut WriteState,
         config: &VolumeConfig,
     ) -> io::Result<()> {
+        if self.is_withdrawn() {
+            return Ok(());
+        }
         self.sync_index(state)?;
         let checkpoint = self.next_checkpoint(state);
         let (revision, own_from) = {
             let snapshot = self.snapshot();
             (snapshot.revision, snapshot.own_from)
         };
-        let mut sidecar = new_sidecar(self.cluster, config, own_from, revision, checkpoint);
-        sidecar.next = state.next;
+        let sidecar = Sidecar {
+            has_expired: self.ending.is_over(),
+            next: state.next,
+            ..new_sidecar(self.cluster, config, own_from, revision, checkpoint)
+        };
         state.sidecar_is_unknown = true;
         sidecar.write(&**self.dir.files(), &self.name.sidecar(self.dir.path()))?;
         state.sidecar_is_unknown = false;

@@ -6,6 +6,7 @@ mod checkpoint;
 pub mod compaction;
 pub mod counters;
 pub mod damage;
+pub mod expiry;
 mod fill;
 pub mod index_file;
 mod index_writer;

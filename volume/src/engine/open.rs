@@ -22,6 +22,7 @@ use super::{
     checkpoint::WriteState,
     compaction::finish_swap,
     counters::Counters,
+    expiry::Ending,
     fill::FillAhead,
     index_file::load_rows,
     needle_map::{Entry, Loader, NeedleMap},
@@ -64,6 +65,8 @@ struct Claim {
     cluster: ClusterId,
     config: VolumeConfig,
     own_from: u64,
+    /// Its time was over when it was last open.
+    has_expired: bool,
     /// What the sidecar says, or will say first.
     checkpoint: Checkpoint,
 }
@@ -86,13 +89,13 @@ impl Opener {
         }
         let mut loaded =
             files.load_own(&sidecar.checkpoint, sidecar.own_from, &dir.trash(), self.now_ns())?;
-        let Sidecar { cluster, config, own_from, checkpoint, .. } = sidecar;
+        let Sidecar { cluster, config, own_from, has_expired, checkpoint, .. } = sidecar;
         // That of a tombstone which a compaction dropped is in no record any more.
         loaded.counters.max_ts = loaded.counters.max_ts.max(checkpoint.max_ts);
         // What is appended from here on is ours, however long the file was once.
         let is_shorter = loaded.dat_len < own_from;
         let own_from = own_from.min(loaded.dat_len);
-        let claim = Claim { cluster, config, own_from, checkpoint };
+        let claim = Claim { cluster, config, own_from, has_expired, checkpoint };
         let volume = self.assemble(dir, name, claim, loaded);
         if is_shorter {
             let path = name.sidecar(dir.path());
@@ -121,7 +124,7 @@ impl Opener {
         };
         let own_from = superblock.first_needle_offset().as_bytes();
         let checkpoint = Checkpoint { dat_len: own_from, ..Checkpoint::default() };
-        let claim = Claim { cluster, config, own_from, checkpoint };
+        let claim = Claim { cluster, config, own_from, has_expired: false, checkpoint };
         claim.sidecar(&superblock).write(disk, &name.sidecar(dir.path()))?;
         let expire_at_secs = match superblock.ttl.duration() {
             Some(ttl) => self.shared.stamps.clock().wall_secs() + ttl.as_secs(),
@@ -162,7 +165,8 @@ impl Opener {
         // What a damaged volume's sidecar covers is nothing, so that every start finds the damage.
         let first = loaded.superblock.first_needle_offset().as_bytes();
         let checkpoint = Checkpoint { dat_len: first, ..Checkpoint::default() };
-        let claim = Claim { cluster, config, own_from: loaded.dat_len, checkpoint };
+        let own_from = loaded.dat_len;
+        let claim = Claim { cluster, config, own_from, has_expired: false, checkpoint };
         let volume = self.assemble(dir, &name, claim, loaded);
         let sidecar_path = name.sidecar(dir.path());
         volume.write_checkpoint().map_err(|source| OpenError::Io { path: sidecar_path, source })?;
@@ -230,6 +234,7 @@ impl Opener {
             dat_len: AtomicU64::new(loaded.dat_len),
             is_damaged: loaded.is_damaged,
             has_failed: AtomicBool::new(false),
+            ending: Ending::from_sidecar(claim.has_expired),
             write_state: Mutex::new(write_state),
             queue: Queue::default(),
             verified: VerifiedLately::default(),
@@ -327,6 +332,7 @@ pub(super) fn new_sidecar(
         resolved_len: checkpoint.dat_len,
         aborted: Vec::new(),
         reconciled: Vec::new(),
+        has_expired: false,
         checkpoint,
         next: None,
     }

@@ -302,9 +302,9 @@ impl Files {
     }
 
     fn keep_torn_tail(&self, torn: Range<u64>, trash: &Trash, now_ns: u64) -> io::Result<()> {
-        let kept_name = self.name.with_suffix(&format!("{now_ns}.torn"));
         let len = torn.end - torn.start;
-        let kept = trash.keep(&kept_name, &mut FileRange::new(&*self.dat, torn))?;
+        let kept =
+            trash.keep_torn(&self.name.stem(), now_ns, &mut FileRange::new(&*self.dat, torn))?;
         tracing::warn!(
             volume = %self.name.id,
             "cutting a torn tail of {len} bytes, which no write was answered for; kept as {}",

@@ -40,6 +40,9 @@ pub struct Sidecar {
     pub aborted: Vec<u64>,
     /// What reconcile resolved since the volume was last writable.
     pub reconciled: Vec<(NeedleKey, Ts)>,
+    /// The time of all its needles is over: it never takes writes again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_expired: bool,
     /// Up to where the files were verified and synced.
     pub checkpoint: Checkpoint,
     /// What holds instead once a compaction's files have taken the place of the old ones. Which of
@@ -209,6 +212,7 @@ mod tests {
             resolved_len: 96,
             aborted: Vec::new(),
             reconciled: Vec::new(),
+            has_expired: false,
             checkpoint: Checkpoint { dat_len: 96, idx_len: 32, ..Checkpoint::default() },
             next: None,
         }
@@ -232,6 +236,13 @@ mod tests {
         let (json, _) = split(&bytes).unwrap();
         assert_eq!(std::str::from_utf8(json).unwrap(), expected);
         assert_eq!(Sidecar::decode(&bytes), Found::Sidecar(Box::new(sidecar())));
+        let expired = Sidecar { has_expired: true, ..sidecar() };
+        let bytes = expired.encode().unwrap();
+        let (json, _) = split(&bytes).unwrap();
+        let with = r#""reconciled":[],"has_expired":true,"#;
+        let with = expected.replace(r#""reconciled":[],"#, with);
+        assert_eq!(std::str::from_utf8(json).unwrap(), with);
+        assert_eq!(Sidecar::decode(&bytes), Found::Sidecar(Box::new(expired)));
     }
 
     #[test]

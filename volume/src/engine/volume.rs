@@ -18,6 +18,7 @@ use dulse_shared::{
 use super::{
     checkpoint::WriteState,
     counters::Counters,
+    expiry::Ending,
     metrics::EngineMetrics,
     needle_map::{Entry, NeedleMap},
     scrub::ScrubBook,
@@ -65,6 +66,8 @@ pub struct Volume {
     pub(super) has_failed: AtomicBool,
     /// Held by the one compaction at a time.
     pub(super) compaction: Mutex<()>,
+    /// Whether its time is over, or it was deleted.
+    pub(super) ending: Ending,
     /// Held by whoever changes the files.
     pub(super) write_state: Mutex<WriteState>,
     /// What waits to be written.
@@ -126,6 +129,11 @@ impl Volume {
     /// Its number.
     pub fn id(&self) -> VolumeId {
         self.name.id
+    }
+
+    /// The cluster that it belongs to.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
     }
 
     /// Its collection.
@@ -215,6 +223,8 @@ impl Volume {
             LocalState::Failed
         } else if self.is_damaged {
             LocalState::Damaged
+        } else if self.ending.is_durable() {
+            LocalState::Expired
         } else if self.version() != crate::format::CURRENT_VERSION {
             LocalState::OldFormat
         } else if self.scrubbed.has_bad_needles() {
@@ -231,6 +241,12 @@ impl Volume {
     /// Whether deletes are refused, and why.
     pub fn refuses_deletes(&self) -> Result<(), Refusal> {
         let read_only = |reason| Err(Refusal::ReadOnly { id: self.id(), reason });
+        if self.is_withdrawn() {
+            return read_only("it was deleted");
+        }
+        if self.ending.is_over() {
+            return read_only("it has expired; ask the master for another fid");
+        }
         match self.config().state {
             VolumeState::Writable => {}
             VolumeState::ReadOnly { reason: ReadOnlyReason::MissingCopies } => {
@@ -247,6 +263,7 @@ impl Volume {
             }
             LocalState::Damaged => read_only("a part of its file does not verify"),
             LocalState::OldFormat => read_only("its format is older than the one that is written"),
+            LocalState::Expired => read_only("it has expired; ask the master for another fid"),
             LocalState::Corrupt | LocalState::Full | LocalState::LowSpace | LocalState::Ready => {
                 Ok(())
             }

@@ -19,13 +19,13 @@ pub enum Write {
         /// The caller's proof that it was told the fid.
         cookie: Cookie,
     },
-    /// A needle to delete because it has expired, if it is still the one that was looked at.
+    /// A version of a needle to delete because its time is over; whatever was written since stays.
     Expire {
         /// Its key.
         key: NeedleKey,
         /// Its cookie.
         cookie: Cookie,
-        /// Its stamp.
+        /// The stamp of that version.
         written: Ts,
     },
 }
@@ -62,7 +62,7 @@ pub enum Written {
 /// Why a write did nothing, or may have done something.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// There is no such needle to delete.
+    /// There is no such needle to delete, or no such version of it.
     #[error("there is no such needle")]
     NotFound,
     /// The stored needle has another cookie.

@@ -160,6 +160,7 @@ pub(super) fn state_in_words(report: &VolumeReport, config: &VolumeConfig) -> &'
     match (report.local, config.state) {
         (LocalState::Damaged, _) => "read-only: a part of the file does not verify",
         (LocalState::Failed, _) => "read-only: the disk failed",
+        (LocalState::Expired, _) => "read-only: expired, about to be deleted",
         (LocalState::Full, _) => "read-only: full",
         (LocalState::OldFormat, _) => "read-only: an old format",
         (_, VolumeState::ReadOnly { reason: ReadOnlyReason::MissingCopies }) => {

@@ -100,7 +100,9 @@ fn target<'a>(
     refuse_replica_traffic(query)?;
     let id = path.fid.volume;
     let volume = state.settings.store.volume(id).ok_or_else(|| volume_not_here(id))?;
-    Ok((path, volume, Options::parse(query)?))
+    let options = Options::parse(query)?;
+    options.refuse_to_outlive(&volume)?;
+    Ok((path, volume, options))
 }
 
 /// Copies talk to each other elsewhere, where they know that they are copies.
@@ -128,6 +130,24 @@ impl Options {
             ttl: query.parsed("ttl")?,
             is_chunk_manifest: query.is_true("cm"),
         })
+    }
+
+    /// A volume with a ttl goes as a whole, with everything in it.
+    fn refuse_to_outlive(&self, volume: &Volume) -> Result<(), Problem> {
+        let (Some(asked), Some(longest)) = (self.ttl, volume.ttl().duration()) else {
+            return Ok(());
+        };
+        let remedy = match asked.duration() {
+            Some(asked_for) if asked_for <= longest => return Ok(()),
+            Some(_) => format!("assign with ttl={asked}"),
+            None => "assign without ttl".to_owned(),
+        };
+        let (id, ttl) = (volume.id(), volume.ttl());
+        let text = format!(
+            "volume {id} is deleted with all its needles once its ttl of {ttl} is over, and this \
+             one would live longer: {remedy}"
+        );
+        Err(Problem::new(Code::BadRequest, text))
     }
 
     fn meta(&self, upload: &Upload, headers: &HeaderMap, volume: &Arc<Volume>) -> NeedleMeta {

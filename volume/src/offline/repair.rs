@@ -24,7 +24,7 @@ pub(super) fn repair(disk: &Arc<dyn Disk>, report: &mut DirReport, now_ns: u64) 
     for finding in std::mem::take(&mut report.findings) {
         match &finding {
             Finding::Stray(name) => {
-                trash.take(&dir.join(name))?;
+                trash.take_stray(&dir.join(name), now_ns)?;
                 report.repaired.push(finding.to_string());
             }
             _ => report.findings.push(finding),

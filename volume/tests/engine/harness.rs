@@ -124,19 +124,26 @@ impl Rig {
     pub fn new() -> Self {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().to_owned();
-        Self { _temp: Some(temp), ..Self::create(real_disk(), path, Clock::System) }
+        Self { _temp: Some(temp), ..Self::create(real_disk(), path, Clock::System, Ttl::NONE) }
     }
 
     pub fn on(disk: &SimulatedDisk) -> Self {
-        Self::create(Arc::new(disk.clone()), SIMULATED_DIR.into(), Clock::manual(NOW_NS))
+        Self::with_ttl(disk, "")
     }
 
-    fn create(disk: Arc<dyn Disk>, path: PathBuf, clock: Clock) -> Self {
+    /// A volume whose needles live so long.
+    pub fn with_ttl(disk: &SimulatedDisk, ttl: &str) -> Self {
+        let clock = Clock::manual(NOW_NS);
+        Self::create(Arc::new(disk.clone()), SIMULATED_DIR.into(), clock, ttl.parse().unwrap())
+    }
+
+    fn create(disk: Arc<dyn Disk>, path: PathBuf, clock: Clock, ttl: Ttl) -> Self {
         let dir = open_dir(&disk, &path);
         let cluster = ClusterId::from(1);
         dir.join(cluster).unwrap();
         let opener = opener_at(clock);
-        let volume = opener.create(&dir, cluster, volume_config(&dir)).unwrap();
+        let config = VolumeConfig { ttl, ..volume_config(&dir) };
+        let volume = opener.create(&dir, cluster, config).unwrap();
         Self { _temp: None, disk, path, dir, opener, volume }
     }
 

@@ -4,6 +4,8 @@
 
 mod compaction;
 mod damage;
+mod deletion;
+mod expiry;
 mod export;
 mod faults;
 mod harness;

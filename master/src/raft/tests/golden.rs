@@ -19,7 +19,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::address;
 use crate::{
-    cluster_state::{ClusterState, Command, Seal},
+    cluster_state::{ClusterState, Command, Deletion, Seal},
     raft::{
         format::{
             EntryJson, HeaderJson, PositionJson, SnapshotJson, Version, VoteJson, decode, encode,
@@ -190,6 +190,10 @@ fn each_change_of_a_volume_is_written_and_read_as_it_ever_was() {
             r#""members":[["00000000000000000000000000000001",9]]}"#,
         ),
     );
+    golden_command(
+        Command::DeleteVolumes { volumes: vec![Deletion { id: id(), epoch: Epoch(5) }] },
+        r#"{"do":"delete_volumes","volumes":[{"id":12,"epoch":5}]}"#,
+    );
 }
 
 #[test]
@@ -282,6 +286,19 @@ fn a_snapshot_is_written_and_read_as_it_ever_was() {
     let (meta, state) = snapshot();
     let json = SnapshotJson::new(&meta, state.clone());
     golden(&json, &snapshot_text());
+    assert_eq!(json.into_parts().unwrap(), (meta, state));
+}
+
+/// The one above, from before anything could be deleted, stays readable.
+#[test]
+fn a_snapshot_with_deleted_volumes_is_written_and_read_as_it_ever_was() {
+    let (meta, mut state) = snapshot();
+    let volumes = vec![Deletion { id: VolumeId::new(13).unwrap(), epoch: Epoch(1) }];
+    state.apply(&Command::DeleteVolumes { volumes });
+    let json = SnapshotJson::new(&meta, state.clone());
+    let text = snapshot_text();
+    let (before, _) = text.split_once(r#","13":"#).unwrap();
+    golden(&json, &format!(r#"{before}}},"deleted":[[13,13]]}}}}"#));
     assert_eq!(json.into_parts().unwrap(), (meta, state));
 }
 
