@@ -15,7 +15,8 @@ use crate::{
         verified::Place,
         volume::{Located, Volume},
     },
-    format::{Head, NeedleMeta, Tail},
+    format::{DataLen, Head, NeedleMeta, Tail},
+    needle_data::NeedleData,
     reader::{Context, ReadError, on_blocking_pool},
 };
 
@@ -108,9 +109,10 @@ impl LargeNeedle {
         Ok(())
     }
 
-    /// Whether the data is this.
-    pub(crate) async fn has_data(self, data: &Bytes) -> bool {
-        if self.data_len != data.len() as u64 {
+    /// Whether the data is this, which has that checksum. Only data of the same length and checksum
+    /// is read.
+    pub(crate) async fn has_data(self, data: &NeedleData, checksum: u32) -> bool {
+        if self.data_len != data.data_len() || !self.tail.checksum_matches(checksum) {
             return false;
         }
         let mut position = 0;
@@ -118,11 +120,11 @@ impl LargeNeedle {
             let Ok(chunk) = self.chunk(position, self.data_len).await else {
                 return false;
             };
-            let from = usize::try_from(position).unwrap_or(usize::MAX);
-            if data.get(from..from + chunk.len()) != Some(&chunk[..]) {
+            let (data, from) = (data.clone(), position);
+            position += chunk.len() as u64;
+            if !matches!(on_blocking_pool(move || data.has_at(from, &chunk)).await, Ok(true)) {
                 return false;
             }
-            position += chunk.len() as u64;
         }
         true
     }

@@ -16,6 +16,7 @@ pub mod format;
 pub mod heartbeat;
 pub mod http;
 pub mod large_needle;
+pub mod needle_data;
 pub mod offline;
 pub mod reader;
 pub mod replica;

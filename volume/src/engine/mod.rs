@@ -8,6 +8,7 @@ pub mod damage;
 mod fill;
 pub mod index_file;
 mod index_writer;
+mod lay;
 pub mod metrics;
 pub mod needle_map;
 pub mod open;
