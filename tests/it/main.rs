@@ -19,6 +19,7 @@ mod golden;
 mod golden_expiring;
 mod harness;
 mod http;
+mod large;
 mod needles;
 mod offline;
 mod readme;

@@ -8,6 +8,7 @@ use std::{io, ops::Range, sync::Arc};
 use bytes::Bytes;
 use dulse_shared::id::NeedleKey;
 use futures_util::{Stream, stream};
+use tokio::task::JoinHandle;
 
 use crate::{
     disk::read_exact_at,
@@ -15,11 +16,12 @@ use crate::{
         verified::Place,
         volume::{Located, Volume},
     },
-    format::{Head, NeedleMeta, Tail},
+    format::{DataLen, Head, NeedleMeta, Tail},
+    needle_data::NeedleData,
     reader::{Context, ReadError, on_blocking_pool},
 };
 
-/// Bytes of a chunk; a stream holds two of them.
+/// Bytes of a chunk; a stream holds three of them: one on its way out, one held back, one being read.
 const CHUNK_BYTES: u64 = 512 << 10;
 
 /// A needle whose head and tail were read and verified, its data not yet.
@@ -62,7 +64,7 @@ impl LargeNeedle {
 
     /// All of the data.
     pub fn stream(self) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-        let walk = Walk { needle: self, position: 0, crc: 0, held_back: None };
+        let walk = Walk { needle: self, position: 0, crc: 0, held_back: None, reading: None };
         stream::try_unfold(walk, Walk::next)
     }
 
@@ -108,9 +110,10 @@ impl LargeNeedle {
         Ok(())
     }
 
-    /// Whether the data is this.
-    pub(crate) async fn has_data(self, data: &Bytes) -> bool {
-        if self.data_len != data.len() as u64 {
+    /// Whether the data is this, which has that checksum. Only data of the same length and checksum
+    /// is read.
+    pub(crate) async fn has_data(self, data: &NeedleData, checksum: u32) -> bool {
+        if self.data_len != data.data_len() || !self.tail.checksum_matches(checksum) {
             return false;
         }
         let mut position = 0;
@@ -118,24 +121,33 @@ impl LargeNeedle {
             let Ok(chunk) = self.chunk(position, self.data_len).await else {
                 return false;
             };
-            let from = usize::try_from(position).unwrap_or(usize::MAX);
-            if data.get(from..from + chunk.len()) != Some(&chunk[..]) {
+            let (data, from) = (data.clone(), position);
+            position += chunk.len() as u64;
+            if !matches!(on_blocking_pool(move || data.has_at(from, &chunk)).await, Ok(true)) {
                 return false;
             }
-            position += chunk.len() as u64;
         }
         true
     }
 
     async fn chunk(&self, position: u64, end: u64) -> io::Result<Bytes> {
-        let len = usize::try_from((end - position).min(CHUNK_BYTES)).map_err(io::Error::other)?;
+        on_blocking_pool(self.reading(position, end)).await
+    }
+
+    /// What reads a chunk.
+    fn reading(
+        &self,
+        position: u64,
+        end: u64,
+    ) -> impl FnOnce() -> io::Result<Bytes> + Send + 'static {
         let (dat, offset) = (self.located.dat.clone(), self.data_start + position);
-        on_blocking_pool(move || {
+        move || {
+            let len =
+                usize::try_from((end - position).min(CHUNK_BYTES)).map_err(io::Error::other)?;
             let mut buffer = vec![0; len];
             read_exact_at(&*dat, &mut buffer, offset)?;
             Ok(Bytes::from(buffer))
-        })
-        .await
+        }
     }
 
     fn mismatch(&self, crc: u32) -> String {
@@ -149,13 +161,23 @@ struct Walk {
     position: u64,
     crc: u32,
     held_back: Option<Bytes>,
+    /// The chunk at `position`: it is read while the one before it goes out.
+    reading: Option<JoinHandle<io::Result<Bytes>>>,
 }
 
 impl Walk {
+    fn read_on(&self) -> JoinHandle<io::Result<Bytes>> {
+        tokio::task::spawn_blocking(self.needle.reading(self.position, self.needle.data_len))
+    }
+
     async fn next(mut self) -> io::Result<Option<(Bytes, Self)>> {
         while self.position < self.needle.data_len {
-            let chunk = self.needle.chunk(self.position, self.needle.data_len).await?;
+            let reading = self.reading.take().unwrap_or_else(|| self.read_on());
+            let chunk = reading.await.map_err(io::Error::other)??;
             self.position += chunk.len() as u64;
+            if self.position < self.needle.data_len {
+                self.reading = Some(self.read_on());
+            }
             self.crc = crc32c::crc32c_append(self.crc, &chunk);
             if let Some(before) = self.held_back.replace(chunk) {
                 return Ok(Some((before, self)));

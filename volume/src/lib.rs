@@ -18,6 +18,7 @@ pub mod heartbeat;
 pub mod http;
 pub mod large_needle;
 pub mod maintenance;
+pub mod needle_data;
 pub mod offline;
 pub mod purge;
 pub mod reader;

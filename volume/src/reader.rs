@@ -17,6 +17,7 @@ use crate::{
     },
     format::{DecodeError, HEAD_LEN, Head, Needle, NeedleMeta, NewNeedle, record_len},
     large_needle::LargeNeedle,
+    needle_data::NeedleData,
 };
 
 /// A body up to this long is read whole and verified before its first byte leaves.
@@ -89,18 +90,23 @@ pub async fn read_needle(
 /// Whether the same needle is stored already, so that storing it again would change nothing. The
 /// time counts only if the uploader gave one. In a volume with a ttl a repeat renews the needle's
 /// life.
-pub async fn is_unchanged(volume: &Arc<Volume>, new: &NewNeedle, is_time_given: bool) -> bool {
+pub async fn is_unchanged(
+    volume: &Arc<Volume>,
+    new: &NewNeedle<NeedleData>,
+    is_time_given: bool,
+) -> bool {
     if !volume.ttl().is_none() {
         return false;
     }
     match read_needle(volume, new.key, new.cookie).await {
         Ok(Found::Whole(old)) => {
             old.checksum == new.checksum
-                && old.data == new.data
+                && matches!(&new.data, NeedleData::Memory(data) if old.data == data)
                 && is_same_meta(&old.meta, &new.meta, is_time_given)
         }
         Ok(Found::Large(old)) => {
-            is_same_meta(old.meta(), &new.meta, is_time_given) && old.has_data(&new.data).await
+            is_same_meta(old.meta(), &new.meta, is_time_given)
+                && old.has_data(&new.data, new.checksum).await
         }
         Err(_) => false,
     }

@@ -6,8 +6,9 @@
 //! thread lives while there is work and ends after a while without. A write that was queued finishes
 //! whatever becomes of the client that sent it.
 
+mod waiting;
+
 use std::{
-    collections::VecDeque,
     io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -22,15 +23,13 @@ use crate::{
         write::{Write, WriteError, Written},
     },
     format::NewNeedle,
+    needle_data::NeedleData,
     reader,
 };
+use waiting::{BATCH_WRITES, Waiting};
 
-/// Writes of one batch at most: beyond it a sync is well used, and answers should not wait.
-const BATCH_WRITES: usize = 1024;
-/// Bytes of one batch at most, unless a single needle is larger.
-const BATCH_BYTES: usize = 32 << 20;
 /// A sync of this many bytes takes its time for them: sharing it with more writes saves little.
-const WELL_USED_BYTES: usize = 1 << 20;
+const WELL_USED_BYTES: u64 = 1 << 20;
 /// Writes that may wait for one volume. Their bytes are bounded where they were received.
 const MAX_QUEUED: usize = 16 << 10;
 /// However slow a sync is, writes are not held back longer than this to share one.
@@ -60,7 +59,7 @@ pub struct Queue {
 
 #[derive(Debug, Default)]
 struct QueueState {
-    waiting: VecDeque<Queued>,
+    waiting: Waiting,
     /// While the thread sleeps: how many writes shall wake it.
     wakes_at: Option<usize>,
     has_thread: bool,
@@ -89,7 +88,7 @@ struct Client {
 /// modification came from the uploader and so counts for whether it is the same.
 pub async fn put(
     volume: &Arc<Volume>,
-    needle: NewNeedle,
+    needle: NewNeedle<NeedleData>,
     is_time_given: bool,
 ) -> Result<PutOutcome, WriteError> {
     if reader::is_unchanged(volume, &needle, is_time_given).await {
@@ -135,7 +134,7 @@ impl Queue {
             spawn_thread(volume.clone()).map_err(|_| WriteError::Overloaded(volume.id()))?;
             state.has_thread = true;
         }
-        state.waiting.push_back(queued);
+        state.waiting.push(queued);
         let is_due = state.wakes_at.is_some_and(|wakes_at| state.waiting.len() >= wakes_at);
         drop(state);
         if is_due {
@@ -154,7 +153,7 @@ impl Queue {
         if state.waiting.is_empty() {
             return if state.is_closed { Next::End } else { Next::Rest };
         }
-        Next::Batch(take_batch(&mut state.waiting))
+        Next::Batch(state.waiting.take_batch())
     }
 
     /// Sleeps until `wanted` writes wait, but no longer than `limit`.
@@ -212,7 +211,7 @@ struct Pace {
 
 impl Pace {
     /// After a commit of `bytes` that took `commit`, with `seen` writers about.
-    fn after(seen: usize, bytes: usize, commit: Duration) -> Self {
+    fn after(seen: usize, bytes: u64, commit: Duration) -> Self {
         // A batch that has as much as it can take, or uses its sync well, has nothing to wait for.
         let expected = if bytes >= WELL_USED_BYTES { 0 } else { seen.min(BATCH_WRITES) };
         Self { expected, commit }
@@ -231,18 +230,6 @@ enum Next {
     End,
 }
 
-fn take_batch(waiting: &mut VecDeque<Queued>) -> Vec<Queued> {
-    let (mut count, mut bytes) = (0, 0);
-    for queued in waiting.iter().take(BATCH_WRITES) {
-        bytes += queued.write.weight();
-        if count > 0 && bytes > BATCH_BYTES {
-            break;
-        }
-        count += 1;
-    }
-    waiting.drain(..count).collect()
-}
-
 fn spawn_thread(volume: Arc<Volume>) -> io::Result<()> {
     let name = format!("volume-{}", volume.id());
     std::thread::Builder::new().name(name).spawn(move || run(&volume))?;
@@ -259,7 +246,7 @@ fn run(volume: &Volume) {
         match volume.queue.next(&pace) {
             Next::Batch(batch) => {
                 let (len, start) = (batch.len(), volume.clock().boot());
-                let bytes: usize = batch.iter().map(|queued| queued.write.weight()).sum();
+                let bytes: u64 = batch.iter().map(|queued| queued.write.weight()).sum();
                 commit(volume, batch);
                 let commit = volume.clock().since(start);
                 pace = Pace::after(len + volume.queue.len(), bytes, commit);

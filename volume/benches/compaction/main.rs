@@ -118,6 +118,7 @@ fn put(key: u64, data: Bytes) -> Result<Write, Box<dyn Error>> {
     let key = NeedleKey::new(key).ok_or("0 is no key")?;
     let checksum = crc32c::crc32c(&data);
     let meta = NeedleMeta::default();
+    let data = data.into();
     Ok(Write::Put(NewNeedle { key, cookie: COOKIE, data, checksum, meta }))
 }
 

@@ -32,6 +32,10 @@ pub trait VolumeFile: Send + Sync + Debug {
     /// Returns once everything written is durable, the length included.
     fn sync_data(&self) -> io::Result<()>;
 
+    /// Has the disk begin with what was written in `range`, so that the next sync finds less to do.
+    /// It promises nothing and waits for nothing.
+    fn begin_writeback(&self, range: Range<u64>);
+
     /// Lets the page cache forget what is durable of `range`, so that the next reads come from the
     /// disk. After a failed sync the cache may hold what the disk does not. What is written or read
     /// by another just then stays, and so do pieces (see [`CACHED_AS_ONE_BYTES`]) that the range has
@@ -70,6 +74,8 @@ impl VolumeFile for NoFile {
     fn sync_data(&self) -> io::Result<()> {
         Err(io::ErrorKind::NotFound.into())
     }
+
+    fn begin_writeback(&self, _range: Range<u64>) {}
 
     fn forget_cached(&self, _range: Range<u64>) -> io::Result<()> {
         Ok(())
@@ -122,6 +128,10 @@ pub trait Lock: Send + Sync + Debug {}
 pub trait Disk: Send + Sync + Debug {
     /// Opens a file. A file that is made is durable after a sync of its directory.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VolumeFile>>;
+
+    /// A file without a name, on the file system of `dir`: it is gone when nobody has it open any
+    /// more, a crash included.
+    fn spool(&self, dir: &Path) -> io::Result<Arc<dyn VolumeFile>>;
 
     /// Renames a file over whatever is there. Atomic at once, durable after a sync of the directory.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;

@@ -5,18 +5,18 @@ use std::{
     io::{self, IoSlice, IoSliceMut},
     num::NonZeroU64,
     ops::Range,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::UNIX_EPOCH,
 };
 
 use dulse_shared::disk::{fsync_dir, parent};
 use rustix::{
-    fs::{Advice, FlockOperation, fadvise, flock, statvfs},
+    fs::{Advice, FlockOperation, OFlags, fadvise, flock, statvfs},
     io::{Errno, ReadWriteFlags, preadv2, pwritev},
 };
 
@@ -29,6 +29,16 @@ pub struct RealDisk;
 impl Disk for RealDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VolumeFile>> {
         Ok(Arc::new(RealFile::open(path, mode)?))
+    }
+
+    fn spool(&self, dir: &Path) -> io::Result<Arc<dyn VolumeFile>> {
+        let unnamed = OFlags::TMPFILE.bits().cast_signed();
+        let file = OpenOptions::new().read(true).write(true).custom_flags(unnamed).open(dir);
+        let file = match file {
+            Err(error) if lacks_unnamed_files(&error) => named_for_a_moment(dir)?,
+            file => file?,
+        };
+        Ok(Arc::new(RealFile::from(file)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -96,6 +106,22 @@ impl Disk for RealDisk {
     }
 }
 
+/// File systems without such files say so in several ways.
+fn lacks_unnamed_files(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT))
+}
+
+/// The same where the file system has no files without a name.
+fn named_for_a_moment(dir: &Path) -> io::Result<File> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let path = dir.join(format!("{}-{number}.spool", std::process::id()));
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+    fs::remove_file(&path)?;
+    Ok(file)
+}
+
 #[derive(Debug)]
 struct RealLock(#[expect(dead_code, reason = "an open file is the lock")] File);
 
@@ -160,6 +186,15 @@ impl VolumeFile for RealFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn begin_writeback(&self, range: Range<u64>) {
+        // Linux starts to write what is dirty before it drops what is clean, and this was just
+        // written: nothing is dropped. If it does nothing the sync does it all.
+        let len = NonZeroU64::new(range.end.saturating_sub(range.start));
+        if len.is_some() {
+            let _ = fadvise(&self.file, range.start, len, Advice::DontNeed);
+        }
     }
 
     fn forget_cached(&self, range: Range<u64>) -> io::Result<()> {
@@ -230,5 +265,20 @@ mod tests {
         assert_eq!(RealDisk.lock(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(held);
         RealDisk.lock(&path).unwrap();
+    }
+
+    #[test]
+    fn a_spool_file_has_no_name_and_holds_what_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let named = Arc::new(RealFile::from(named_for_a_moment(dir.path()).unwrap()));
+        for file in [RealDisk.spool(dir.path()).unwrap(), named] {
+            write_all_at(&*file, &mut [IoSlice::new(b"spooled")], 3).unwrap();
+            file.begin_writeback(0..10);
+            let mut read = [0; 10];
+            read_exact_at(&*file, &mut read, 0).unwrap();
+            assert_eq!(&read, b"\0\0\0spooled");
+            assert!(RealDisk.list(dir.path()).unwrap().is_empty());
+        }
+        assert!(RealDisk.spool(&dir.path().join("missing")).is_err());
     }
 }

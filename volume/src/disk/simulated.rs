@@ -121,7 +121,15 @@ impl Disk for SimulatedDisk {
         let mut state = self.state();
         let inode = state.open(path, mode)?;
         let (boot, disk) = (state.boot, self.clone());
-        Ok(Arc::new(SimulatedFile { disk, inode, boot, is_read_only: mode == OpenMode::Read }))
+        let access = if mode == OpenMode::Read { Access::Read } else { Access::Write };
+        Ok(Arc::new(SimulatedFile { disk, inode, boot, access }))
+    }
+
+    fn spool(&self, dir: &Path) -> io::Result<Arc<dyn VolumeFile>> {
+        let mut state = self.state();
+        let inode = state.spool(dir)?;
+        let (boot, disk) = (state.boot, self.clone());
+        Ok(Arc::new(SimulatedFile { disk, inode, boot, access: Access::Spool }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -192,14 +200,33 @@ struct SimulatedFile {
     disk: SimulatedDisk,
     inode: usize,
     boot: u64,
-    is_read_only: bool,
+    access: Access,
+}
+
+/// What a file was opened for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Access {
+    Read,
+    Write,
+    /// To read and write; it goes when it is closed.
+    Spool,
+}
+
+impl Drop for SimulatedFile {
+    fn drop(&mut self) {
+        let mut state = self.disk.state();
+        if self.access == Access::Spool && state.boot == self.boot {
+            state.drop_spool(self.inode);
+        }
+    }
 }
 
 impl SimulatedFile {
     /// The disk, for one more operation on this file; the fault that meets it.
     fn begin(&self, operation: Operation) -> io::Result<(MutexGuard<'_, State>, Option<Fault>)> {
         let mut state = self.disk.state();
-        if state.boot != self.boot || (self.is_read_only && operation != Operation::Read) {
+        if state.boot != self.boot || (self.access == Access::Read && operation != Operation::Read)
+        {
             return Err(failure(EIO));
         }
         let fault = state.begin_on(operation, self.inode)?;
@@ -250,6 +277,10 @@ impl VolumeFile for SimulatedFile {
         }
         state.inodes[self.inode].sync();
         Ok(())
+    }
+
+    fn begin_writeback(&self, _range: Range<u64>) {
+        // The disk may have any of it at any time anyway.
     }
 
     fn forget_cached(&self, range: Range<u64>) -> io::Result<()> {

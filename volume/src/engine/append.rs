@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    io::{self, IoSlice},
+    io,
     sync::{Arc, PoisonError, atomic::Ordering},
 };
 
@@ -14,17 +14,18 @@ use dulse_shared::id::{BatchPlace, Cookie, NeedleKey, Ts};
 
 use super::{
     checkpoint::WriteState,
-    fill::{FillAhead, push_zeros},
+    fill::FillAhead,
+    lay::{LayError, RecordBytes, lay},
     needle_map::Entry,
     verified::Place,
     volume::{Refusal, Volume},
     write::{Write, WriteError, Written},
 };
 use crate::{
-    disk::{VolumeFile, read_exact_at, write_all_at},
+    disk::{VolumeFile, read_exact_at},
     format::{
         CURRENT_VERSION, HEAD_LEN, Head, IndexRow, MAX_MIME_LEN, MAX_NAME_LEN, MAX_PAIRS_LEN,
-        NeedleHeader, Offset, Record, RowSize, TOMBSTONE_LEN, encode_tombstone, record_len,
+        NeedleHeader, Offset, RowSize, encode_tombstone, record_len,
     },
 };
 
@@ -48,12 +49,7 @@ struct Planned {
     index: usize,
     row: IndexRow,
     ts: Ts,
-    bytes: Bytes,
-}
-
-enum Bytes {
-    Put(Record),
-    Tombstone([u8; TOMBSTONE_LEN]),
+    bytes: RecordBytes,
 }
 
 /// The version that a write would replace.
@@ -121,9 +117,9 @@ impl Volume {
                     return Err(WriteError::CookieMismatch);
                 }
                 let cookie = needle.cookie;
-                let record = needle.encode(ts)?;
+                let (record, checksum) = (needle.encode(ts)?, needle.checksum);
                 let size = RowSize::Live(needle.body_size()?);
-                (Bytes::Put(record), size, cookie, Written::Stored)
+                (RecordBytes::Put { record, checksum }, size, cookie, Written::Stored)
             }
             Write::Delete { cookie, .. } => delete(key, cookie, existing, ts)?,
             Write::Expire { cookie, written, .. } => {
@@ -181,12 +177,9 @@ impl Volume {
         }
         let dat = self.dat();
         let start = self.dat_len.load(Ordering::Acquire);
-        let mut slices = Vec::with_capacity(batch.planned.len() * 3);
-        for planned in &batch.planned {
-            planned.bytes.push_slices(&mut slices);
-        }
+        let records: Vec<_> = batch.planned.iter().map(|planned| &planned.bytes).collect();
         let zeros = if self.dir.is_low() { 0 } else { state.fill.zeros_behind(start, batch.end) };
-        match write_with_zeros(&*dat, &slices, zeros, start) {
+        match lay(&*dat, &records, zeros, start) {
             Ok(zeros) => state.fill.reaches(batch.end + zeros),
             Err(error) => return Err(self.take_back(state, &*dat, start, error)),
         }
@@ -233,15 +226,19 @@ impl Volume {
         state: &mut WriteState,
         dat: &dyn VolumeFile,
         start: u64,
-        error: io::Error,
+        error: LayError,
     ) -> AppendFailure {
+        let (error, failure) = match error {
+            LayError::Volume(error) => (error, AppendFailure::TakenBack),
+            LayError::Spool(error) => (error, AppendFailure::Mangled),
+        };
         if let Err(truncate) = dat.truncate(start).and_then(|()| dat.sync_data()) {
             tracing::error!(volume = %self.id(), "cannot take back a failed write: {truncate}");
             return self.fail("write", &error);
         }
         state.fill = FillAhead::at_rest(start);
         tracing::error!(volume = %self.id(), "cannot write: {error}; nothing was stored");
-        AppendFailure::TakenBack
+        failure
     }
 
     pub(super) fn fail(&self, action: &str, error: &io::Error) -> AppendFailure {
@@ -251,35 +248,12 @@ impl Volume {
     }
 }
 
-/// Writes `slices` from `start` on with `zeros` behind them, or without if there is no room for
-/// those; how many it was.
-fn write_with_zeros(
-    dat: &dyn VolumeFile,
-    slices: &[IoSlice<'_>],
-    zeros: u64,
-    start: u64,
-) -> io::Result<u64> {
-    let mut filled = slices.to_vec();
-    push_zeros(&mut filled, zeros);
-    match write_all_at(dat, &mut filled, start) {
-        Ok(()) => Ok(zeros),
-        Err(error) if zeros > 0 && is_out_of_room(&error) => {
-            // What was written of them takes the room that others need.
-            dat.truncate(start)?;
-            write_all_at(dat, &mut slices.to_vec(), start).map(|()| 0)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-fn is_out_of_room(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
 /// How an append came to nothing.
 pub(super) enum AppendFailure {
     /// The file is as it was before.
     TakenBack,
+    /// The same, because a spool file does not hold what was received.
+    Mangled,
     /// Nobody knows what the file holds.
     Failed,
 }
@@ -288,25 +262,8 @@ impl AppendFailure {
     fn answer(&self, volume: &Volume) -> WriteError {
         match self {
             Self::TakenBack => Refusal::NoRoom(volume.id()).into(),
+            Self::Mangled => WriteError::Mangled(volume.id()),
             Self::Failed => WriteError::Unknown(volume.id()),
-        }
-    }
-}
-
-impl Bytes {
-    fn len(&self) -> u64 {
-        match self {
-            Self::Put(record) => record.len(),
-            Self::Tombstone(bytes) => bytes.len() as u64,
-        }
-    }
-
-    fn push_slices<'a>(&'a self, slices: &mut Vec<IoSlice<'a>>) {
-        match self {
-            Self::Put(Record { head, data, tail }) => {
-                slices.extend([&head[..], &data[..], &tail[..]].map(IoSlice::new));
-            }
-            Self::Tombstone(bytes) => slices.push(IoSlice::new(bytes)),
         }
     }
 }
@@ -317,11 +274,11 @@ fn delete(
     cookie: Cookie,
     existing: Option<Existing>,
     ts: Ts,
-) -> Result<(Bytes, RowSize, Cookie, Written), WriteError> {
+) -> Result<(RecordBytes, RowSize, Cookie, Written), WriteError> {
     let body_bytes = deletable(existing, cookie)?;
     let record = encode_tombstone(key, cookie, ts);
     let written = Written::Deleted { body_bytes };
-    Ok((Bytes::Tombstone(record), RowSize::Tombstone, cookie, written))
+    Ok((RecordBytes::Tombstone(record), RowSize::Tombstone, cookie, written))
 }
 
 /// What a delete answers; an empty needle of another program's making has no body, but some

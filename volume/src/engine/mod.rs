@@ -10,6 +10,7 @@ pub mod expiry;
 mod fill;
 pub mod index_file;
 mod index_writer;
+mod lay;
 pub mod metrics;
 pub mod needle_map;
 pub mod open;

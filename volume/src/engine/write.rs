@@ -5,13 +5,16 @@ use std::{io, sync::Arc};
 use dulse_shared::id::{Cookie, NeedleKey, Ts, VolumeId};
 
 use super::volume::Refusal;
-use crate::format::{EncodeError, NewNeedle, TOMBSTONE_LEN};
+use crate::{
+    format::{DataLen, EncodeError, NewNeedle, TOMBSTONE_LEN},
+    needle_data::NeedleData,
+};
 
 /// One write, as it comes from a client.
 #[derive(Clone, Debug)]
 pub enum Write {
     /// A needle to store.
-    Put(NewNeedle),
+    Put(NewNeedle<NeedleData>),
     /// A needle to delete.
     Delete {
         /// Its key.
@@ -31,12 +34,17 @@ pub enum Write {
 }
 
 impl Write {
-    /// Bytes it keeps in memory while it waits, roughly.
-    pub fn weight(&self) -> usize {
+    /// Bytes that it adds to the volume, roughly.
+    pub fn weight(&self) -> u64 {
         match self {
-            Self::Put(needle) => needle.data.len(),
-            Self::Delete { .. } | Self::Expire { .. } => TOMBSTONE_LEN,
+            Self::Put(needle) => needle.data.data_len(),
+            Self::Delete { .. } | Self::Expire { .. } => TOMBSTONE_LEN as u64,
         }
+    }
+
+    /// Whether its data lies in a file and has to be copied first.
+    pub fn is_spooled(&self) -> bool {
+        matches!(self, Self::Put(needle) if needle.data.is_spooled())
     }
 
     pub(super) fn key(&self) -> NeedleKey {
@@ -77,6 +85,12 @@ pub enum WriteError {
     /// The needle that it would replace cannot be read; nothing was stored.
     #[error("the needle that is stored there cannot be read: {0}")]
     Unreadable(#[source] Arc<io::Error>),
+    /// What was received did not survive until it was to be stored; nothing was stored.
+    #[error(
+        "the upload to volume {0} cannot be read back as it was received: nothing was stored, \
+         send it again; check the disk"
+    )]
+    Mangled(VolumeId),
     /// Too much waits; nothing was stored.
     #[error("too many writes wait for volume {0}: try again, or ask the master for another fid")]
     Overloaded(VolumeId),

@@ -45,6 +45,7 @@ pub(super) fn write_problem(fid: Fid, error: &WriteError) -> Problem {
         WriteError::Refused(Refusal::ReadOnly { .. }) => Code::VolumeReadOnly,
         WriteError::Invalid(_) => Code::BadRequest,
         WriteError::Unreadable(_) => Code::Corrupt,
+        WriteError::Mangled(_) => Code::Internal,
         WriteError::Overloaded(_) => Code::Overloaded,
         WriteError::Unknown(_) => Code::WriteUnknown,
     };

@@ -3,7 +3,7 @@
 //!
 //! A kilobyte of gzip can stand for a megabyte, so nothing here trusts a length.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use bytes::{Buf, Bytes};
 use flate2::write::MultiGzDecoder;
@@ -37,7 +37,7 @@ pub(super) fn collect(data: &[u8], limit: usize) -> io::Result<Option<Bytes>> {
 
 /// Length of the whole output; an error if it is more than [`MAX_OUTPUT_BYTES`]. Each piece is
 /// shown to `see` on its way.
-pub(crate) fn measure(data: &[u8], mut see: impl FnMut(&[u8])) -> io::Result<u64> {
+pub(crate) fn measure(data: impl Read, mut see: impl FnMut(&[u8])) -> io::Result<u64> {
     let mut len = 0;
     let mut sink = |piece: &[u8]| {
         len += piece.len() as u64;
@@ -48,10 +48,15 @@ pub(crate) fn measure(data: &[u8], mut see: impl FnMut(&[u8])) -> io::Result<u64
 }
 
 /// Whether `sink` took all of the output.
-fn feed(data: &[u8], sink: &mut dyn FnMut(&[u8]) -> bool) -> io::Result<bool> {
+fn feed(mut data: impl Read, sink: &mut dyn FnMut(&[u8]) -> bool) -> io::Result<bool> {
     let mut decoder = MultiGzDecoder::new(Vec::new());
-    for step in data.chunks(STEP_BYTES) {
-        decoder.write_all(step)?;
+    let mut step = [0; STEP_BYTES];
+    loop {
+        let len = data.read(&mut step)?;
+        if len == 0 {
+            break;
+        }
+        decoder.write_all(&step[..len])?;
         if !sink(decoder.get_ref()) {
             return Ok(false);
         }
@@ -155,7 +160,7 @@ mod tests {
         assert!(is_gzip(&zipped));
         assert_eq!(collect(&zipped, data.len()).unwrap().unwrap(), data);
         assert_eq!(collect(&zipped, data.len() - 1).unwrap(), None);
-        assert_eq!(measure(&zipped, |_| {}).unwrap(), data.len() as u64);
+        assert_eq!(measure(&zipped[..], |_| {}).unwrap(), data.len() as u64);
         let chunks = zipped.chunks(777).map(Bytes::copy_from_slice).collect();
         assert_eq!(collect_stream(chunks).await.unwrap(), data);
     }
@@ -176,7 +181,7 @@ mod tests {
         for _ in 0..17 {
             bomb.extend_from_slice(&member);
         }
-        assert!(measure(&bomb, |_| {}).is_err());
+        assert!(measure(&bomb[..], |_| {}).is_err());
         assert_eq!(collect(&bomb, MAX_COLLECTED_BYTES).unwrap(), None);
     }
 }

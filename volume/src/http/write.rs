@@ -27,12 +27,13 @@ use super::{
 };
 use crate::{
     engine::{volume::Volume, write::WriteError},
-    format::{NeedleMeta, NewNeedle},
+    format::{DataLen, NeedleMeta, NewNeedle},
+    needle_data::NeedleData,
     writer::{self, PutOutcome},
 };
 
 /// A needle up to this long is not worth a task: a full queue of them is a gigabyte.
-const ATTACHED_BYTES: usize = 64 << 10;
+const ATTACHED_BYTES: u64 = 64 << 10;
 
 /// Stores the needle that the path names.
 pub(super) async fn write(
@@ -48,20 +49,21 @@ pub(super) async fn write(
             return Err(problem);
         }
     };
-    let (upload, room) = upload::receive(&state.uploads, request, body, path.base).await?;
+    let (mut upload, room) =
+        upload::receive(&state.uploads, request, body, path.base, volume.dir()).await?;
     let file_len = upload.inspect().await?;
     let needle = NewNeedle {
         key: path.fid.key,
         cookie: path.fid.cookie,
-        data: upload.data.clone(),
+        data: std::mem::take(&mut upload.data),
         checksum: upload.checksum,
         meta: options.meta(&upload, &request.headers, &volume),
     };
     let is_time_given = options.ts.is_some();
-    let outcome = if needle.data.len() <= ATTACHED_BYTES {
+    let outcome = if needle.data.data_len() <= ATTACHED_BYTES {
         writer::put(&volume, needle, is_time_given).await
     } else {
-        put_detached(state, volume, needle, is_time_given, room.into_room()).await
+        put_detached(state, volume.clone(), needle, is_time_given, room.into_room()).await
     };
     match outcome.map_err(|error| write_problem(path.fid, &error))? {
         PutOutcome::Stored => stored(upload, file_len),
@@ -70,21 +72,27 @@ pub(super) async fn write(
 }
 
 /// Stores a needle whose room is taken until it is written, even if the client goes away: its bytes
-/// are in memory until then.
+/// are in memory or in a spool file until then.
 async fn put_detached(
     state: &HttpState,
     volume: Arc<Volume>,
-    needle: NewNeedle,
+    needle: NewNeedle<NeedleData>,
     is_time_given: bool,
     room: Room,
 ) -> Result<PutOutcome, WriteError> {
     let (answer, answered) = oneshot::channel();
     let id = volume.id();
     state.settings.tasks.spawn_contained(async move {
+        let data = needle.data.clone();
         let outcome = writer::put(&volume, needle, is_time_given).await;
-        drop(room);
         // Whether anybody still waits makes no difference to the needle.
         let _ = answer.send(outcome);
+        if data.is_spooled() {
+            // To give back its pages takes as long as many small requests.
+            let done = tokio::task::spawn_blocking(move || drop(data)).await;
+            drop(done);
+        }
+        drop(room);
     });
     answered.await.unwrap_or(Err(WriteError::Unknown(id)))
 }

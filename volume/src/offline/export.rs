@@ -241,7 +241,7 @@ impl Export<'_> {
 
     /// Whether gzipped data is what it says; else it is written as it is, and reported.
     fn can_unpack(&mut self, fid: &Fid, data: &Bytes) -> bool {
-        match gunzip::measure(data, |_| {}) {
+        match gunzip::measure(&data[..], |_| {}) {
             Ok(_) => true,
             Err(error) => {
                 self.report.problem(format!("{fid}: cannot be decompressed: {error}"));
@@ -289,7 +289,7 @@ fn write_data(file: &dyn VolumeFile, data: &Bytes, unpacked: bool) -> io::Result
         return Ok(data.len() as u64);
     }
     let (mut position, mut outcome) = (0, Ok(()));
-    let len = gunzip::measure(data, |piece| {
+    let len = gunzip::measure(&data[..], |piece| {
         if outcome.is_ok() {
             outcome = write_all_at(file, &mut [IoSlice::new(piece)], position);
             position += piece.len() as u64;

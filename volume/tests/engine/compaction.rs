@@ -14,6 +14,7 @@ use dulse_volume::{
         write::Write,
     },
     format::NewNeedle,
+    needle_data::NeedleData,
 };
 
 use crate::harness::{COOKIE, NOW_NS, Rig, key, needle, opener_at, read_of};
@@ -160,7 +161,7 @@ fn what_is_written_and_deleted_while_it_copies_stands() {
     assert!(rig.volume.check().unwrap().is_empty());
 }
 
-fn expiring(k: u64, data: &[u8]) -> NewNeedle {
+fn expiring(k: u64, data: &[u8]) -> NewNeedle<NeedleData> {
     let mut needle = needle(k, data);
     needle.meta.ttl = "1m".parse().unwrap();
     needle

@@ -12,6 +12,7 @@ use dulse_volume::{
     disk::{Disk, simulated::SimulatedDisk},
     engine::write::Write,
     format::{NeedleMeta, NewNeedle},
+    needle_data::NeedleData,
     offline::export::{ExportError, ExportOptions, ExportReport, export_dir},
     writer,
 };
@@ -21,7 +22,7 @@ use crate::harness::{Rig, SIMULATED_DIR, needle};
 
 const OUT: &str = "/out";
 
-fn named(key: u64, data: &[u8], meta: NeedleMeta) -> NewNeedle {
+fn named(key: u64, data: &[u8], meta: NeedleMeta) -> NewNeedle<NeedleData> {
     NewNeedle { meta, ..needle(key, data) }
 }
 
@@ -29,7 +30,7 @@ fn name(name: &str) -> NeedleMeta {
     NeedleMeta { name: Some(Bytes::copy_from_slice(name.as_bytes())), ..NeedleMeta::default() }
 }
 
-fn rig_with(disk: &SimulatedDisk, needles: Vec<NewNeedle>) -> Rig {
+fn rig_with(disk: &SimulatedDisk, needles: Vec<NewNeedle<NeedleData>>) -> Rig {
     let rig = Rig::on(disk);
     for answer in rig.commit(needles.into_iter().map(Write::Put).collect()) {
         answer.unwrap();

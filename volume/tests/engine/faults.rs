@@ -4,9 +4,10 @@ use dulse_shared::wire::LocalState;
 use dulse_volume::{
     disk::simulated::{EIO, Fault, Operation, SimulatedDisk},
     engine::write::{Write, WriteError},
+    format::NewNeedle,
 };
 
-use crate::harness::{COOKIE, Rig, key};
+use crate::harness::{COOKIE, Rig, key, needle, spooled};
 
 fn rig_with_one_needle() -> (SimulatedDisk, Rig) {
     let disk = SimulatedDisk::new(1);
@@ -117,4 +118,62 @@ fn a_sidecar_whose_replacement_failed_is_written_again() {
         assert!(disk.operations().len() > before, "{operation:?}");
         assert!(rig.volume.check().unwrap().is_empty(), "{operation:?}");
     }
+}
+
+/// Longer than what is copied at a time.
+fn long() -> Vec<u8> {
+    (0..700_001_u32).map(|at| (at / 5 % 251) as u8).collect()
+}
+
+#[test]
+fn a_spooled_needle_is_that_which_the_same_bytes_in_memory_make() {
+    let (a, in_memory) = rig_with_one_needle();
+    let (b, in_file) = rig_with_one_needle();
+    for data in [b"short".to_vec(), Vec::new(), long()] {
+        let small = || Write::Put(needle(3, b"a neighbour"));
+        let answers = in_memory.commit(vec![small(), Write::Put(needle(2, &data)), small()]);
+        assert!(answers.iter().all(Result::is_ok));
+        let put = spooled(&b, 2, &data).unwrap();
+        let answers = in_file.commit(vec![small(), Write::Put(put), small()]);
+        assert!(answers.iter().all(Result::is_ok));
+        assert_eq!(in_file.data(2).unwrap(), data);
+        assert_eq!(in_file.volume.report().size_bytes, in_memory.volume.report().size_bytes);
+    }
+    in_memory.volume.rest().unwrap();
+    in_file.volume.rest().unwrap();
+    let [a, b] = [a.contents(&in_memory.dat()), b.contents(&in_file.dat())].map(Option::unwrap);
+    assert!(a == b, "byte for byte");
+}
+
+#[test]
+fn a_copy_that_fails_or_is_cut_short_is_taken_back() {
+    for (fault, nth) in [(Fault::Tears, 1), (Fault::Fails(EIO), 2), (Fault::Fails(EIO), 0)] {
+        let (disk, mut rig) = rig_with_one_needle();
+        let len = rig.volume.report().size_bytes;
+        let put = spooled(&disk, 2, &long()).unwrap();
+        disk.plan(Operation::Write, Some("dat"), nth, fault);
+        let answer = rig.commit(vec![Write::Put(put.clone())]).remove(0);
+        assert!(matches!(answer, Err(WriteError::Refused(_))), "{answer:?}");
+        assert_eq!(disk.contents(&rig.dat()).unwrap().len() as u64, len);
+        disk.plan(Operation::Write, Some("dat"), nth, Fault::WritesShort);
+        rig.commit(vec![Write::Put(put)]).remove(0).unwrap();
+        rig.reopen(false);
+        assert_eq!(rig.data(2).unwrap(), long());
+    }
+}
+
+#[test]
+fn a_spool_that_does_not_hold_what_was_received_is_not_stored() {
+    let (disk, rig) = rig_with_one_needle();
+    let len = rig.volume.report().size_bytes;
+    let put = spooled(&disk, 2, &long()).unwrap();
+    let mangled = Write::Put(NewNeedle { checksum: put.checksum ^ 1, ..put.clone() });
+    let refused = |answer| matches!(answer, Err(WriteError::Mangled(_)));
+    assert!(refused(rig.commit(vec![mangled]).remove(0)));
+    disk.plan(Operation::Read, None, 1, Fault::Fails(EIO));
+    assert!(refused(rig.commit(vec![Write::Put(put.clone())]).remove(0)));
+    assert_eq!(disk.contents(&rig.dat()).unwrap().len() as u64, len);
+    assert_eq!(rig.data(2), None);
+    rig.commit(vec![Write::Put(put)]).remove(0).unwrap();
+    assert_eq!(rig.data(2).unwrap(), long());
 }

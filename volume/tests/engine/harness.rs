@@ -1,6 +1,7 @@
 //! A data directory with one volume that can be closed, dropped and opened again.
 
 use std::{
+    io::{self, IoSlice},
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicU64},
 };
@@ -16,7 +17,7 @@ use dulse_volume::{
     config::{DirConfig, MinFreeSpace},
     disk::{
         DataDir, Disk, RealDisk, VolumeName, open_data_dirs, read_small_file,
-        simulated::SimulatedDisk,
+        simulated::SimulatedDisk, write_all_at,
     },
     engine::{
         metrics::EngineMetrics,
@@ -27,6 +28,7 @@ use dulse_volume::{
         write::{Write, WriteError, Written},
     },
     format::{Needle, NeedleMeta, NewNeedle, OffsetWidth},
+    needle_data::{NeedleData, Spool},
     reader::{Found, ReadError, read_needle},
     writer,
 };
@@ -61,11 +63,11 @@ pub fn key(key: u64) -> NeedleKey {
 
 pub const COOKIE: Cookie = Cookie(0xc00c_1e00);
 
-pub fn needle(key: u64, data: &[u8]) -> NewNeedle {
+pub fn needle(key: u64, data: &[u8]) -> NewNeedle<NeedleData> {
     NewNeedle {
         key: NeedleKey::new(key).unwrap(),
         cookie: COOKIE,
-        data: Bytes::copy_from_slice(data),
+        data: Bytes::copy_from_slice(data).into(),
         checksum: crc32c::crc32c(data),
         meta: NeedleMeta {
             name: Some(Bytes::from_static(b"a name")),
@@ -73,6 +75,14 @@ pub fn needle(key: u64, data: &[u8]) -> NewNeedle {
             ..NeedleMeta::default()
         },
     }
+}
+
+/// The same needle, its data in a spool file of this disk.
+pub fn spooled(disk: &dyn Disk, key: u64, data: &[u8]) -> io::Result<NewNeedle<NeedleData>> {
+    let file = disk.spool(Path::new(SIMULATED_DIR))?;
+    write_all_at(&*file, &mut [IoSlice::new(data)], 0)?;
+    let data_in_file = NeedleData::Spooled(Spool::new(file, data.len() as u64));
+    Ok(NewNeedle { data: data_in_file, ..needle(key, data) })
 }
 
 pub fn volume_config(dir: &DataDir) -> VolumeConfig {

@@ -56,6 +56,7 @@ impl Reference {
             (Ok(Written::Deleted { body_bytes }), None) => is_there && *body_bytes > 0,
             (Err(WriteError::NotFound), None) => !is_there,
             (Err(WriteError::Refused(_) | WriteError::Unknown(_)), _) => may_refuse,
+            (Err(WriteError::Mangled(_)), _) => may_refuse,
             // A damaged record does not say whose it is.
             (Err(WriteError::Unreadable(_) | WriteError::CookieMismatch), _) => may_refuse,
             _ => false,

@@ -12,7 +12,7 @@ use dulse_volume::{
 };
 
 use crate::{
-    harness::{COOKIE, Rig, key, name, needle},
+    harness::{COOKIE, Rig, key, name, needle, spooled},
     reference::{Data, Injury, Reference},
     steps::{Action, Change, File, KEYS, Step, Trouble},
 };
@@ -163,12 +163,22 @@ impl Machine {
 
     fn batch(&mut self, changes: &[Change], is_calm: bool) -> Outcome {
         let may_refuse = !is_calm || !self.is_ready();
-        let writes: Vec<(u64, Data)> = changes.iter().map(|change| self.write_of(change)).collect();
-        let batch = writes.iter().map(|(k, data)| match data {
-            Some(data) => Write::Put(needle(*k, data)),
-            None => Write::Delete { key: key(*k), cookie: COOKIE },
-        });
-        let answers = self.rig.commit(batch.collect());
+        let (mut writes, mut batch) = (Vec::new(), Vec::new());
+        for change in changes {
+            let (k, data) = self.write_of(change);
+            batch.push(match (&data, change) {
+                (None, _) => Write::Delete { key: key(k), cookie: COOKIE },
+                (Some(data), Change::PutSpooled(..)) => match spooled(&self.disk, k, data) {
+                    Ok(needle) => Write::Put(needle),
+                    // It does not come as far as the volume.
+                    Err(_) if !is_calm => continue,
+                    Err(error) => return Err(format!("cannot spool: {error}")),
+                },
+                (Some(data), _) => Write::Put(needle(k, data)),
+            });
+            writes.push((k, data));
+        }
+        let answers = self.rig.commit(batch);
         for ((key, data), answer) in writes.into_iter().zip(&answers) {
             self.reference.answered(key, data, answer, may_refuse)?;
         }
@@ -194,7 +204,7 @@ impl Machine {
     fn write_of(&mut self, change: &Change) -> (u64, Data) {
         match change {
             Change::Delete(key) => (*key, None),
-            Change::Put(key, len) => {
+            Change::Put(key, len) | Change::PutSpooled(key, len) => {
                 self.puts += 1;
                 let tag = self.puts.to_le_bytes();
                 (*key, Some(tag.iter().copied().cycle().take(*len).collect()))

@@ -74,13 +74,16 @@ pub enum Trouble {
 pub enum Change {
     /// A needle of some length; no two have the same data.
     Put(u64, usize),
+    /// The same, its data in a spool file.
+    PutSpooled(u64, usize),
     Delete(u64),
 }
 
 fn change() -> impl Strategy<Value = Change> {
     let len = prop_oneof![4 => 0_usize..60, 2 => 400_usize..600, 1 => 0_usize..3000];
     prop_oneof![
-        3 => (KEYS, len).prop_map(|(key, len)| Change::Put(key, len)),
+        3 => (KEYS, len.clone()).prop_map(|(key, len)| Change::Put(key, len)),
+        1 => (KEYS, len).prop_map(|(key, len)| Change::PutSpooled(key, len)),
         1 => KEYS.prop_map(Change::Delete),
     ]
 }

@@ -174,3 +174,51 @@ async fn browsers_of_other_origins_are_told_what_they_may_do() {
     assert_eq!(answer.header("access-control-allow-credentials"), "true");
     assert_eq!(server.get(FID).await.header("access-control-allow-origin"), "");
 }
+
+/// More than is kept in memory, and not one piece of what is written at once.
+const LARGE: usize = (1 << 20) + 700_003;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_upload_is_the_same_needle_by_every_way() {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    use md5::{Digest, Md5};
+
+    let server = Server::start().await;
+    let data = noise(LARGE);
+    let md5 = STANDARD.encode(Md5::digest(&data));
+    let put = server.request(Method::PUT, FID).header("content-md5", &md5).body(data.clone());
+    let answer = server.send(put).await;
+    let etag = format!("{:08x}", crc32c::crc32c(&data));
+    assert_eq!(
+        (answer.status, answer.json()["eTag"].as_str()),
+        (StatusCode::CREATED, Some(&*etag))
+    );
+    assert_eq!(answer.json()["size"], LARGE);
+    assert!(server.get(FID).await.body == data);
+
+    let again = server.put(FID, &data).await;
+    assert_eq!(again.status, StatusCode::NO_CONTENT, "it is there already");
+    let mut other = data.clone();
+    other[LARGE / 2] ^= 1;
+    assert_eq!(server.put(FID, &other).await.status, StatusCode::CREATED);
+    assert!(server.get(FID).await.body == other);
+
+    let bad = server.request(Method::PUT, FID).header("content-md5", &md5).body(other.clone());
+    assert_eq!(server.send(bad).await.code(), "md5_mismatch");
+    let no_gzip = server.request(Method::PUT, FID).header("content-encoding", "gzip").body(data);
+    assert_eq!(server.send(no_gzip).await.code(), "bad_request");
+    assert!(server.get(FID).await.body == other);
+
+    let zipped = gzip(&other);
+    assert!(zipped.len() > 1 << 20);
+    let mut form = b"--XX\r\nContent-Disposition: form-data; name=f; filename=z.bin\r\n\
+        Content-Encoding: gzip\r\n\r\n"
+        .to_vec();
+    form.extend_from_slice(&zipped);
+    form.extend_from_slice(b"\r\n--XX--\r\n");
+    let request = server.request(Method::POST, "/3,02637037d6").body(form);
+    let request = request.header("content-type", "multipart/form-data; boundary=XX");
+    let answer = server.send(request).await;
+    assert_eq!((answer.status, &answer.json()["size"]), (StatusCode::CREATED, &LARGE.into()));
+    assert!(server.get("/3,02637037d6").await.body == other);
+}

@@ -31,6 +31,8 @@ pub(super) struct State {
     /// Changes that may or may not.
     pending: Vec<EntryChange>,
     pub(super) dirs: BTreeSet<PathBuf>,
+    /// Files that never had an entry and are open.
+    spools: BTreeSet<usize>,
     pub(super) locks: BTreeSet<PathBuf>,
     pub(super) capacity: u64,
     pub(super) faults: Vec<Planned>,
@@ -57,6 +59,7 @@ impl State {
             durable: BTreeMap::new(),
             pending: Vec::new(),
             dirs: BTreeSet::new(),
+            spools: BTreeSet::new(),
             locks: BTreeSet::new(),
             capacity: CAPACITY_BYTES,
             faults: Vec::new(),
@@ -121,6 +124,9 @@ impl State {
             }
         }
         self.entries = self.durable.clone();
+        for inode in std::mem::take(&mut self.spools) {
+            self.inodes[inode] = Inode::default();
+        }
         self.locks.clear();
         self.faults.clear();
         self.stop_at = None;
@@ -147,6 +153,24 @@ impl State {
         self.inodes.push(Inode::default());
         self.change_entry(EntryChange::Set { path: path.to_owned(), inode });
         Ok(inode)
+    }
+
+    /// A file without an entry, as long as it is open.
+    pub(super) fn spool(&mut self, dir: &Path) -> io::Result<usize> {
+        if !self.dirs.contains(dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        self.begin(Operation::Create, Path::new(""))?;
+        let inode = self.inodes.len();
+        self.inodes.push(Inode::default());
+        self.spools.insert(inode);
+        Ok(inode)
+    }
+
+    /// Its last user is gone, and so is it.
+    pub(super) fn drop_spool(&mut self, inode: usize) {
+        self.spools.remove(&inode);
+        self.inodes[inode] = Inode::default();
     }
 
     pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
@@ -207,9 +231,10 @@ impl State {
         Ok(())
     }
 
-    /// Bytes of all files that have an entry.
+    /// Bytes of all files that have an entry or are spooled to.
     pub(super) fn used_bytes(&self) -> u64 {
-        self.entries.values().map(|inode| self.inodes[*inode].cache.len() as u64).sum()
+        let inodes = self.entries.values().chain(&self.spools);
+        inodes.map(|inode| self.inodes[*inode].cache.len() as u64).sum()
     }
 
     /// Writes what there is room for.
@@ -445,5 +470,26 @@ mod tests {
         assert_eq!(disk.lock(&path("f")).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(second);
         disk.lock(&path("f")).unwrap();
+    }
+
+    #[test]
+    fn a_spool_file_takes_room_while_it_is_open_and_leaves_nothing() {
+        let disk = disk(1);
+        disk.limit_free_bytes(10);
+        let spool = disk.spool(Path::new(DIR)).unwrap();
+        assert_eq!(spool.write_vectored_at(&[IoSlice::new(&[1; 16])], 0).unwrap(), 10);
+        assert!(
+            disk.spool(Path::new(DIR))
+                .unwrap()
+                .write_vectored_at(&[IoSlice::new(&[1])], 0)
+                .is_err()
+        );
+        drop(spool);
+        let spool = disk.spool(Path::new(DIR)).unwrap();
+        write(&*spool, &[2; 10], 0);
+        assert!(disk.paths().is_empty());
+        disk.crash();
+        assert!(spool.read_at(&mut [0; 1], 0).is_err());
+        assert_eq!(disk.state().used_bytes(), 0);
     }
 }

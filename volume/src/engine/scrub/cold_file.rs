@@ -146,6 +146,8 @@ impl VolumeFile for ColdFile<'_> {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 
+    fn begin_writeback(&self, _range: Range<u64>) {}
+
     fn forget_cached(&self, _range: Range<u64>) -> io::Result<()> {
         Ok(())
     }

@@ -11,15 +11,28 @@ use super::{
     checksum, layout, record_len,
 };
 
+/// Data that a record is made around: nothing needs to be known of it but its length, so that it
+/// may lie anywhere.
+pub trait DataLen {
+    /// Length in bytes.
+    fn data_len(&self) -> u64;
+}
+
+impl DataLen for Bytes {
+    fn data_len(&self) -> u64 {
+        self.len() as u64
+    }
+}
+
 /// A needle to be written.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NewNeedle {
+pub struct NewNeedle<D = Bytes> {
     /// The key.
     pub key: NeedleKey,
     /// The cookie.
     pub cookie: Cookie,
     /// The data, as it is to be stored.
-    pub data: Bytes,
+    pub data: D,
     /// CRC-32C of `data`.
     pub checksum: u32,
     /// The rest.
@@ -28,21 +41,21 @@ pub struct NewNeedle {
 
 /// A record in three pieces that are written one after the other.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Record {
+pub struct Record<D = Bytes> {
     /// Header and length of the data.
     pub head: [u8; HEAD_LEN],
     /// The data.
-    pub data: Bytes,
+    pub data: D,
     /// Metadata, checksum, stamp and padding.
     pub tail: Vec<u8>,
 }
 
-impl Record {
+impl<D: DataLen> Record<D> {
     /// Length in bytes, a multiple of 8.
     #[expect(clippy::len_without_is_empty, reason = "a record is never empty")]
     pub fn len(&self) -> u64 {
         let around = self.head.len().saturating_add(self.tail.len());
-        (around as u64).saturating_add(self.data.len() as u64)
+        (around as u64).saturating_add(self.data.data_len())
     }
 }
 
@@ -92,12 +105,12 @@ pub(super) fn check_len(what: LimitKind, found: u64, limit: u64) -> Result<(), E
     Ok(())
 }
 
-impl NewNeedle {
+impl<D: DataLen + Clone> NewNeedle<D> {
     /// The size field: bytes of data and metadata. Never 0: an empty needle has flags.
     pub fn body_size(&self) -> Result<u32, EncodeError> {
         self.meta.check()?;
         let around = 4_u64.saturating_add(self.meta.encoded_len() as u64);
-        let size = around.saturating_add(self.data.len() as u64);
+        let size = around.saturating_add(self.data.data_len());
         check_len(LimitKind::Body, size, u64::from(MAX_BODY_LEN))?;
         Ok(size as u32)
     }
@@ -108,12 +121,12 @@ impl NewNeedle {
     }
 
     /// The record. `ts` becomes its stamp.
-    pub fn encode(&self, ts: Ts) -> Result<Record, EncodeError> {
+    pub fn encode(&self, ts: Ts) -> Result<Record<D>, EncodeError> {
         let header = NeedleHeader { cookie: self.cookie, key: self.key, size: self.body_size()? };
         let mut head = [0; HEAD_LEN];
         let (header_bytes, data_len) = head.split_at_mut(HEADER_LEN);
         header_bytes.copy_from_slice(&header.encode());
-        data_len.copy_from_slice(&(self.data.len() as u32).to_be_bytes());
+        data_len.copy_from_slice(&(self.data.data_len() as u32).to_be_bytes());
 
         let total = record_len(header.size, CURRENT_VERSION);
         let padding_len = total.saturating_sub(layout::unpadded_len(header.size, CURRENT_VERSION));

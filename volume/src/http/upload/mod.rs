@@ -10,6 +10,9 @@ mod inspect;
 mod multipart;
 mod raw;
 mod receive;
+mod spooler;
+#[cfg(test)]
+mod test_dir;
 
 pub(super) use budget::{Room, UploadBudget};
 pub(super) use headers::pairs;

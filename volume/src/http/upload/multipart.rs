@@ -16,6 +16,7 @@ use super::{
     headers,
     receive::{Upload, content_md5, discard, in_time, is_gzipped},
 };
+use crate::disk::DataDir;
 
 /// Parts of a form at most: an upload is one file and perhaps a few fields.
 const MAX_PARTS: usize = 16;
@@ -25,6 +26,7 @@ pub(super) async fn receive<'a>(
     budget: &'a UploadBudget,
     request: &HeaderMap,
     body: Body,
+    dir: &'a DataDir,
 ) -> Result<(Upload, Reservation<'a>), Problem> {
     let kind = headers::text(request, &header::CONTENT_TYPE).unwrap_or_default();
     let boundary = multer::parse_boundary(kind).map_err(|error| {
@@ -40,7 +42,13 @@ pub(super) async fn receive<'a>(
         discard(request, body).await;
         return Err(budget.too_large());
     }
-    let reservation = budget.reserve(expected).await?;
+    let reservation = match budget.reserve(expected, dir).await {
+        Ok(reservation) => reservation,
+        Err(problem) => {
+            discard(request, body).await;
+            return Err(problem);
+        }
+    };
     let limit = SizeLimit::new().whole_stream(max_body_bytes);
     let form = Form {
         parts: Multipart::with_constraints(
@@ -49,6 +57,7 @@ pub(super) async fn receive<'a>(
             Constraints::new().size_limit(limit),
         ),
         budget,
+        dir,
         reservation,
         expected,
     };
@@ -58,6 +67,7 @@ pub(super) async fn receive<'a>(
 struct Form<'a> {
     parts: Multipart<'static>,
     budget: &'a UploadBudget,
+    dir: &'a DataDir,
     reservation: Reservation<'a>,
     expected: Option<u64>,
 }
@@ -97,7 +107,7 @@ impl<'a> Form<'a> {
     }
 
     async fn collect(&mut self, mut part: Field<'static>) -> Result<Upload, Problem> {
-        let mut collector = Collector::default();
+        let mut collector = Collector::new(self.dir, self.expected);
         loop {
             let chunk = in_time(part.chunk()).await?.map_err(|error| self.problem(&error))?;
             let Some(chunk) = chunk else { break };
@@ -106,9 +116,9 @@ impl<'a> Form<'a> {
                 return Err(self.budget.too_large());
             }
             self.reservation.grow_to(len).await?;
-            collector.push(chunk, self.expected);
+            collector.push(chunk).await?;
         }
-        let (data, checksum) = collector.finish();
+        let (data, checksum) = collector.finish().await?;
         let name = headers::base_name(part.file_name().unwrap_or_default()).to_owned();
         let declared = headers::text(part.headers(), &header::CONTENT_TYPE).unwrap_or_default();
         Ok(Upload {
@@ -140,7 +150,8 @@ mod tests {
     use axum::http::HeaderValue;
     use futures_util::stream;
 
-    use super::*;
+    use super::{super::test_dir::test_dir, *};
+    use crate::needle_data::NeedleData;
 
     async fn send_as(kind: &str, body: &str) -> Result<Upload, Problem> {
         let budget = UploadBudget::new(100);
@@ -151,7 +162,15 @@ mod tests {
         let pieces: Vec<_> =
             body.chunks(7).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect();
         let body = Body::from_stream(stream::iter(pieces));
-        receive(&budget, &request, body).await.map(|(upload, _)| upload)
+        let (_, dir) = test_dir();
+        receive(&budget, &request, body, &dir).await.map(|(upload, _)| upload)
+    }
+
+    fn bytes_of(upload: &Upload) -> &[u8] {
+        match &upload.data {
+            NeedleData::Memory(data) => data,
+            NeedleData::Spooled(_) => panic!("it is small"),
+        }
     }
 
     async fn send(body: &str) -> Result<Upload, Problem> {
@@ -166,7 +185,7 @@ mod tests {
              Content-Type: text/plain\nContent-MD5: abc\n\nthe file\n--XX--\n",
         );
         let upload = upload.await.unwrap();
-        assert_eq!(upload.data, "the file");
+        assert_eq!(bytes_of(&upload), b"the file");
         assert_eq!(upload.checksum, crc32c::crc32c(b"the file"));
         assert_eq!((upload.name.as_str(), upload.mime.as_str()), ("a.txt", "text/plain"));
         assert_eq!(upload.content_md5.as_deref(), Some("abc"));
@@ -177,7 +196,7 @@ mod tests {
         let part =
             |value: &str| format!("--XX\nContent-Disposition: form-data; name=\"a\"\n\n{value}\n");
         let upload = send(&format!("{}{}--XX--\n", part("one"), part("two"))).await.unwrap();
-        assert_eq!((&upload.data[..], upload.name.as_str()), (&b"one"[..], ""));
+        assert_eq!((bytes_of(&upload), upload.name.as_str()), (&b"one"[..], ""));
         let many = part("x").repeat(17);
         let error = send(&format!("{many}--XX--\n")).await.unwrap_err();
         assert_eq!(error.code, Code::BadMultipart);
@@ -212,7 +231,7 @@ mod tests {
                 "x".repeat(len)
             )
         };
-        assert_eq!(send(&body(100)).await.unwrap().data.len(), 100);
+        assert_eq!(bytes_of(&send(&body(100)).await.unwrap()).len(), 100);
         assert_eq!(send(&body(101)).await.unwrap_err().code, Code::TooLarge);
     }
 }

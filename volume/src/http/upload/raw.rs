@@ -16,6 +16,7 @@ use super::{
     headers,
     receive::{Upload, content_md5, discard, in_time, is_gzipped},
 };
+use crate::disk::DataDir;
 
 /// Receives a raw body, named by its `Content-Disposition` or else `base`.
 pub(super) async fn receive<'a>(
@@ -23,14 +24,21 @@ pub(super) async fn receive<'a>(
     request: &HeaderMap,
     mut body: Body,
     base: &str,
+    dir: &'a DataDir,
 ) -> Result<(Upload, Reservation<'a>), Problem> {
     let expected = body.size_hint().exact();
     if expected.is_some_and(|len| len > budget.max_needle_bytes) {
         discard(request, body).await;
         return Err(budget.too_large());
     }
-    let mut reservation = budget.reserve(expected).await?;
-    let mut collector = Collector::default();
+    let mut reservation = match budget.reserve(expected, dir).await {
+        Ok(reservation) => reservation,
+        Err(problem) => {
+            discard(request, body).await;
+            return Err(problem);
+        }
+    };
+    let mut collector = Collector::new(dir, expected);
     while let Some(frame) = in_time(body.frame()).await? {
         let frame = frame.map_err(|error| {
             Problem::new(Code::BadRequest, format!("the body broke off: {error}"))
@@ -43,9 +51,9 @@ pub(super) async fn receive<'a>(
             return Err(budget.too_large());
         }
         reservation.grow_to(len).await?;
-        collector.push(chunk, expected);
+        collector.push(chunk).await?;
     }
-    let (data, checksum) = collector.finish();
+    let (data, checksum) = collector.finish().await?;
     let name = name(request, base);
     let declared = headers::text(request, &header::CONTENT_TYPE).unwrap_or_default();
     let upload = Upload {
@@ -71,7 +79,8 @@ mod tests {
     use axum::http::HeaderValue;
     use futures_util::stream;
 
-    use super::*;
+    use super::{super::test_dir::test_dir, *};
+    use crate::needle_data::NeedleData;
 
     async fn send(
         chunks: &[&'static str],
@@ -84,14 +93,15 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_str(value).unwrap()))
             .collect();
-        receive(&budget, &request, body, "3,01637037d6").await.map(|(upload, _)| upload)
+        let (_, dir) = test_dir();
+        receive(&budget, &request, body, "3,01637037d6", &dir).await.map(|(upload, _)| upload)
     }
 
     #[tokio::test]
     async fn a_body_of_any_type_is_stored_as_it_is() {
         let form = [("content-type", "application/x-www-form-urlencoded")];
         let upload = send(&["a=b", "&c"], &form).await.unwrap();
-        assert_eq!(upload.data, "a=b&c");
+        assert!(matches!(upload.data, NeedleData::Memory(data) if data == "a=b&c"));
         assert_eq!(upload.checksum, crc32c::crc32c(b"a=b&c"));
         assert_eq!(upload.name, "3,01637037d6");
         assert_eq!(upload.mime, "application/x-www-form-urlencoded");

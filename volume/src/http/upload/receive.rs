@@ -9,7 +9,6 @@ use axum::{
     body::{Body, HttpBody},
     http::{HeaderMap, Method, header, request::Parts},
 };
-use bytes::Bytes;
 use dulse_shared::wire::{Code, Problem};
 use http_body_util::BodyExt;
 
@@ -17,6 +16,7 @@ use super::{
     budget::{Reservation, UploadBudget},
     headers, multipart, raw,
 };
+use crate::{disk::DataDir, needle_data::NeedleData};
 
 /// A body that does not move for this long is given up: it holds room that others wait for.
 const IDLE: Duration = Duration::from_secs(60);
@@ -24,10 +24,10 @@ const IDLE: Duration = Duration::from_secs(60);
 const DISCARD: Duration = Duration::from_secs(10);
 
 /// An upload that was received whole.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub(in crate::http) struct Upload {
     /// The bytes to store.
-    pub(in crate::http) data: Bytes,
+    pub(in crate::http) data: NeedleData,
     /// Their CRC-32C.
     pub(in crate::http) checksum: u32,
     /// The file's name; empty if none.
@@ -40,17 +40,19 @@ pub(in crate::http) struct Upload {
     pub(in crate::http) content_md5: Option<String>,
 }
 
-/// Receives a request's body. `base` names a raw body that brings no name.
+/// Receives a request's body; a large one goes into a file in `dir` meanwhile. `base` names a raw
+/// body that brings no name.
 pub(in crate::http) async fn receive<'a>(
     budget: &'a UploadBudget,
     parts: &Parts,
     body: Body,
     base: &str,
+    dir: &'a DataDir,
 ) -> Result<(Upload, Reservation<'a>), Problem> {
     if is_form(parts) {
-        multipart::receive(budget, &parts.headers, body).await
+        multipart::receive(budget, &parts.headers, body, dir).await
     } else {
-        raw::receive(budget, &parts.headers, body, base).await
+        raw::receive(budget, &parts.headers, body, base, dir).await
     }
 }
 
