@@ -243,10 +243,10 @@ impl DataDir {
         self.free_bytes() < self.min_free_space.bytes(self.total_bytes())
     }
 
-    /// Whether `bytes` more leave it above the second mark.
+    /// Whether that much more would leave it above the second mark.
     pub fn has_room_for(&self, bytes: u64) -> bool {
         let mark = self.min_free_space.bytes(self.total_bytes()) / 4;
-        self.free_bytes().saturating_sub(bytes) > mark
+        self.free_bytes() >= mark.saturating_add(bytes)
     }
 
     /// Below the second mark: nothing is uploaded, so that deletes and sidecars still fit.
