@@ -23,3 +23,4 @@ mod needles;
 mod offline;
 mod readme;
 mod start_stop;
+mod watching;

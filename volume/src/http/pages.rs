@@ -116,6 +116,8 @@ struct Overview {
 struct VolumeLine {
     #[serde(flatten)]
     report: VolumeReport,
+    /// Bytes of the file that belong to no needle.
+    overhead_bytes: u64,
     state: &'static str,
 }
 
@@ -126,7 +128,7 @@ impl Overview {
         let lines = volumes.iter().map(|volume| {
             let report = volume.report();
             let state = state_in_words(&report, &volume.config());
-            VolumeLine { report, state }
+            VolumeLine { overhead_bytes: report.overhead_bytes(), report, state }
         });
         Self {
             version: env!("CARGO_PKG_VERSION"),
