@@ -25,3 +25,4 @@ mod offline;
 mod readme;
 mod scrubs;
 mod start_stop;
+mod watching;

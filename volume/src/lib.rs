@@ -14,6 +14,7 @@ pub mod config;
 pub mod disk;
 pub mod engine;
 pub mod format;
+mod gauges;
 pub mod heartbeat;
 pub mod http;
 pub mod large_needle;

@@ -26,6 +26,7 @@ use crate::{
     config::{VolumeServerConfig, offset_width},
     disk::{DataDirError, Disk, RealDisk, open_data_dirs},
     engine::{metrics::EngineMetrics, open::Opener, stamp::StampSource, volume::Shared},
+    gauges,
     heartbeat::{Introduction, Reporter},
     http::{HttpSettings, HttpState, PublicPort},
     maintenance::Maintenance,
@@ -81,6 +82,7 @@ impl VolumeServer {
         let public = bind(&config.bind, config.port, "--port").await?;
         let cluster = bind(CLUSTER_BIND, config.cluster_port, "--cluster-port").await?;
         let store = open_store(&config, &clock, &metrics).await?;
+        gauges::register(&metrics, &store);
         let (acknowledge, acknowledged) = watch::channel(false);
         let server = Self {
             store,

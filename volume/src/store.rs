@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -36,6 +36,17 @@ const MIN_SLOTS: u64 = 8;
 /// The volumes and directories of a server. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store(Arc<Inner>);
+
+/// The volumes of a server for as long as it runs.
+#[derive(Clone, Debug)]
+pub struct WeakStore(Weak<Inner>);
+
+impl WeakStore {
+    /// The store, unless its server has ended.
+    pub fn upgrade(&self) -> Option<Store> {
+        self.0.upgrade().map(Store)
+    }
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -93,6 +104,11 @@ pub enum StoreError {
 }
 
 impl Store {
+    /// What does not keep it from ending.
+    pub fn downgrade(&self) -> WeakStore {
+        WeakStore(Arc::downgrade(&self.0))
+    }
+
     /// Opens every volume of `dirs`, several at a time. One that cannot be opened is logged and
     /// left alone; the others are not concerned.
     pub fn open(

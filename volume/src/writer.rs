@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use dulse_shared::id::{Cookie, NeedleKey};
+use dulse_shared::{
+    clock::BootTime,
+    id::{Cookie, NeedleKey},
+};
 use tokio::{runtime::Handle, sync::oneshot};
 
 use crate::{
@@ -72,6 +75,7 @@ type Outcome = Result<Written, WriteError>;
 struct Queued {
     write: Write,
     client: Client,
+    at: BootTime,
 }
 
 /// What a client is told, and how.
@@ -115,7 +119,8 @@ pub async fn delete(
 async fn enqueue(volume: &Arc<Volume>, write: Write) -> Result<Written, WriteError> {
     let (answer, answered) = oneshot::channel();
     let client = Client { answer, runtime: Handle::current() };
-    volume.queue.push(volume, Queued { write, client })?;
+    let at = volume.clock().boot();
+    volume.queue.push(volume, Queued { write, client, at })?;
     // The thread answers all it took; only if it panicked is the outcome unknown.
     answered.await.unwrap_or(Err(WriteError::Unknown(volume.id())))
 }
@@ -246,6 +251,7 @@ fn run(volume: &Volume) {
         match volume.queue.next(&pace) {
             Next::Batch(batch) => {
                 let (len, start) = (batch.len(), volume.clock().boot());
+                observe_waits(volume, &batch, start);
                 let bytes: u64 = batch.iter().map(|queued| queued.write.weight()).sum();
                 commit(volume, batch);
                 let commit = volume.clock().since(start);
@@ -259,6 +265,13 @@ fn run(volume: &Volume) {
                 }
             }
         }
+    }
+}
+
+fn observe_waits(volume: &Volume, batch: &[Queued], taken_at: BootTime) {
+    let waits = &volume.metrics().queue_wait_seconds;
+    for queued in batch {
+        waits.observe(taken_at.since(queued.at).as_secs_f64());
     }
 }
 

@@ -99,6 +99,13 @@ pub struct VolumeReport {
     pub local: LocalState,
 }
 
+impl VolumeReport {
+    /// Bytes of the volume file that belong to no needle: its superblock.
+    pub fn overhead_bytes(&self) -> u64 {
+        self.size_bytes.saturating_sub(self.live_bytes).saturating_sub(self.garbage_bytes)
+    }
+}
+
 /// What a volume server knows by itself about writing to a volume.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

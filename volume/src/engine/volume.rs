@@ -171,6 +171,11 @@ impl Volume {
         self.shared.stamps.clock()
     }
 
+    /// The histograms that its writes go into.
+    pub(crate) fn metrics(&self) -> &EngineMetrics {
+        &self.shared.metrics
+    }
+
     /// Where a live needle is; `None` if it is missing or deleted.
     pub fn locate(&self, key: NeedleKey) -> Option<Located> {
         let snapshot = self.snapshot();
@@ -196,8 +201,11 @@ impl Volume {
 
     /// What the server says of it in heartbeats and on its pages.
     pub fn report(&self) -> VolumeReport {
-        let counters = *self.counters();
-        let size_bytes = self.dat_len.load(Ordering::Acquire);
+        // Both change under the lock of the counters: read under it, they add up.
+        let (counters, size_bytes) = {
+            let counters = self.counters();
+            (*counters, self.dat_len.load(Ordering::Acquire))
+        };
         let framing = self.superblock.first_needle_offset().as_bytes();
         VolumeReport {
             id: self.id(),

@@ -123,6 +123,8 @@ struct Overview {
 struct VolumeLine {
     #[serde(flatten)]
     report: VolumeReport,
+    /// Bytes of the file that belong to no needle.
+    overhead_bytes: u64,
     state: &'static str,
     /// When all of it was last read from the disk, in seconds since 1970; 0 if it never was.
     last_scrub_secs: u64,
@@ -138,7 +140,8 @@ impl Overview {
             let report = volume.report();
             let state = state_in_words(&report, &volume.config());
             let (last_scrub_secs, scrub_findings) = volume.scrubbed().last();
-            VolumeLine { report, state, last_scrub_secs, scrub_findings }
+            let overhead_bytes = report.overhead_bytes();
+            VolumeLine { report, overhead_bytes, state, last_scrub_secs, scrub_findings }
         });
         Self {
             version: env!("CARGO_PKG_VERSION"),

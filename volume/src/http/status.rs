@@ -60,6 +60,9 @@ struct VolumeInfo {
     file_count: u64,
     delete_count: u64,
     deleted_byte_count: u64,
+    /// With the deleted ones and the overhead, all of the size.
+    live_byte_count: u64,
+    overhead_byte_count: u64,
     read_only: bool,
     /// In words, `writable` or why not.
     state: &'static str,
@@ -149,6 +152,7 @@ impl VolumeInfo {
             matches!(report.local, LocalState::Ready | LocalState::LowSpace | LocalState::Corrupt);
         let state = state_in_words(&report, &volume.config());
         let (last_scrub_at_second, scrub_finding_count) = volume.scrubbed().last();
+        let overhead_byte_count = report.overhead_bytes();
         Self {
             id: report.id.as_u32(),
             size: report.size_bytes,
@@ -163,6 +167,8 @@ impl VolumeInfo {
             file_count: report.live_needles.saturating_add(report.garbage_needles),
             delete_count: report.garbage_needles,
             deleted_byte_count: report.garbage_bytes,
+            live_byte_count: report.live_bytes,
+            overhead_byte_count,
             read_only: !(is_agreed && takes_writes),
             state,
             compact_revision: report.compaction_revision,

@@ -70,7 +70,10 @@ mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
-    use dulse_shared::id::{Cookie, NeedleKey};
+    use dulse_shared::{
+        clock::BootTime,
+        id::{Cookie, NeedleKey},
+    };
     use tokio::{runtime::Handle, sync::oneshot};
 
     use super::*;
@@ -88,7 +91,7 @@ mod tests {
         let needle = NewNeedle { key, cookie: Cookie(1), data, checksum: 0, meta };
         let (answer, _) = oneshot::channel();
         let client = Client { answer, runtime: Handle::current() };
-        Queued { write: Write::Put(needle), client }
+        Queued { write: Write::Put(needle), client, at: BootTime::default() }
     }
 
     fn keys(batch: &[Queued]) -> Vec<u64> {

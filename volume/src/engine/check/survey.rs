@@ -53,6 +53,8 @@ pub struct Survey {
     pub counters: Counters,
     /// Records that verify.
     pub records: u64,
+    /// Their bytes, live or not.
+    pub record_bytes: u64,
     /// Some part does not verify.
     pub is_damaged: bool,
     /// Where the last good record ends.
@@ -151,6 +153,7 @@ impl<'a> Walk<'a> {
         self.enter(&row);
         self.survey.counters.stamped(record.ts);
         self.survey.records += 1;
+        self.survey.record_bytes += record.len;
         self.survey.valid_len = record.offset + record.len;
         self.checkpoint_reached(self.survey.valid_len);
     }

@@ -63,6 +63,7 @@ impl Volume {
     }
 
     fn check_memory(&self, survey: &mut Survey) {
+        self.check_bytes(survey);
         let snapshot = self.snapshot();
         compare_maps(&snapshot.map, &survey.map, &mut survey.findings);
         let (kept, found) = (*self.counters(), survey.counters);
@@ -75,6 +76,17 @@ impl Volume {
         if is_ours && kept.max_ts < found.max_ts {
             findings.compare("max_ts", kept.max_ts.0, found.max_ts.0);
         }
+    }
+
+    /// What is reported as live, garbage and overhead is all of the volume, and what its records say.
+    fn check_bytes(&self, survey: &mut Survey) {
+        let report = self.report();
+        let garbage = survey.record_bytes.saturating_sub(survey.counters.live_bytes);
+        let overhead = report.size_bytes.saturating_sub(survey.record_bytes);
+        survey.findings.compare("garbage_bytes", report.garbage_bytes, garbage);
+        survey.findings.compare("overhead_bytes", report.overhead_bytes(), overhead);
+        let sum = report.live_bytes + report.garbage_bytes + report.overhead_bytes();
+        survey.findings.compare("live, garbage and overhead", sum, report.size_bytes);
     }
 
     fn check_sidecar(
