@@ -14,7 +14,8 @@ pub use cluster::{
     DiskType, Epoch, Incarnation, LastWritable, Member, ReadOnlyReason, VolumeConfig, VolumeState,
 };
 pub use heartbeat::{
-    DirReport, ForeignVolume, Heartbeat, HeartbeatAnswer, LocalState, RefusedVolume, VolumeReport,
+    DirReport, ForeignVolume, Heartbeat, HeartbeatAnswer, LocalState, MAX_UNSERVED, RefusedVolume,
+    UnservedVolume, VolumeReport, bounded_sentence,
 };
 pub use lookup::{Location, LookupResponse};
 pub use problem::{Code, Problem, ProblemBody};

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, IoSlice, IoSliceMut},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -14,7 +14,7 @@ use std::{
 
 use dulse_shared::disk::{fsync_dir, parent};
 use rustix::{
-    fs::{Advice, FlockOperation, fadvise, flock, statvfs},
+    fs::{Advice, FlockOperation, StatVfsMountFlags, fadvise, flock, statvfs},
     io::{Errno, ReadWriteFlags, preadv2, pwritev},
 };
 
@@ -79,11 +79,17 @@ impl Disk for RealDisk {
         Ok(Box::new(RealLock(file)))
     }
 
+    fn is_there(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+
     fn room(&self, dir: &Path) -> io::Result<Room> {
         let stat = statvfs(dir)?;
         Ok(Room {
             total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
             free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+            device: fs::metadata(dir)?.dev(),
+            is_read_only: stat.f_flag.contains(StatVfsMountFlags::RDONLY),
         })
     }
 

@@ -6,10 +6,7 @@
 use std::{
     io::{self, IoSlice},
     path::Path,
-    sync::{
-        Arc, Mutex, RwLock,
-        atomic::{AtomicBool, AtomicU64},
-    },
+    sync::{Arc, Mutex, RwLock, atomic::AtomicU64},
 };
 
 use dulse_shared::{
@@ -21,6 +18,7 @@ use super::{
     check::stray_names,
     checkpoint::WriteState,
     counters::Counters,
+    failure::Failure,
     fill::FillAhead,
     index_file::load_rows,
     needle_map::{Entry, Loader, NeedleMap},
@@ -221,7 +219,7 @@ impl Opener {
             counters: Mutex::new(loaded.counters),
             dat_len: AtomicU64::new(loaded.dat_len),
             is_damaged: loaded.is_damaged,
-            has_failed: AtomicBool::new(false),
+            failure: Failure::default(),
             write_state: Mutex::new(write_state),
             queue: Queue::default(),
             verified: VerifiedLately::default(),

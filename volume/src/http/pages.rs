@@ -13,8 +13,8 @@ use dulse_shared::{
     id::ClusterId,
     size::ByteSize,
     wire::{
-        Code, DirReport, LocalState, Problem, ReadOnlyReason, VolumeConfig, VolumeReport,
-        VolumeState,
+        Code, DirReport, LocalState, Problem, ReadOnlyReason, UnservedVolume, VolumeConfig,
+        VolumeReport, VolumeState,
     },
 };
 use serde::Serialize;
@@ -109,6 +109,7 @@ struct Overview {
     volume_size_limit_bytes: u64,
     dirs: Vec<DirReport>,
     volumes: Vec<VolumeLine>,
+    unserved: Vec<UnservedVolume>,
 }
 
 /// A volume, and whether and why it takes no writes.
@@ -137,6 +138,7 @@ impl Overview {
             volume_size_limit_bytes: settings.store.volume_size_limit_bytes(),
             dirs: settings.store.dirs(),
             volumes: lines.collect(),
+            unserved: settings.store.unserved(),
         }
     }
 }
@@ -234,11 +236,19 @@ mod tests {
                 total_bytes: 100 << 30,
                 free_bytes: 75 << 30,
                 is_low: false,
+                trouble: None,
             }],
             volumes: Vec::new(),
+            unserved: vec![UnservedVolume {
+                id: dulse_shared::id::VolumeId::new(77).unwrap(),
+                collection: dulse_shared::id::Collection::default(),
+                reason: "77.dat is missing".to_owned(),
+            }],
         };
         let html = OverviewPage { overview }.render().unwrap();
-        for shown in ["1.2.3", "m1:9333", "/data", "25", "75GB", "1 d 1 h", "none yet"] {
+        for shown in
+            ["1.2.3", "m1:9333", "/data", "25", "75GB", "1 d 1 h", "none yet", "77.dat is missing"]
+        {
             assert!(html.contains(shown), "{shown} in {html}");
         }
         assert!(!html.contains("<script>"));

@@ -5,7 +5,7 @@
 
 use dulse_shared::{
     id::{ReplicaPlacement, Ttl},
-    wire::{DirReport, LocalState, VolumeState},
+    wire::{DirReport, LocalState, UnservedVolume, VolumeState},
 };
 use serde::Serialize;
 
@@ -19,6 +19,16 @@ pub(super) struct Status {
     version: String,
     disk_statuses: Vec<DiskStatus>,
     volumes: Vec<VolumeInfo>,
+    /// Volumes with files here that are not served, and why.
+    unserved: Vec<Unserved>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Unserved {
+    id: u32,
+    collection: String,
+    reason: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -30,6 +40,9 @@ struct DiskStatus {
     percent_free: f64,
     percent_used: f64,
     disk_type: String,
+    /// Why it cannot be used, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -50,6 +63,9 @@ struct VolumeInfo {
     read_only: bool,
     /// In words, `writable` or why not.
     state: &'static str,
+    /// What failed and when, if something did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     compact_revision: u16,
     modified_at_second: u64,
 }
@@ -85,6 +101,7 @@ pub(super) fn status(store: &Store) -> Status {
         version: concat!("dulse ", env!("CARGO_PKG_VERSION")).to_owned(),
         volumes: volumes.iter().map(|volume| VolumeInfo::of(volume, &dirs)).collect(),
         disk_statuses: dirs.into_iter().map(DiskStatus::of).collect(),
+        unserved: store.unserved().into_iter().map(Unserved::of).collect(),
     }
 }
 
@@ -104,6 +121,7 @@ impl DiskStatus {
             percent_used: percent(used),
             dir: dir.dir,
             disk_type: dir.disk.0,
+            reason: dir.trouble,
         }
     }
 }
@@ -132,9 +150,17 @@ impl VolumeInfo {
             deleted_byte_count: report.garbage_bytes,
             read_only: !(is_agreed && takes_writes),
             state,
+            reason: report.trouble,
             compact_revision: report.compaction_revision,
             modified_at_second: report.modified_at_secs,
         }
+    }
+}
+
+impl Unserved {
+    fn of(volume: UnservedVolume) -> Self {
+        let UnservedVolume { id, collection, reason } = volume;
+        Self { id: id.as_u32(), collection: collection.to_string(), reason }
     }
 }
 
@@ -172,6 +198,7 @@ mod tests {
             total_bytes: 200,
             free_bytes: 50,
             is_low: false,
+            trouble: None,
         };
         let disk = serde_json::to_value(DiskStatus::of(report)).unwrap();
         assert_eq!((disk["used"].as_u64(), disk["percent_free"].as_f64()), (Some(150), Some(25.0)));

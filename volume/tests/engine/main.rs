@@ -7,6 +7,7 @@ mod export;
 mod faults;
 mod harness;
 mod large;
+mod missing;
 mod model;
 mod offline;
 mod old_formats;
