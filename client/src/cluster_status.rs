@@ -42,6 +42,8 @@ pub struct ServerStatus {
     pub disks: Vec<DiskStatus>,
     /// Its volumes.
     pub volumes: Vec<VolumeStatus>,
+    /// Volumes that have files there and are not served.
+    pub unserved: Vec<UnservedStatus>,
 }
 
 /// A data directory.
@@ -53,6 +55,19 @@ pub struct DiskStatus {
     pub total_bytes: u64,
     /// Free bytes of it.
     pub free_bytes: u64,
+    /// Why it cannot be used; none if it can.
+    pub trouble: Option<String>,
+}
+
+/// A volume that has files on a server which does not serve it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct UnservedStatus {
+    /// The volume's number.
+    pub id: u32,
+    /// Its collection.
+    pub collection: String,
+    /// Why it is not served, and what to do.
+    pub reason: String,
 }
 
 /// A replica of a volume.
@@ -137,6 +152,17 @@ struct DataNode {
 struct NodeStatus {
     disk_statuses: Vec<NodeDisk>,
     volumes: Vec<NodeVolume>,
+    #[serde(default)]
+    unserved: Vec<NodeUnserved>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct NodeUnserved {
+    id: u32,
+    #[serde(default)]
+    collection: String,
+    reason: String,
 }
 
 #[derive(Deserialize)]
@@ -144,6 +170,7 @@ struct NodeDisk {
     dir: String,
     all: u64,
     free: u64,
+    reason: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -158,6 +185,7 @@ struct NodeVolume {
     read_only: bool,
     #[serde(default)]
     state: String,
+    reason: Option<String>,
 }
 
 /// Asks a master, then every server it knows.
@@ -192,6 +220,7 @@ fn servers_of(data_centers: Vec<DataCenter>) -> Vec<ServerStatus> {
                     unreachable: None,
                     disks: Vec::new(),
                     volumes: Vec::new(),
+                    unserved: Vec::new(),
                 });
             }
         }
@@ -207,6 +236,9 @@ async fn ask(client: &Client, mut server: ServerStatus) -> ServerStatus {
             server.disks = node.disk_statuses.into_iter().map(disk_status).collect();
             server.volumes = node.volumes.into_iter().map(volume_status).collect();
             server.volumes.sort_by_key(|volume| volume.id);
+            let unserved =
+                |NodeUnserved { id, collection, reason }| UnservedStatus { id, collection, reason };
+            server.unserved = node.unserved.into_iter().map(unserved).collect();
         }
         Err(error) => server.unreachable = Some(error.to_string()),
     }
@@ -214,7 +246,7 @@ async fn ask(client: &Client, mut server: ServerStatus) -> ServerStatus {
 }
 
 fn disk_status(disk: NodeDisk) -> DiskStatus {
-    DiskStatus { dir: disk.dir, total_bytes: disk.all, free_bytes: disk.free }
+    DiskStatus { dir: disk.dir, total_bytes: disk.all, free_bytes: disk.free, trouble: disk.reason }
 }
 
 fn volume_status(volume: NodeVolume) -> VolumeStatus {
@@ -234,7 +266,10 @@ fn volume_status(volume: NodeVolume) -> VolumeStatus {
         // The server counts what was ever put.
         needles: volume.file_count.saturating_sub(volume.delete_count),
         state,
-        reason: if is_said { word } else { reason }.to_owned(),
+        reason: match (if is_said { word } else { reason }, volume.reason) {
+            (reason, None) => reason.to_owned(),
+            (reason, Some(why)) => format!("{reason}: {why}"),
+        },
     }
 }
 
@@ -291,6 +326,7 @@ mod tests {
             file_count: 3,
             read_only,
             state: state.to_owned(),
+            reason: None,
         };
         let status = volume_status(volume);
         assert_eq!(status.needles, 2);

@@ -80,6 +80,7 @@ pub(crate) fn judge(has_leader: bool, topology: &Topology, layouts: &Layouts) ->
         findings.push(Finding::new(Verdict::Unavailable, "NO_VOLUME_SERVER", sentence));
     }
     findings.extend(by_standing(layouts));
+    findings.extend(crate::trouble::findings(topology));
     findings.extend(gone_servers(topology));
     findings.extend(full_servers(topology, layouts));
     if !layouts.contradictions.is_empty() {
@@ -95,7 +96,7 @@ pub(crate) fn judge(has_leader: bool, topology: &Topology, layouts: &Layouts) ->
 }
 
 impl Finding {
-    fn new(verdict: Verdict, code: &'static str, sentence: impl Into<String>) -> Self {
+    pub(crate) fn new(verdict: Verdict, code: &'static str, sentence: impl Into<String>) -> Self {
         Self { verdict, code, sentence: sentence.into() }
     }
 }

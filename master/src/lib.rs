@@ -22,6 +22,7 @@ mod server;
 #[cfg(test)]
 mod testing;
 mod topology;
+mod trouble;
 mod volume_layout;
 
 pub use config::MasterConfig;

@@ -144,6 +144,7 @@ pub(crate) fn report(n: u32) -> VolumeReport {
         compaction_revision: 0,
         modified_at_secs: 0,
         local: LocalState::Ready,
+        trouble: None,
     }
 }
 
@@ -182,6 +183,7 @@ pub(crate) fn dir(max_volumes: u32, volumes: u32) -> DirReport {
         total_bytes: 100 << 30,
         free_bytes: 50 << 30,
         is_low: false,
+        trouble: None,
     }
 }
 
@@ -203,6 +205,7 @@ pub(crate) fn heartbeat(n: u128, volumes: Vec<VolumeReport>) -> Heartbeat {
         volumes,
         gone: Vec::new(),
         foreign: Vec::new(),
+        unserved: Vec::new(),
         max_key: 0,
         stopping: false,
     }

@@ -142,6 +142,7 @@ impl Reporter {
             volumes: changes.changed,
             gone: changes.gone,
             foreign: store.foreign().into_iter().map(|foreign| foreign.volume).collect(),
+            unserved: store.unserved(),
             max_key: store.max_key(),
             stopping,
         }

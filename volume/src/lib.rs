@@ -26,6 +26,7 @@ pub mod reader;
 pub mod replica;
 pub mod server;
 pub mod store;
+mod unserved;
 pub mod writer;
 
 pub use config::{

@@ -16,7 +16,7 @@ use std::{
 
 use dulse_shared::{
     id::{ClusterId, ServerId, VolumeId},
-    wire::{DirReport, ForeignVolume, VolumeConfig, VolumeReport},
+    wire::{DirReport, ForeignVolume, UnservedVolume, VolumeConfig, VolumeReport},
 };
 use tokio::sync::watch;
 
@@ -27,6 +27,7 @@ use crate::{
         volume::Volume,
         volume_files::OpenError,
     },
+    unserved::Unserved,
     writer,
 };
 
@@ -55,6 +56,7 @@ struct Inner {
     max_volumes: Option<u32>,
     volumes: RwLock<HashMap<VolumeId, Arc<Volume>>>,
     foreign: Mutex<BTreeMap<(usize, VolumeId), Foreign>>,
+    unserved: Mutex<Unserved>,
     /// Held while volumes are created or admitted, so that two never share an id.
     changing: Mutex<()>,
     changed: watch::Sender<()>,
@@ -111,6 +113,9 @@ impl Store {
 
     /// Opens every volume of `dirs`, several at a time. One that cannot be opened is logged and
     /// left alone; the others are not concerned.
+    /// Opens every volume of `dirs`, several at a time. One that cannot be opened is reported and
+    /// left alone; the others are not concerned. So is a directory that cannot be read, unless it
+    /// is the only one.
     pub fn open(
         dirs: Vec<DataDir>,
         opener: Opener,
@@ -122,13 +127,20 @@ impl Store {
             max_volumes,
             volumes: RwLock::default(),
             foreign: Mutex::default(),
+            unserved: Mutex::default(),
             changing: Mutex::default(),
             changed: watch::Sender::new(()),
         }));
         let mut found = Vec::new();
         for (index, dir) in store.0.dirs.iter().enumerate() {
-            deletion::finish_moves(dir);
-            found.extend(dir.volume_names()?.into_iter().map(|name| (index, name)));
+            match store.look_into(dir) {
+                Ok(names) => found.extend(names.into_iter().map(|name| (index, name))),
+                Err(error) if store.is_only_usable(dir) => return Err(error),
+                Err(error) => {
+                    tracing::error!("{error}; the server starts without this directory");
+                    dir.fail(&error.to_string());
+                }
+            }
         }
         let mut discovered = store.discover_all(&found);
         // In the order of the directories, so that of two files with one id the same one is served
@@ -139,6 +151,27 @@ impl Store {
             store.take_in(*dir_index, name, result);
         }
         Ok(store)
+    }
+
+    /// The volumes of a directory, after what interrupted creations left there is gone.
+    fn look_into(&self, dir: &DataDir) -> Result<Vec<VolumeName>, DataDirError> {
+        if dir.failure().is_some() {
+            return Ok(Vec::new());
+        }
+        // What is on its way to the trash is not missing.
+        deletion::finish_moves(dir);
+        let looked = lock(&self.0.unserved).look_for_remains(dir);
+        looked.map_err(|source| DataDirError::Io {
+            action: "look for what is left over",
+            dir: dir.path().to_owned(),
+            source,
+        })?;
+        dir.volume_names()
+    }
+
+    fn is_only_usable(&self, dir: &DataDir) -> bool {
+        let mut others = self.0.dirs.iter().filter(|other| other.path() != dir.path());
+        others.all(|other| other.failure().is_some())
     }
 
     /// Opens several at a time; each result with its position in `found`.
@@ -173,7 +206,7 @@ impl Store {
                 let foreign = Foreign { volume, refusal: None };
                 lock(&self.0.foreign).insert((dir_index, name.id), foreign);
             }
-            Err(error) => tracing::error!("volume {} is not served: {error}", name.id),
+            Err(error) => lock(&self.0.unserved).note(name, &error.to_string()),
         }
     }
 
@@ -181,12 +214,13 @@ impl Store {
     fn insert(&self, volume: Arc<Volume>) {
         let mut volumes = self.0.volumes.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(first) = volumes.get(&volume.id()) {
-            tracing::error!(
-                "volume {} lies in {} and in {}: the second is not served; move one away",
-                volume.id(),
+            let reason = format!(
+                "it lies in {} and in {}: the second is not served; move one away",
                 first.dir().path().display(),
                 volume.dir().path().display(),
             );
+            let name = VolumeName { collection: volume.collection().clone(), id: volume.id() };
+            lock(&self.0.unserved).note(&name, &reason);
             return;
         }
         volumes.insert(volume.id(), volume);
@@ -210,6 +244,11 @@ impl Store {
         lock(&self.0.foreign).values().cloned().collect()
     }
 
+    /// Volumes that have files here and are not served.
+    pub fn unserved(&self) -> Vec<UnservedVolume> {
+        lock(&self.0.unserved).reports()
+    }
+
     /// The server's id, the same in all its directories.
     pub fn server(&self) -> ServerId {
         self.0.dirs.first().map_or(ServerId::from(0), |dir| dir.identity().server)
@@ -217,7 +256,8 @@ impl Store {
 
     /// The cluster that the server has joined.
     pub fn cluster(&self) -> Option<ClusterId> {
-        self.0.dirs.first().and_then(|dir| dir.identity().cluster)
+        let usable = self.0.dirs.iter().find(|dir| dir.failure().is_none());
+        usable.or(self.0.dirs.first()).and_then(|dir| dir.identity().cluster)
     }
 
     /// Joins a cluster, durably; nothing changes if it is the one already joined.
@@ -241,9 +281,7 @@ impl Store {
     /// Measures the room of every disk anew.
     pub fn measure(&self) {
         for dir in &self.0.dirs {
-            if let Err(error) = dir.measure() {
-                tracing::warn!("{}: cannot measure the room: {error}", dir.path().display());
-            }
+            dir.measure(self.0.opener.shared.stamps.clock());
         }
     }
 
@@ -263,6 +301,7 @@ impl Store {
             total_bytes: dir.total_bytes(),
             free_bytes: dir.free_bytes(),
             is_low: dir.is_low(),
+            trouble: dir.failure().map(str::to_owned),
         });
         reports.collect()
     }
@@ -314,7 +353,8 @@ impl Store {
             let is_same = volume.config().members == config.members;
             return if is_same { Ok(volume) } else { Err(StoreError::Exists(config.id)) };
         }
-        if lock(&self.0.foreign).keys().any(|(_, id)| *id == config.id) {
+        let is_foreign = lock(&self.0.foreign).keys().any(|(_, id)| *id == config.id);
+        if is_foreign || lock(&self.0.unserved).has(config.id) {
             return Err(StoreError::Exists(config.id));
         }
         let id = config.id;

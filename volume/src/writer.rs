@@ -280,7 +280,7 @@ struct SignOff<'a>(&'a Volume);
 impl Drop for SignOff<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.mark_failed();
+            self.0.mark_failed("the writer's thread", &"it panicked: see the log");
             let mut state = self.0.queue.lock();
             // What waits is dropped, which tells its clients that the outcome is unknown.
             state.waiting.clear();

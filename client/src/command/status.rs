@@ -26,8 +26,16 @@ fn render(status: &ClusterStatus) -> String {
     let mut text = summary(status);
     let servers = status.servers.iter().map(server_row).collect();
     add_table(&mut text, ["SERVER", "DATA CENTER", "RACK", "VOLUMES", "FREE", "STATE"], servers);
-    let volumes = status.servers.iter().flat_map(volume_rows).collect();
+    let volumes =
+        status.servers.iter().flat_map(|server| volume_rows(server).chain(unserved_rows(server)));
+    let volumes = volumes.collect();
     add_table(&mut text, ["VOLUME", "COLLECTION", "SIZE", "NEEDLES", "SERVER", "STATE"], volumes);
+    for (server, disk) in status.servers.iter().flat_map(|s| s.disks.iter().map(move |d| (s, d))) {
+        if let Some(trouble) = &disk.trouble {
+            // Writing into a String cannot fail.
+            let _ = writeln!(text, "\n{} of {} cannot be used: {trouble}", disk.dir, server.url);
+        }
+    }
     text
 }
 
@@ -73,6 +81,19 @@ fn volume_rows(server: &ServerStatus) -> impl Iterator<Item = [String; 6]> {
     })
 }
 
+fn unserved_rows(server: &ServerStatus) -> impl Iterator<Item = [String; 6]> {
+    server.unserved.iter().map(|volume| {
+        [
+            volume.id.to_string(),
+            if volume.collection.is_empty() { "-".to_owned() } else { volume.collection.clone() },
+            "-".to_owned(),
+            "-".to_owned(),
+            server.url.clone(),
+            format!("not served: {}", volume.reason),
+        ]
+    })
+}
+
 fn state_in_words(volume: &VolumeStatus) -> String {
     match (volume.state, volume.reason.as_str()) {
         (VolumeState::ReadOnly | VolumeState::Closed, reason) if !reason.is_empty() => {
@@ -105,7 +126,7 @@ fn add_table(text: &mut String, head: [&str; 6], rows: Vec<[String; 6]>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster_status::DiskStatus;
+    use crate::cluster_status::{DiskStatus, UnservedStatus};
 
     fn volume(id: u32, state: VolumeState) -> VolumeStatus {
         VolumeStatus {
@@ -130,8 +151,14 @@ mod tests {
                 dir: "/d".to_owned(),
                 total_bytes: 10 << 30,
                 free_bytes: 5 << 30,
+                trouble: Some("it was unmounted".to_owned()),
             }],
             volumes: vec![volume(1, VolumeState::Writable), volume(2, VolumeState::Full)],
+            unserved: vec![UnservedStatus {
+                id: 3,
+                collection: String::new(),
+                reason: "3.dat is missing".to_owned(),
+            }],
         };
         let status = ClusterStatus {
             leader: "a:9333".to_owned(),
@@ -152,5 +179,8 @@ mod tests {
         assert_eq!(lines[4], "SERVER  DATA CENTER  RACK  VOLUMES  FREE  STATE");
         assert_eq!(lines[5], "a:8080  dc           r     2        5GB   up");
         assert!(lines.contains(&"2       -           2KB   3        b:8080  full"), "{text}");
+        for shown in ["not served: 3.dat is missing", "/d of b:8080 cannot be used: it was unm"] {
+            assert!(text.contains(shown), "{shown} in {text}");
+        }
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     plan::admission::{Admission, plan_admission},
     raft::Leadership,
     topology::{Topology, VolumeServer, data_centers},
+    trouble,
     volume_layout::{Layouts, Standing},
 };
 
@@ -81,7 +82,7 @@ pub(super) struct VolumeView {
     pub(super) ttl: String,
     pub(super) disk: String,
     pub(super) state: &'static str,
-    pub(super) reason: &'static str,
+    pub(super) reason: String,
     pub(super) epoch: u64,
     pub(super) size_bytes: u64,
     pub(super) live_needles: u64,
@@ -176,13 +177,21 @@ fn volume_view(config: &VolumeConfig, topology: &Topology, layouts: &Layouts) ->
         ttl: config.ttl.to_string(),
         disk: config.disk.0.clone(),
         state: standing.word(),
-        reason: standing.sentence(),
+        reason: reason_in_words(standing, config, topology),
         epoch: config.epoch.0,
         size_bytes: report.map_or(0, |report| report.size_bytes),
         live_needles: report.map_or(0, |report| report.live_needles),
         live_bytes: report.map_or(0, |report| report.live_bytes),
         garbage_bytes: report.map_or(0, |report| report.garbage_bytes),
         servers: member_names(config, topology),
+    }
+}
+
+/// What the standing means, and what a member says about it.
+fn reason_in_words(standing: Standing, config: &VolumeConfig, topology: &Topology) -> String {
+    match trouble::reason_of(config, topology) {
+        Some(reason) => format!("{}; {reason}", standing.sentence()),
+        None => standing.sentence().to_owned(),
     }
 }
 

@@ -33,7 +33,11 @@ pub(crate) fn is_to_be_created(config: &VolumeConfig, server: &VolumeServer) -> 
     let was_there = (server.id, server.incarnation);
     let has_run_since =
         config.last_writable.as_ref().is_some_and(|last| last.members.contains(&was_there));
-    server.takes_writes() && has_run_since && !config.closed && !server.ever_had(config.id)
+    server.takes_writes()
+        && has_run_since
+        && !config.closed
+        && !server.ever_had(config.id)
+        && server.unserved_reason(config.id).is_none()
 }
 
 /// The creations that one volume needs, on members that are alive.

@@ -9,7 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use dulse_shared::{
     clock::BootTime,
     id::{ServerId, VolumeId},
-    wire::{DirReport, DiskType, ForeignVolume, Heartbeat, Incarnation, VolumeReport},
+    wire::{
+        DirReport, DiskType, ForeignVolume, Heartbeat, Incarnation, MAX_UNSERVED, UnservedVolume,
+        VolumeReport, bounded_sentence,
+    },
 };
 
 /// The data center of a server that names none.
@@ -55,6 +58,8 @@ pub(crate) struct VolumeServer {
     pub(crate) volumes: BTreeMap<VolumeId, VolumeReport>,
     /// Volume files of no cluster.
     pub(crate) foreign: Vec<ForeignVolume>,
+    /// Volumes that have files there and cannot be served.
+    pub(crate) unserved: Vec<UnservedVolume>,
     /// It is about to stop.
     pub(crate) stopping: bool,
     /// When it was last heard.
@@ -83,6 +88,7 @@ impl VolumeServer {
             dirs: Vec::new(),
             volumes: BTreeMap::new(),
             foreign: Vec::new(),
+            unserved: Vec::new(),
             stopping: false,
             heard: now,
             is_alive: false,
@@ -94,11 +100,12 @@ impl VolumeServer {
     /// Takes in a report whose number and base were found to fit.
     pub(super) fn apply(&mut self, heartbeat: Heartbeat, now: BootTime) -> Change {
         let about_server = self.describe(&heartbeat);
-        let Heartbeat { seq, since, dirs, volumes, gone, foreign, .. } = heartbeat;
+        let Heartbeat { seq, since, dirs, volumes, gone, foreign, unserved, .. } = heartbeat;
         let about_foreign = if self.foreign == foreign { Change::None } else { Change::Layout };
         // Nothing is built from these: whoever needs the room looks at it here.
         self.dirs = dirs;
         self.foreign = foreign;
+        self.unserved = bounded(unserved);
         self.seq = seq;
         let about_volumes = if since == 0 {
             self.replace_volumes(volumes, now)
@@ -200,6 +207,12 @@ impl VolumeServer {
         self.volumes.contains_key(&id) || self.withdrawn.contains(&id)
     }
 
+    /// Why it does not serve a volume that it has files of, if so.
+    pub(crate) fn unserved_reason(&self, id: VolumeId) -> Option<&str> {
+        let volume = self.unserved.iter().find(|volume| volume.id == id)?;
+        Some(&volume.reason)
+    }
+
     /// Whether new volumes and writes may be sent there.
     pub(crate) fn takes_writes(&self) -> bool {
         self.is_alive && !self.stopping
@@ -225,6 +238,15 @@ impl VolumeServer {
     fn roomy_dirs<'a>(&'a self, disk: Option<&'a DiskType>) -> impl Iterator<Item = &'a DirReport> {
         self.dirs.iter().filter(move |dir| !dir.is_low && disk.is_none_or(|disk| dir.disk == *disk))
     }
+}
+
+/// A server that says too much cannot fill the memory.
+fn bounded(unserved: Vec<UnservedVolume>) -> Vec<UnservedVolume> {
+    let short = |volume: UnservedVolume| UnservedVolume {
+        reason: bounded_sentence(&volume.reason),
+        ..volume
+    };
+    unserved.into_iter().take(MAX_UNSERVED).map(short).collect()
 }
 
 fn or_default(text: &str, default: &str) -> String {

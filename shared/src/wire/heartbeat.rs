@@ -41,6 +41,9 @@ pub struct Heartbeat {
     pub gone: Vec<VolumeId>,
     /// Volume files of no cluster, to be admitted; always all of them.
     pub foreign: Vec<ForeignVolume>,
+    /// Volumes that have files there and cannot be served; always all of them, up to a limit.
+    #[serde(default)]
+    pub unserved: Vec<UnservedVolume>,
     /// The highest needle key on its disks, so that assign stays above it.
     pub max_key: u64,
     /// The server is about to stop: nothing new is to be sent there.
@@ -64,6 +67,9 @@ pub struct DirReport {
     pub free_bytes: u64,
     /// Free bytes are below the mark under which no volume is created and none is assigned.
     pub is_low: bool,
+    /// Why the directory cannot be used, if so: its volumes are then missing or only read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// One volume of a server.
@@ -97,6 +103,9 @@ pub struct VolumeReport {
     pub modified_at_secs: u64,
     /// What the server itself says about writing to it.
     pub local: LocalState,
+    /// What failed and when, if something did: a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 impl VolumeReport {
@@ -127,6 +136,30 @@ pub enum LocalState {
     OldFormat,
     /// A write or a sync failed: reads only, until the server is started again.
     Failed,
+}
+
+/// A volume that has files on a server, which cannot serve it. Its id is taken.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct UnservedVolume {
+    /// The id in the files' names.
+    pub id: VolumeId,
+    /// The collection in the files' names.
+    pub collection: Collection,
+    /// Why, and what to do: a sentence.
+    pub reason: String,
+}
+
+/// Unserved volumes in one report at most: more are of the same kind.
+pub const MAX_UNSERVED: usize = 1_000;
+/// Characters of a sentence in a report at most.
+const MAX_SENTENCE_CHARS: usize = 400;
+
+/// A sentence short enough for a report.
+pub fn bounded_sentence(text: &str) -> String {
+    match text.char_indices().nth(MAX_SENTENCE_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// A volume file that no cluster has claimed.

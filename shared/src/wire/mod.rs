@@ -17,7 +17,8 @@ pub use cluster::{
     DiskType, Epoch, Incarnation, LastWritable, Member, ReadOnlyReason, VolumeConfig, VolumeState,
 };
 pub use heartbeat::{
-    DirReport, ForeignVolume, Heartbeat, HeartbeatAnswer, LocalState, RefusedVolume, VolumeReport,
+    DirReport, ForeignVolume, Heartbeat, HeartbeatAnswer, LocalState, MAX_UNSERVED, RefusedVolume,
+    UnservedVolume, VolumeReport, bounded_sentence,
 };
 pub use job::{JobKind, JobPhase, JobProgress};
 pub use lookup::{Location, LookupResponse};

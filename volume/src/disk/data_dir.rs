@@ -6,13 +6,11 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use dulse_shared::{
+    clock::Clock,
     id::{ClusterId, ServerId},
     wire::DiskType,
 };
@@ -20,7 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     VolumeName,
+    dir_health::DirHealth,
     file::{Disk, Lock, OpenMode, durable_replace, read_small_file},
+    room::DiskRoom,
     trash::Trash,
 };
 use crate::config::{DirConfig, MinFreeSpace};
@@ -87,6 +87,9 @@ pub enum DataDirError {
         /// The other.
         second: PathBuf,
     },
+    /// Each of them was known and none is there.
+    #[error("none of the data directories can be used; see the lines above: {0:?}")]
+    NoneLeft(Vec<PathBuf>),
     /// The same directory twice.
     #[error("the data directory {0} is given twice")]
     Twice(PathBuf),
@@ -99,75 +102,92 @@ pub struct DataDir {
     path: PathBuf,
     disk: DiskType,
     identity: Mutex<Identity>,
+    /// The directories that the server was last started with.
+    known_dirs: Vec<String>,
     min_free_space: MinFreeSpace,
-    total_bytes: AtomicU64,
-    free_bytes: AtomicU64,
-    /// Held for as long as the directory is used.
-    _lock: Box<dyn Lock>,
+    room: Arc<DiskRoom>,
+    /// The file system that it lies on.
+    device: u64,
+    health: DirHealth,
+    /// Held for as long as the directory is used; none of one that cannot be.
+    _lock: Option<Box<dyn Lock>>,
 }
 
-/// A directory that is ours, before it is known whose files it holds.
-struct LockedDir {
-    path: PathBuf,
-    disk: DiskType,
-    lock: Box<dyn Lock>,
-    identity: Option<Identity>,
-}
-
-/// Opens, locks and identifies all directories of a server.
-///
-/// New ones take the identity of the others, or a fresh one; a mixture is refused before anything
-/// is written.
-pub fn open_data_dirs(
-    files: &Arc<dyn Disk>,
-    configs: &[DirConfig],
-    min_free_space: MinFreeSpace,
-) -> Result<Vec<DataDir>, DataDirError> {
-    let mut locked: Vec<LockedDir> = Vec::new();
-    for config in configs {
-        files.create_dir(&config.path).map_err(io_error("create it", &config.path))?;
-        let path = files.resolve(&config.path).map_err(io_error("look", &config.path))?;
-        if locked.iter().any(|other| other.path == path) {
-            return Err(DataDirError::Twice(path));
-        }
-        let lock = lock_dir(&**files, &path)?;
-        let identity = read_identity(&**files, &path)?;
-        locked.push(LockedDir { path, disk: config.disk.clone(), lock, identity });
-    }
-    let known: Vec<_> = locked.iter().filter_map(|dir| Some((&dir.path, dir.identity?))).collect();
-    if let Some(pair) = known.windows(2).find(|pair| pair[0].1 != pair[1].1) {
-        return Err(DataDirError::Mixed { first: pair[0].0.clone(), second: pair[1].0.clone() });
-    }
-    let identity = known.first().map_or_else(Identity::fresh, |(_, identity)| *identity);
-    locked
-        .into_iter()
-        .map(|LockedDir { path, disk, lock, identity: found }| {
-            if found.is_none() {
-                write_identity(&**files, &path, &identity)?;
-            }
-            let dir = DataDir {
-                files: files.clone(),
-                path,
-                disk,
-                identity: Mutex::new(identity),
-                min_free_space,
-                total_bytes: AtomicU64::new(0),
-                free_bytes: AtomicU64::new(0),
-                _lock: lock,
-            };
-            dir.measure().map_err(io_error("measure the room", &dir.path))?;
-            Ok(dir)
-        })
-        .collect()
+/// What the identity's file says.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct IdentityFile {
+    /// Whose files they are.
+    #[serde(flatten)]
+    pub(super) identity: Identity,
+    /// The directories that the server was last started with, so that one that is missing is not
+    /// taken for a new one.
+    #[serde(default)]
+    pub(super) dirs: Vec<String>,
 }
 
 impl Identity {
-    fn fresh() -> Self {
+    /// That of a server which starts for the first time.
+    pub(super) fn fresh() -> Self {
         Self { version: FORMAT_VERSION, server: ServerId::random(), cluster: None }
     }
 }
 
 impl DataDir {
+    /// A directory that was locked and identified, on a disk whose room is known.
+    pub(super) fn locked(
+        files: &Arc<dyn Disk>,
+        config: &DirConfig,
+        path: PathBuf,
+        identity: IdentityFile,
+        lock: Box<dyn Lock>,
+        (room, device): (Arc<DiskRoom>, u64),
+        min_free_space: MinFreeSpace,
+    ) -> Self {
+        Self {
+            files: files.clone(),
+            path,
+            disk: config.disk.clone(),
+            identity: Mutex::new(identity.identity),
+            known_dirs: identity.dirs,
+            min_free_space,
+            room,
+            device,
+            health: DirHealth::default(),
+            _lock: Some(lock),
+        }
+    }
+
+    /// A directory that cannot be used; nothing in it is touched.
+    pub(super) fn unusable(
+        files: &Arc<dyn Disk>,
+        config: &DirConfig,
+        identity: Identity,
+        reason: &str,
+    ) -> Self {
+        Self {
+            files: files.clone(),
+            path: config.path.clone(),
+            disk: config.disk.clone(),
+            identity: Mutex::new(identity),
+            known_dirs: Vec::new(),
+            min_free_space: MinFreeSpace::Default,
+            room: Arc::default(),
+            device: 0,
+            health: DirHealth::failed(reason),
+            _lock: None,
+        }
+    }
+
+    /// Why it is not used, if so.
+    pub fn failure(&self) -> Option<&str> {
+        self.health.failure()
+    }
+
+    /// It is not used any more.
+    pub(crate) fn fail(&self, reason: &str) {
+        self.health.fail(reason);
+    }
+
     /// Where its files come from.
     pub fn files(&self) -> &Arc<dyn Disk> {
         &self.files
@@ -193,11 +213,16 @@ impl DataDir {
         *self.identity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records the cluster that the server has joined, durably.
+    /// Records the cluster that the server has joined, durably. One that cannot be used is passed
+    /// over: it takes over what the others say when it is there again.
     pub fn join(&self, cluster: ClusterId) -> Result<(), DataDirError> {
+        if self.failure().is_some() {
+            return Ok(());
+        }
         let mut identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
         let joined = Identity { cluster: Some(cluster), ..*identity };
-        write_identity(&*self.files, &self.path, &joined)?;
+        let file = IdentityFile { identity: joined, dirs: self.known_dirs.clone() };
+        write_identity(&*self.files, &self.path, &file)?;
         *identity = joined;
         Ok(())
     }
@@ -220,27 +245,53 @@ impl DataDir {
         Ok(names)
     }
 
-    /// Asks the file system how much room there is.
-    pub fn measure(&self) -> io::Result<()> {
-        let room = self.files.room(&self.path)?;
-        self.total_bytes.store(room.total_bytes, Ordering::Relaxed);
-        self.free_bytes.store(room.free_bytes, Ordering::Relaxed);
-        Ok(())
+    /// Asks the file system how much room there is, and whether it is there and can be written.
+    pub fn measure(&self, clock: &Clock) {
+        if self.failure().is_some() {
+            return;
+        }
+        let found = self.look();
+        let path = self.path.display();
+        if self.health.looked(found.as_ref().map(|()| ()).map_err(String::as_str), clock) {
+            tracing::error!(
+                "{path}: {}; its volumes take no more writes until the server is started again",
+                self.failure().unwrap_or_default()
+            );
+        } else if let Err(reason) = found {
+            tracing::warn!("{path}: {reason}");
+        }
+    }
+
+    fn look(&self) -> Result<(), String> {
+        let room = self.room.measure(|| self.files.room(&self.path));
+        let room = room.map_err(|error| format!("the directory cannot be reached: {error}"))?;
+        if room.device != self.device {
+            return Err("its disk was unmounted: another file system is in its place".to_owned());
+        }
+        if room.is_read_only {
+            return Err("its disk is mounted read-only".to_owned());
+        }
+        match self.files.is_there(&self.path.join(IDENTITY_FILE)) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(format!("its {IDENTITY_FILE} is gone")),
+            Err(error) => Err(format!("its {IDENTITY_FILE} cannot be reached: {error}")),
+        }
     }
 
     /// Size of the file system in bytes, as last measured.
     pub fn total_bytes(&self) -> u64 {
-        self.total_bytes.load(Ordering::Relaxed)
+        self.room.total_bytes()
     }
 
-    /// Bytes free for us, as last measured.
+    /// Bytes free for us at least.
     pub fn free_bytes(&self) -> u64 {
-        self.free_bytes.load(Ordering::Relaxed)
+        self.room.free_bytes()
     }
 
     /// Below the first mark: no volume is created here, none is assigned.
     pub fn is_low(&self) -> bool {
         self.free_bytes() < self.min_free_space.bytes(self.total_bytes())
+            || self.failure().is_some()
     }
 
     /// Whether that much more would leave it above the second mark.
@@ -251,7 +302,21 @@ impl DataDir {
 
     /// Below the second mark: nothing is uploaded, so that deletes and sidecars still fit.
     pub fn is_exhausted(&self) -> bool {
-        self.free_bytes() < self.min_free_space.bytes(self.total_bytes()) / 4
+        self.free_bytes() < self.second_mark_bytes()
+    }
+
+    /// Counts `bytes` that are about to be written, whatever is left after them.
+    pub fn take_room(&self, bytes: u64) {
+        self.room.take(bytes);
+    }
+
+    /// Counts `bytes` that are to be uploaded, if what is kept for deletes and sidecars stays free.
+    pub fn try_take_room(&self, bytes: u64) -> bool {
+        self.room.try_take(bytes, self.second_mark_bytes())
+    }
+
+    fn second_mark_bytes(&self) -> u64 {
+        self.min_free_space.bytes(self.total_bytes()) / 4
     }
 }
 
@@ -281,27 +346,37 @@ fn lock_made(files: &dyn Disk, path: &Path) -> Result<Box<dyn Lock>, DataDirErro
     })
 }
 
-fn read_identity(files: &dyn Disk, dir: &Path) -> Result<Option<Identity>, DataDirError> {
+/// What the identity's file says, if there is one.
+pub(super) fn read_identity(
+    files: &dyn Disk,
+    dir: &Path,
+) -> Result<Option<IdentityFile>, DataDirError> {
     let path = dir.join(IDENTITY_FILE);
     let bytes = read_small_file(files, &path).map_err(io_error("read dulse.json", dir))?;
     let Some(bytes) = bytes else {
         return Ok(None);
     };
-    let identity: Identity = serde_json::from_slice(&bytes)
+    let file: IdentityFile = serde_json::from_slice(&bytes)
         .map_err(|error| DataDirError::Identity(path, error.to_string()))?;
-    if identity.version > FORMAT_VERSION {
-        return Err(DataDirError::Newer { dir: dir.to_owned(), found: identity.version });
+    if file.identity.version > FORMAT_VERSION {
+        return Err(DataDirError::Newer { dir: dir.to_owned(), found: file.identity.version });
     }
-    Ok(Some(identity))
+    Ok(Some(file))
 }
 
-fn write_identity(files: &dyn Disk, dir: &Path, identity: &Identity) -> Result<(), DataDirError> {
-    let text = serde_json::to_vec_pretty(identity).map_err(io::Error::from);
+/// Replaces the identity's file, durably.
+pub(super) fn write_identity(
+    files: &dyn Disk,
+    dir: &Path,
+    file: &IdentityFile,
+) -> Result<(), DataDirError> {
+    let text = serde_json::to_vec_pretty(file).map_err(io::Error::from);
     text.and_then(|text| durable_replace(files, &dir.join(IDENTITY_FILE), &text))
         .map_err(io_error("write dulse.json", dir))
 }
 
-fn io_error(action: &'static str, dir: &Path) -> impl FnOnce(io::Error) -> DataDirError {
+/// The error of `action` on a directory.
+pub(super) fn io_error(action: &'static str, dir: &Path) -> impl FnOnce(io::Error) -> DataDirError {
     let dir = dir.to_owned();
     move |source| DataDirError::Io { action, dir, source }
 }
@@ -311,7 +386,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::disk::RealDisk;
+    use crate::disk::{RealDisk, open_data_dirs};
 
     fn open(paths: &[&Path]) -> Result<Vec<DataDir>, DataDirError> {
         let disk = DiskType::default();

@@ -119,6 +119,10 @@ pub struct Room {
     pub total_bytes: u64,
     /// What is free for us.
     pub free_bytes: u64,
+    /// Which file system it is: another one once a disk was unmounted.
+    pub device: u64,
+    /// Nothing can be written to it.
+    pub is_read_only: bool,
 }
 
 /// A lock, held until it is dropped or its process ends.
@@ -154,7 +158,10 @@ pub trait Disk: Send + Sync + Debug {
     /// Locks a file that is there; `WouldBlock` if another process has it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
 
-    /// How much room there is.
+    /// Whether there is a file, without opening it.
+    fn is_there(&self, path: &Path) -> io::Result<bool>;
+
+    /// How much room there is, and of which file system.
     fn room(&self, dir: &Path) -> io::Result<Room>;
 
     /// When a file was last written, in seconds since 1970; 0 if that cannot be told.

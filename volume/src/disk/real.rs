@@ -5,7 +5,7 @@ use std::{
     io::{self, IoSlice, IoSliceMut},
     num::NonZeroU64,
     ops::Range,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -16,7 +16,7 @@ use std::{
 
 use dulse_shared::disk::{fsync_dir, parent};
 use rustix::{
-    fs::{Advice, FlockOperation, OFlags, fadvise, flock, statvfs},
+    fs::{Advice, FlockOperation, OFlags, StatVfsMountFlags, fadvise, flock, statvfs},
     io::{Errno, ReadWriteFlags, preadv2, pwritev},
 };
 
@@ -91,11 +91,17 @@ impl Disk for RealDisk {
         Ok(Box::new(RealLock(file)))
     }
 
+    fn is_there(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+
     fn room(&self, dir: &Path) -> io::Result<Room> {
         let stat = statvfs(dir)?;
         Ok(Room {
             total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
             free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+            device: fs::metadata(dir)?.dev(),
+            is_read_only: stat.f_flag.contains(StatVfsMountFlags::RDONLY),
         })
     }
 

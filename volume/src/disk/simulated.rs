@@ -166,10 +166,18 @@ impl Disk for SimulatedDisk {
         Ok(Box::new(SimulatedLock { disk, path: path.to_owned(), boot }))
     }
 
+    fn is_there(&self, path: &Path) -> io::Result<bool> {
+        match self.open(path, OpenMode::Read) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     fn room(&self, _dir: &Path) -> io::Result<Room> {
         let state = self.state();
         let free_bytes = state.capacity.saturating_sub(state.used_bytes());
-        Ok(Room { total_bytes: state.capacity, free_bytes })
+        Ok(Room { total_bytes: state.capacity, free_bytes, ..Room::default() })
     }
 
     fn modified_at_secs(&self, _path: &Path) -> u64 {

@@ -80,6 +80,7 @@ impl Volume {
             };
             let planned = gate
                 .clone()
+                .and_then(|()| self.take_room(&write))
                 .map_err(WriteError::from)
                 .and_then(|()| self.plan(&mut batch, index, write));
             answers.push(planned);
@@ -92,6 +93,19 @@ impl Volume {
         }
         drop(state);
         answers
+    }
+
+    /// Counts a write against the room of the disk. Deletes take from what uploads leave.
+    fn take_room(&self, write: &Write) -> Result<(), Refusal> {
+        let bytes = write.weight() + MAX_TAIL_BYTES;
+        match write {
+            Write::Put(_) if self.dir.try_take_room(bytes) => Ok(()),
+            Write::Put(_) => Err(Refusal::NoRoom(self.id())),
+            Write::Delete { .. } | Write::Expire { .. } => {
+                self.dir.take_room(bytes);
+                Ok(())
+            }
+        }
     }
 
     /// Checks one write and plans where its record goes.
@@ -108,7 +122,7 @@ impl Volume {
         let known = existing.map_or(Ts::default(), |existing| existing.ts);
         let ts = self.shared.stamps.next(known, self.slot(), place);
         let offset = Offset::from_bytes(batch.end).ok_or_else(|| {
-            self.mark_failed();
+            self.mark_failed("a write", &"the file has outgrown its offsets");
             WriteError::Unknown(self.id())
         })?;
         let (bytes, size, cookie, written) = match write {
@@ -179,13 +193,14 @@ impl Volume {
         let start = self.dat_len.load(Ordering::Acquire);
         let records: Vec<_> = batch.planned.iter().map(|planned| &planned.bytes).collect();
         let zeros = if self.dir.is_low() { 0 } else { state.fill.zeros_behind(start, batch.end) };
+        self.dir.take_room(zeros);
         match lay(&*dat, &records, zeros, start) {
             Ok(zeros) => state.fill.reaches(batch.end + zeros),
             Err(error) => return Err(self.take_back(state, &*dat, start, error)),
         }
         let before_sync = self.clock().boot();
         if let Err(error) = dat.sync_data() {
-            return Err(self.fail("sync", &error));
+            return Err(self.fail("a sync of the volume file", &error));
         }
         let metrics = &self.shared.metrics;
         metrics.fsync_seconds.observe(self.clock().since(before_sync).as_secs_f64());
@@ -202,7 +217,7 @@ impl Volume {
         {
             tracing::error!(volume = %self.id(), "cannot append to the index file: {error}; it is rebuilt at the next start");
             state.idx_is_broken = true;
-            self.mark_failed();
+            self.mark_failed("a write to the index file", &error);
         }
         let mut snapshot = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
         let mut counters = self.counters();
@@ -234,7 +249,7 @@ impl Volume {
         };
         if let Err(truncate) = dat.truncate(start).and_then(|()| dat.sync_data()) {
             tracing::error!(volume = %self.id(), "cannot take back a failed write: {truncate}");
-            return self.fail("write", &error);
+            return self.fail("a write to the volume file", &error);
         }
         state.fill = FillAhead::at_rest(start);
         tracing::error!(volume = %self.id(), "cannot write: {error}; nothing was stored");
@@ -242,8 +257,8 @@ impl Volume {
     }
 
     pub(super) fn fail(&self, action: &str, error: &io::Error) -> AppendFailure {
-        tracing::error!(volume = %self.id(), "cannot {action}: {error}; the volume takes no more writes until the server is started again");
-        self.mark_failed();
+        tracing::error!(volume = %self.id(), "{action} failed: {error}; the volume takes no more writes until the server is started again");
+        self.mark_failed(action, error);
         AppendFailure::Failed
     }
 }

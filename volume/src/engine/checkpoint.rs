@@ -56,14 +56,14 @@ impl Volume {
     fn trim(&self) -> io::Result<()> {
         let mut state = self.lock_writes();
         let end = self.dat_len.load(Ordering::Acquire);
-        if !state.fill.is_beyond(end) || self.has_failed.load(Ordering::Acquire) {
+        if !state.fill.is_beyond(end) || self.failure.is_set() {
             return Ok(());
         }
         let dat = self.dat();
         dat.truncate(end)?;
         state.fill = FillAhead::at_rest(end);
         if let Err(error) = dat.sync_data() {
-            self.fail("sync", &error);
+            self.fail("a sync of the volume file", &error);
         }
         Ok(())
     }
@@ -128,7 +128,7 @@ impl Volume {
         state.idx.sync().inspect_err(|error| {
             tracing::error!(volume = %self.id(), "cannot sync the index file: {error}; it is rebuilt at the next start");
             state.idx_is_broken = true;
-            self.mark_failed();
+            self.mark_failed("a sync of the index file", error);
         })
     }
 

@@ -6,10 +6,7 @@
 use std::{
     io::{self, IoSlice},
     path::Path,
-    sync::{
-        Arc, Mutex, RwLock,
-        atomic::{AtomicBool, AtomicU64},
-    },
+    sync::{Arc, Mutex, RwLock, atomic::AtomicU64},
 };
 
 use dulse_shared::{
@@ -23,6 +20,7 @@ use super::{
     compaction::finish_swap,
     counters::Counters,
     expiry::Ending,
+    failure::Failure,
     fill::FillAhead,
     index_file::load_rows,
     needle_map::{Entry, Loader, NeedleMap},
@@ -233,8 +231,8 @@ impl Opener {
             counters: Mutex::new(loaded.counters),
             dat_len: AtomicU64::new(loaded.dat_len),
             is_damaged: loaded.is_damaged,
-            has_failed: AtomicBool::new(false),
             ending: Ending::from_sidecar(claim.has_expired),
+            failure: Failure::default(),
             write_state: Mutex::new(write_state),
             queue: Queue::default(),
             verified: VerifiedLately::default(),

@@ -4,9 +4,12 @@
 //! What changes the files goes through [`super::append`], one thread at a time; a needle enters
 //! the map only after its record is durable.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use dulse_shared::{
@@ -19,6 +22,7 @@ use super::{
     checkpoint::WriteState,
     counters::Counters,
     expiry::Ending,
+    failure::Failure,
     metrics::EngineMetrics,
     needle_map::{Entry, NeedleMap},
     scrub::ScrubBook,
@@ -62,12 +66,12 @@ pub struct Volume {
     pub(super) dat_len: AtomicU64,
     /// A part of the file does not verify.
     pub(super) is_damaged: bool,
-    /// A write or sync failed; nothing is written any more.
-    pub(super) has_failed: AtomicBool,
     /// Held by the one compaction at a time.
     pub(super) compaction: Mutex<()>,
     /// Whether its time is over, or it was deleted.
     pub(super) ending: Ending,
+    /// Whether a write or sync failed, and which; nothing is written any more.
+    pub(super) failure: Failure,
     /// Held by whoever changes the files.
     pub(super) write_state: Mutex<WriteState>,
     /// What waits to be written.
@@ -222,12 +226,13 @@ impl Volume {
             compaction_revision: self.snapshot().revision,
             modified_at_secs: counters.modified_at_secs,
             local: self.local_state(),
+            trouble: self.trouble(),
         }
     }
 
     /// What this server knows by itself about writing to it.
     pub fn local_state(&self) -> LocalState {
-        if self.has_failed.load(Ordering::Acquire) {
+        if self.failure.is_set() || self.dir.failure().is_some() {
             LocalState::Failed
         } else if self.is_damaged {
             LocalState::Damaged
@@ -267,7 +272,7 @@ impl Volume {
         }
         match self.local_state() {
             LocalState::Failed => {
-                read_only("its disk failed; see the server's log, then restart it")
+                read_only("its disk failed; see /status for the reason, then restart the server")
             }
             LocalState::Damaged => read_only("a part of its file does not verify"),
             LocalState::OldFormat => read_only("its format is older than the one that is written"),
@@ -290,9 +295,14 @@ impl Volume {
         Ok(())
     }
 
-    /// Nothing is written to it any more.
-    pub(crate) fn mark_failed(&self) {
-        self.has_failed.store(true, Ordering::Release);
+    /// What failed, if something did.
+    fn trouble(&self) -> Option<String> {
+        self.failure.sentence().or_else(|| self.dir.failure().map(str::to_owned))
+    }
+
+    /// Nothing is written to it any more, because `action` failed. The first reason stays.
+    pub(crate) fn mark_failed(&self, action: &str, error: &dyn fmt::Display) {
+        self.failure.set(action, error, self.clock().wall_secs());
     }
 
     fn is_full(&self) -> bool {

@@ -13,8 +13,8 @@ use dulse_shared::{
     id::ClusterId,
     size::ByteSize,
     wire::{
-        Code, DirReport, JobProgress, LocalState, Problem, ReadOnlyReason, VolumeConfig,
-        VolumeReport, VolumeState,
+        Code, DirReport, JobProgress, LocalState, Problem, ReadOnlyReason, UnservedVolume,
+        VolumeConfig, VolumeReport, VolumeState,
     },
 };
 use serde::Serialize;
@@ -116,6 +116,7 @@ struct Overview {
     jobs: Vec<JobProgress>,
     /// Seconds since 1970, on the server's clock.
     now_secs: u64,
+    unserved: Vec<UnservedVolume>,
 }
 
 /// A volume, and whether and why it takes no writes.
@@ -154,6 +155,7 @@ impl Overview {
             volumes: lines.collect(),
             jobs: settings.maintenance.running(),
             now_secs: settings.clock.wall_secs(),
+            unserved: settings.store.unserved(),
         }
     }
 }
@@ -270,6 +272,7 @@ mod tests {
                 total_bytes: 100 << 30,
                 free_bytes: 75 << 30,
                 is_low: false,
+                trouble: None,
             }],
             volumes: Vec::new(),
             jobs: vec![JobProgress {
@@ -281,6 +284,11 @@ mod tests {
                 is_asked_for: false,
             }],
             now_secs: 1600,
+            unserved: vec![UnservedVolume {
+                id: dulse_shared::id::VolumeId::new(77).unwrap(),
+                collection: dulse_shared::id::Collection::default(),
+                reason: "77.dat is missing".to_owned(),
+            }],
         };
         let html = OverviewPage { overview }.render().unwrap();
         for shown in [
@@ -294,6 +302,7 @@ mod tests {
             "75GB",
             "1 d 1 h",
             "none yet",
+            "77.dat is missing",
         ] {
             assert!(html.contains(shown), "{shown} in {html}");
         }

@@ -5,7 +5,7 @@
 
 use dulse_shared::{
     id::{ReplicaPlacement, Ttl},
-    wire::{DirReport, JobKind, JobProgress, LocalState, VolumeState},
+    wire::{DirReport, JobKind, JobProgress, LocalState, UnservedVolume, VolumeState},
 };
 use serde::Serialize;
 
@@ -21,6 +21,8 @@ pub(super) struct Status {
     volumes: Vec<VolumeInfo>,
     /// What is being done in the background.
     jobs: Vec<Job>,
+    /// Volumes with files here that are not served, and why.
+    unserved: Vec<Unserved>,
 }
 
 #[derive(Debug, Serialize)]
@@ -35,6 +37,14 @@ struct Job {
 }
 
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Unserved {
+    id: u32,
+    collection: String,
+    reason: String,
+}
+
+#[derive(Debug, Serialize)]
 struct DiskStatus {
     dir: String,
     all: u64,
@@ -43,6 +53,9 @@ struct DiskStatus {
     percent_free: f64,
     percent_used: f64,
     disk_type: String,
+    /// Why it cannot be used, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -66,6 +79,9 @@ struct VolumeInfo {
     read_only: bool,
     /// In words, `writable` or why not.
     state: &'static str,
+    /// What failed and when, if something did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     compact_revision: u16,
     modified_at_second: u64,
     /// When all of it was last read from the disk; 0 if it never was.
@@ -106,6 +122,7 @@ pub(super) fn status(store: &Store, maintenance: &Maintenance) -> Status {
         volumes: volumes.iter().map(|volume| VolumeInfo::of(volume, &dirs)).collect(),
         disk_statuses: dirs.into_iter().map(DiskStatus::of).collect(),
         jobs: maintenance.running().into_iter().map(Job::of).collect(),
+        unserved: store.unserved().into_iter().map(Unserved::of).collect(),
     }
 }
 
@@ -138,6 +155,7 @@ impl DiskStatus {
             percent_used: percent(used),
             dir: dir.dir,
             disk_type: dir.disk.0,
+            reason: dir.trouble,
         }
     }
 }
@@ -171,11 +189,19 @@ impl VolumeInfo {
             overhead_byte_count,
             read_only: !(is_agreed && takes_writes),
             state,
+            reason: report.trouble,
             compact_revision: report.compaction_revision,
             modified_at_second: report.modified_at_secs,
             last_scrub_at_second,
             scrub_finding_count,
         }
+    }
+}
+
+impl Unserved {
+    fn of(volume: UnservedVolume) -> Self {
+        let UnservedVolume { id, collection, reason } = volume;
+        Self { id: id.as_u32(), collection: collection.to_string(), reason }
     }
 }
 
@@ -213,6 +239,7 @@ mod tests {
             total_bytes: 200,
             free_bytes: 50,
             is_low: false,
+            trouble: None,
         };
         let disk = serde_json::to_value(DiskStatus::of(report)).unwrap();
         assert_eq!((disk["used"].as_u64(), disk["percent_free"].as_f64()), (Some(150), Some(25.0)));

@@ -3,8 +3,11 @@
 use std::{collections::BTreeSet, io, path::Path};
 
 use crate::{
-    disk::{DirEntry, Disk, IDENTITY_FILE, VolumeName, read_small_file},
-    engine::check::{Finding, stray_names},
+    disk::{DirEntry, Disk, IDENTITY_FILE, VolumeName},
+    engine::{
+        check::{Finding, stray_names},
+        remains::{Remains, remains_of},
+    },
 };
 
 /// What a volume has beside its `.dat`.
@@ -61,10 +64,7 @@ fn finding(
     if has(files, &name, ERASURE_CODED) {
         return Ok(None);
     }
-    // A volume is created sidecar first, `.dat` last.
-    let idx = read_small_file(disk, &name.idx(dir))?;
-    let was_never_made = has(files, &name, "dulse") && idx.is_none_or(|rows| rows.is_empty());
-    if was_never_made {
+    if let Some(Remains::Unmade(_)) = remains_of(disk, dir, files, &name)? {
         return Ok(Some(Finding::Stray(file.to_owned())));
     }
     Ok(Some(Finding::NoVolumeFile(file.to_owned())))

@@ -74,10 +74,14 @@ impl Store {
 
     /// Removes what has been in the trash long enough, or what its disk cannot do without.
     pub fn purge_trash(&self) {
-        let now_ns = self.0.opener.shared.stamps.clock().wall_ns();
-        for dir in &self.0.dirs {
+        let clock = self.0.opener.shared.stamps.clock();
+        let now_ns = clock.wall_ns();
+        for dir in self.0.dirs.iter().filter(|dir| dir.failure().is_none()) {
             finish_moves(dir);
-            let mut is_low = || dir.measure().is_ok() && dir.is_low();
+            let mut is_low = || {
+                dir.measure(clock);
+                dir.failure().is_none() && dir.is_low()
+            };
             match dir.trash().purge(now_ns, &mut is_low) {
                 Ok(removed) if removed.is_empty() => {}
                 Ok(removed) => {

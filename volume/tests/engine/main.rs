@@ -11,6 +11,7 @@ mod faults;
 mod harness;
 mod large;
 mod maintenance;
+mod missing;
 mod model;
 mod offline;
 mod old_formats;

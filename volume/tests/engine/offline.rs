@@ -70,10 +70,10 @@ const HARMS: [(Harm, &[&str], &[&str]); 9] = [
     (
         |disk, rig| {
             disk.put(&rig.idx().with_extension("dulse.new"), b"half".to_vec());
-            disk.put(Path::new("/data/9.dulse"), b"of a volume that was never made".to_vec());
+            disk.put(Path::new("/data/9.dulse"), b"nobody can read of what".to_vec());
         },
-        &["stray", "stray"],
-        &[],
+        &["stray", "no_volume_file"],
+        &["no_volume_file"],
     ),
     (
         |disk, rig| {

@@ -51,7 +51,7 @@ impl Volume {
         if superblock != expected.encode() {
             survey.findings.push(Finding::Superblock("is not what it was".to_owned()));
         }
-        if self.has_failed.load(Ordering::Acquire) {
+        if self.failure.is_set() {
             survey.findings.push(Finding::Failed);
         }
         if !survey.is_damaged {

@@ -3,12 +3,7 @@
 //! Copy, sync, read back, compare; only then swap, and only then let the old file go. Whatever goes
 //! wrong before the swap leaves the volume as it was.
 
-use std::{
-    io,
-    ops::ControlFlow,
-    sync::{TryLockError, atomic::Ordering},
-    time::Duration,
-};
+use std::{io, ops::ControlFlow, sync::TryLockError, time::Duration};
 
 use super::copy::{Copy, Round};
 use crate::engine::{
@@ -110,7 +105,7 @@ impl Volume {
 
     fn can_be_compacted(&self) -> Result<(), CompactionError> {
         self.refuses_deletes()?;
-        self.dir.measure()?;
+        self.dir.measure(self.clock());
         let needed = self.counters().live_bytes.saturating_add(SPARE_BYTES);
         if self.dir.has_room_for(needed) {
             return Ok(());
@@ -165,7 +160,7 @@ impl Volume {
     /// Removes what was begun, unless a start may still need it.
     fn give_up(&self) {
         let mut state = self.lock_writes();
-        if self.has_failed.load(Ordering::Acquire) {
+        if self.failure.is_set() {
             return;
         }
         state.next = None;

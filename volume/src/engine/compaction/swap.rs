@@ -39,7 +39,7 @@ impl Copy<'_> {
         put_marker(disk, dir, &volume.name).inspect_err(|_| Self::withdraw(volume))?;
         if let Err(error) = rename_all(disk, dir, &volume.name) {
             // Which file the next start finds is open, so neither may grow.
-            volume.fail("swap the compacted files in", &error);
+            volume.fail("a swap of compacted files", &error);
             return Err(error.into());
         }
         let replaced = self.take_over(volume, state);
@@ -51,7 +51,7 @@ impl Copy<'_> {
     fn withdraw(volume: &Volume) {
         let (disk, dir) = (&**volume.dir.files(), volume.dir.path());
         if let Err(error) = remove_marker(disk, dir, &volume.name) {
-            volume.fail("take back a swap of compacted files", &error);
+            volume.fail("taking back a swap of compacted files", &error);
         }
     }
 

@@ -219,7 +219,7 @@ mod tests {
         let budget = UploadBudget::new(SPOOL_BYTES);
         // The second mark is a quarter of the first, which is 4 MiB.
         disk.limit_free_bytes(9 << 20);
-        dir.measure().unwrap();
+        dir.measure(&dulse_shared::clock::Clock::System);
         assert!(budget.reserve(Some(4 << 20), &dir).await.is_ok());
         let refused = budget.reserve(Some((4 << 20) + 1), &dir).await.unwrap_err();
         assert_eq!(refused.code, Code::VolumeFull);
