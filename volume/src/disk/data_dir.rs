@@ -252,7 +252,7 @@ impl DataDir {
         }
         let found = self.look();
         let path = self.path.display();
-        if self.health.looked(found.as_ref().map(|()| ()).map_err(String::as_str), clock) {
+        if self.health.looked(found.as_ref().copied().map_err(String::as_str), clock) {
             tracing::error!(
                 "{path}: {}; its volumes take no more writes until the server is started again",
                 self.failure().unwrap_or_default()
