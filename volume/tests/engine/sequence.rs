@@ -3,7 +3,7 @@
 
 use std::{ops::ControlFlow, path::PathBuf};
 
-use dulse_shared::wire::LocalState;
+use dulse_shared::{clock::Clock, wire::LocalState};
 use dulse_volume::{
     disk::simulated::{Fault, Operation, SimulatedDisk},
     engine::{check::Finding, compaction::Pace, write::Write},
@@ -104,6 +104,8 @@ impl Machine {
                 self.disk.limit_free_bytes(*free_bytes);
                 self.act(&step.action, false)?;
                 self.disk.limit_free_bytes(1 << 40);
+                // A server does so twice a second.
+                self.rig.dir.measure(&Clock::System);
             }
             Trouble::Stop { after } => {
                 self.disk.stop_after(*after);
