@@ -49,7 +49,7 @@ fn codes(report: &DirReport) -> Vec<&'static str> {
 type Harm = fn(&SimulatedDisk, &Rig);
 
 /// What is done to a directory, what a check finds of it, and what is left after a repair.
-const HARMS: [(Harm, &[&str], &[&str]); 9] = [
+const HARMS: [(Harm, &[&str], &[&str]); 10] = [
     (|_, _| {}, &[], &[]),
     (|disk, rig| disk.erase(&rig.idx()), &["no_index"], &[]),
     (
@@ -62,6 +62,16 @@ const HARMS: [(Harm, &[&str], &[&str]); 9] = [
     ),
     (
         |disk, rig| disk.flip(&rig.idx(), 11 * 8),
+        &["row_without_record", "not_indexed", "index_order", "checkpoint"],
+        &[],
+    ),
+    (
+        |disk, rig| {
+            // The row of the tombstone becomes that of an empty needle.
+            let mut idx = disk.contents(&rig.idx()).unwrap();
+            idx[60..64].fill(0);
+            disk.put(&rig.idx(), idx);
+        },
         &["row_without_record", "not_indexed", "index_order", "checkpoint"],
         &[],
     ),

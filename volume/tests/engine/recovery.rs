@@ -123,6 +123,21 @@ fn a_lost_record_is_damage_however_long_it_was() {
 }
 
 #[test]
+fn a_row_that_calls_a_tombstone_an_empty_needle_is_not_believed() {
+    let (mut rig, _) = three_needles();
+    rig.delete(2).unwrap();
+    rig.reopen(true);
+    let before = fs::read(rig.idx()).unwrap();
+    let mut idx = before.clone();
+    idx[60..64].fill(0);
+    fs::write(rig.idx(), idx).unwrap();
+    rig.reopen(false);
+    assert_eq!(rig.data(2), None);
+    assert_eq!(fs::read(rig.idx()).unwrap(), before);
+    assert!(rig.volume.check().unwrap().is_empty());
+}
+
+#[test]
 fn a_batch_torn_behind_damage_does_not_take_what_lies_between() {
     let (mut rig, ends) = three_needles();
     rig.put(4, b"between").unwrap();
