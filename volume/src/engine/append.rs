@@ -24,14 +24,10 @@ use super::{
 use crate::{
     disk::{VolumeFile, read_exact_at},
     format::{
-        CURRENT_VERSION, HEAD_LEN, Head, IndexRow, MAX_MIME_LEN, MAX_NAME_LEN, MAX_PAIRS_LEN,
-        NeedleHeader, Offset, RowSize, encode_tombstone, record_len,
+        CURRENT_VERSION, HEAD_LEN, Head, IndexRow, MAX_TAIL_BYTES, NeedleHeader, Offset, RowSize,
+        encode_tombstone, record_len,
     },
 };
-
-/// What follows the data of a record is no longer than its fields at their longest, and some 40
-/// bytes of flags, lengths, checksum, stamp and padding.
-const MAX_TAIL_BYTES: u64 = (MAX_NAME_LEN + MAX_MIME_LEN + MAX_PAIRS_LEN + 64) as u64;
 
 /// Writes of one batch that passed all checks, in order.
 struct Batch {
@@ -167,7 +163,7 @@ impl Volume {
             RowSize::Live(size) => size == body_size,
             RowSize::Tombstone => body_size == 0,
         };
-        if found != key || !is_its_size || head.tail_len() > MAX_TAIL_BYTES {
+        if found != key || !is_its_size {
             return Err(io::Error::other("another record lies there, or a damaged one"));
         }
         let mut tail = vec![0; usize::try_from(head.tail_len()).map_err(io::Error::other)?];

@@ -21,10 +21,10 @@ use dulse_shared::id::{BatchPlace, Ts};
 use super::{index_file::load_rows, scan::Scanner};
 use crate::{
     disk::VolumeFile,
-    format::{IndexRow, OffsetWidth, RowSize, Version, record_len},
+    format::{IndexRow, MAX_BODY_LEN, OffsetWidth, RowSize, Version, record_len},
 };
 
-/// How far behind a bad record valid ones are looked for.
+/// How far behind the longest that a bad record can be valid ones are looked for.
 const SEARCH_BYTES: u64 = 64 << 20;
 /// Rows of the index that are tried as evidence.
 const ROWS_TRIED: usize = 10_000;
@@ -123,11 +123,17 @@ impl Suspect<'_> {
 
     /// Where valid records of a later batch begin.
     fn later_batch(&self, scanner: &mut Scanner<'_>) -> io::Result<Option<u64>> {
-        // Runs merge: one that comes to an offset of another one goes on like that one.
+        // Runs merge: one that comes to an offset of another one goes on like that one. None comes
+        // to where an earlier one began, so those are not kept.
         let mut walked = HashSet::new();
-        let last = self.data_end.min(self.bad_at + SEARCH_BYTES);
+        let longest = record_len(MAX_BODY_LEN, self.version);
+        let last = self.data_end.min(self.bad_at + longest + SEARCH_BYTES);
         let mut start = self.bad_at + 8;
         while start < last {
+            if walked.remove(&start) {
+                start += 8;
+                continue;
+            }
             match self.run(scanner, start, &mut walked)? {
                 Run::LaterBatch => return Ok(Some(start)),
                 Run::SameBatch => return Ok(None),
@@ -146,7 +152,7 @@ impl Suspect<'_> {
     ) -> io::Result<Run> {
         let (mut begins, mut begins_newer) = (false, false);
         let mut position = start;
-        while position < self.data_end && walked.insert(position) {
+        while position < self.data_end && (position == start || walked.insert(position)) {
             let Ok(record) = scanner.record_at(position)? else {
                 break;
             };

@@ -80,7 +80,7 @@ impl Opener {
             let path = name.dat(dir.path());
             return Err(OpenError::OtherCluster { path, found: sidecar.cluster, ours });
         }
-        finish_swap(dir, name)?;
+        finish_swap(&**dir.files(), dir.path(), name)?;
         let files = Files::open(dir.files(), dir.path(), name, self.default_width)?;
         if let Some(what) = contradiction(&files.superblock, files.dat_len, &mut sidecar) {
             return Err(OpenError::Contradiction { path: name.dat(dir.path()), what });
@@ -157,7 +157,7 @@ impl Opener {
         config: VolumeConfig,
     ) -> Result<Arc<Volume>, OpenError> {
         let name = VolumeName { collection: config.collection.clone(), id: config.id };
-        finish_swap(dir, &name)?;
+        finish_swap(&**dir.files(), dir.path(), &name)?;
         let files = Files::open(dir.files(), dir.path(), &name, self.default_width)?;
         let loaded = files.load_foreign(&dir.trash(), self.now_ns())?;
         // What a damaged volume's sidecar covers is nothing, so that every start finds the damage.
@@ -267,10 +267,11 @@ pub fn contradiction(
     dat_len: u64,
     sidecar: &mut Sidecar,
 ) -> Option<String> {
-    if !sidecar.speak_of(superblock.compaction_revision) {
+    let Some(speaking) = sidecar.speaking_of(superblock.compaction_revision) else {
         let (found, kept) = (superblock.compaction_revision, sidecar.generation);
         return Some(format!("has the compaction revision {found}, its sidecar {kept}"));
-    }
+    };
+    *sidecar = speaking;
     let Sidecar { own_from, config, .. } = sidecar;
     let first = superblock.first_needle_offset().as_bytes();
     if superblock.version != CURRENT_VERSION && *own_from < dat_len {

@@ -337,7 +337,8 @@ impl WalkEnd {
 
 impl Walk<'_> {
     fn row(&self, record: &Scanned) -> IndexRow {
-        let is_live = record.size != 0 || self.empties.contains(&record.offset);
+        let is_empty = record.offset < self.own_from && self.empties.contains(&record.offset);
+        let is_live = record.size != 0 || is_empty;
         let size = if is_live { RowSize::Live(record.size) } else { RowSize::Tombstone };
         let offset = Offset::from_bytes(record.offset).unwrap_or_default();
         IndexRow { key: record.key, offset, size }

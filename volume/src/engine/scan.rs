@@ -178,3 +178,25 @@ impl<'a> Scanner<'a> {
         Ok(&self.window[from..from + len])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{OpenMode, RealFile, write_all_at};
+
+    /// A header that says: two gigabytes of body, none of them data.
+    #[test]
+    fn no_record_makes_the_window_longer_than_a_tail_can_be() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = RealFile::open(&temp.path().join("f"), OpenMode::CreateNew).unwrap();
+        let mut head = [0; HEAD_LEN];
+        head[11] = 1;
+        head[12..16].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff]);
+        write_all_at(&file, &mut [io::IoSlice::new(&head)], 0).unwrap();
+        file.truncate(3 << 30).unwrap();
+        let mut scanner = Scanner::new(&file, Version::V3, 0, 0, 3 << 30);
+        let found = scanner.record_at(0).unwrap();
+        assert!(matches!(found, Err(ScanError::Decode(DecodeError::TailLen { .. }))), "{found:?}");
+        assert!(scanner.window.capacity() <= WINDOW_BYTES);
+    }
+}

@@ -117,18 +117,16 @@ pub enum Found {
 }
 
 impl Sidecar {
-    /// Turns it into what it says of the `.dat` with this compaction revision; `false` if it says
-    /// nothing of that.
-    pub fn speak_of(&mut self, revision: u16) -> bool {
-        if let Some(Generation { generation, own_from, checkpoint }) = self.next.take()
-            && generation == revision
-        {
-            let resolved_len = checkpoint.dat_len;
-            (self.generation, self.own_from) = (generation, own_from);
-            (self.resolved_len, self.checkpoint) = (resolved_len, checkpoint);
-            self.aborted.clear();
+    /// What it says of the `.dat` with this compaction revision; `None` if nothing. What it says of
+    /// files that are yet to take the place of that one stays in it.
+    pub fn speaking_of(&self, revision: u16) -> Option<Self> {
+        if self.generation == revision {
+            return Some(self.clone());
         }
-        self.generation == revision
+        let next = self.next.filter(|next| next.generation == revision)?;
+        let Generation { generation, own_from, checkpoint } = next;
+        let (resolved_len, aborted, next) = (checkpoint.dat_len, Vec::new(), None);
+        Some(Self { generation, own_from, resolved_len, aborted, checkpoint, next, ..self.clone() })
     }
 
     /// The file's bytes.

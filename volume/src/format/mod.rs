@@ -23,8 +23,8 @@ mod vif;
 pub use index_entry::{IndexRow, IndexRowError, RowSize};
 pub use needle::{
     CURRENT_VERSION, DataLen, DecodeError, EncodeError, HEAD_LEN, HEADER_LEN, Head, LimitKind,
-    MAX_BODY_LEN, MAX_MIME_LEN, MAX_NAME_LEN, MAX_PAIRS_LEN, Needle, NeedleHeader, NeedleMeta,
-    NewNeedle, Record, TOMBSTONE_LEN, Tail, Version, encode_tombstone, record_len,
+    MAX_BODY_LEN, MAX_MIME_LEN, MAX_NAME_LEN, MAX_PAIRS_LEN, MAX_TAIL_BYTES, Needle, NeedleHeader,
+    NeedleMeta, NewNeedle, Record, TOMBSTONE_LEN, Tail, Version, encode_tombstone, record_len,
 };
 pub use offset::{Offset, OffsetWidth};
 pub use superblock::{SUPERBLOCK_LEN, Superblock, SuperblockError};

@@ -1,5 +1,6 @@
 //! Mending what a check found, as far as nothing can be lost by it: an index is made anew from its
-//! volume file, a torn tail cut as opening the volume would, a leftover moved to the trash.
+//! volume file, a torn tail cut and an interrupted compaction finished as opening the volume would,
+//! a leftover moved to the trash.
 //!
 //! Damage within a volume file is never touched: what is there may be the only copy.
 
@@ -10,7 +11,8 @@ use crate::{
     disk::{Disk, Trash, VolumeName},
     engine::{
         check::Finding,
-        open::read_sidecar,
+        compaction::finish_swap,
+        open::{contradiction, read_sidecar},
         sidecar::{Checkpoint, Sidecar},
         volume_files::{Files, OpenError},
     },
@@ -31,6 +33,20 @@ pub(super) fn repair(disk: &Arc<dyn Disk>, report: &mut DirReport, now_ns: u64) 
         }
     }
     for volume in &mut report.volumes {
+        // First of all: until then the sidecar, and each of the files, may speak of either one.
+        match finish_swap(&**disk, &dir, &volume.name) {
+            Ok(false) => {}
+            Ok(true) => {
+                let done = "the compacted files were ready to take the place of the old ones";
+                *volume = remaining(disk, &dir, &volume.name, vec![done.to_owned()]);
+            }
+            Err(error) => {
+                volume
+                    .findings
+                    .push(Finding::Unreadable(format!("it cannot be repaired: {error}")));
+                continue;
+            }
+        }
         let mendable = volume.findings.as_slice().iter().filter(|f| f.is_mended_by_a_new_index());
         let before: Vec<String> = mendable.map(Finding::to_string).collect();
         if before.is_empty() {
@@ -40,7 +56,8 @@ pub(super) fn repair(disk: &Arc<dyn Disk>, report: &mut DirReport, now_ns: u64) 
             volume.findings.push(Finding::Unreadable(format!("it cannot be repaired: {error}")));
             continue;
         }
-        *volume = remaining(disk, &dir, &volume.name, before);
+        let swapped = std::mem::take(&mut volume.repaired);
+        *volume = remaining(disk, &dir, &volume.name, [swapped, before].concat());
     }
     Ok(())
 }
@@ -66,8 +83,10 @@ fn renew_index(
 ) -> Result<(), OpenError> {
     let mut sidecar = read_sidecar(&**disk, dir, name)?;
     let files = Files::open(disk, dir, name, OffsetWidth::default())?;
-    if let Some(sidecar) = &mut sidecar {
-        sidecar.speak_of(files.superblock.compaction_revision);
+    if let Some(sidecar) = &mut sidecar
+        && let Some(what) = contradiction(&files.superblock, files.dat_len, sidecar)
+    {
+        return Err(OpenError::Contradiction { path: name.dat(dir), what });
     }
     let own_from = sidecar.as_ref().map(|sidecar| sidecar.own_from);
     let covered_len = sidecar.as_ref().map_or(0, |sidecar| sidecar.checkpoint.dat_len);

@@ -1,18 +1,27 @@
 //! Checking directories that no server has open, and mending what is safe.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, ops::ControlFlow, path::Path, sync::Arc};
 
 use dulse_shared::clock::Clock;
 use dulse_volume::{
     disk::{DataDirError, Disk, simulated::SimulatedDisk},
+    engine::compaction::Pace,
     offline::check::{CheckError, DirReport, Repairs, check_dir},
     writer,
 };
 
 use crate::{
-    harness::{Rig, SIMULATED_DIR, real_disk},
+    harness::{Rig, SIMULATED_DIR, name, real_disk},
     store::copy_golden,
 };
+
+struct AtOnce;
+
+impl Pace for AtOnce {
+    fn after(&mut self, _bytes: u64) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
 
 /// A directory with a volume of three needles, one of them deleted, closed well.
 fn closed(disk: &SimulatedDisk) -> Rig {
@@ -40,7 +49,7 @@ fn codes(report: &DirReport) -> Vec<&'static str> {
 type Harm = fn(&SimulatedDisk, &Rig);
 
 /// What is done to a directory, what a check finds of it, and what is left after a repair.
-const HARMS: [(Harm, &[&str], &[&str]); 9] = [
+const HARMS: [(Harm, &[&str], &[&str]); 10] = [
     (|_, _| {}, &[], &[]),
     (|disk, rig| disk.erase(&rig.idx()), &["no_index"], &[]),
     (
@@ -53,6 +62,16 @@ const HARMS: [(Harm, &[&str], &[&str]); 9] = [
     ),
     (
         |disk, rig| disk.flip(&rig.idx(), 11 * 8),
+        &["row_without_record", "not_indexed", "index_order", "checkpoint"],
+        &[],
+    ),
+    (
+        |disk, rig| {
+            // The row of the tombstone becomes that of an empty needle.
+            let mut idx = disk.contents(&rig.idx()).unwrap();
+            idx[60..64].fill(0);
+            disk.put(&rig.idx(), idx);
+        },
         &["row_without_record", "not_indexed", "index_order", "checkpoint"],
         &[],
     ),
@@ -111,6 +130,48 @@ fn what_is_wrong_is_found_and_what_is_safe_is_mended() {
         assert_eq!(rig.data(2), None);
         assert!(rig.volume.check().unwrap().is_empty(), "harm {index}");
     }
+}
+
+/// A directory whose power went while a volume was compacted, after so many operations.
+fn interrupted_compaction(after: u64) -> (SimulatedDisk, Rig) {
+    let disk = SimulatedDisk::new(after);
+    let rig = Rig::on(&disk);
+    for key in 1..=3 {
+        rig.put(key, format!("data of needle {key}").as_bytes()).unwrap();
+    }
+    rig.delete(2).unwrap();
+    disk.stop_after(after);
+    // Whatever comes of it.
+    drop(rig.volume.compact(&mut AtOnce));
+    disk.crash();
+    (disk, rig)
+}
+
+#[test]
+fn a_repair_of_an_interrupted_compaction_leaves_a_whole_volume() {
+    let mut finished = 0;
+    for after in 0..60 {
+        for loses_index in [false, true] {
+            let (disk, mut rig) = interrupted_compaction(after);
+            let is_pending = disk.contents(&name().swap_marker(rig.dir.path())).is_some();
+            finished += u32::from(is_pending);
+            if loses_index {
+                disk.erase(&rig.idx());
+            }
+            let context = format!("after {after}, loses the index: {loses_index}");
+            let repaired = check(&disk, Repairs::Safe);
+            assert!(repaired.is_sound(), "{context}: {repaired:?}");
+            assert!(!is_pending || !repaired.volumes[0].repaired.is_empty(), "{context}");
+            assert!(check(&disk, Repairs::None).is_sound(), "{context}, again");
+            rig.restart();
+            rig.reopen(false);
+            assert_eq!(rig.data(1).unwrap(), b"data of needle 1", "{context}");
+            assert_eq!(rig.data(2), None, "{context}");
+            assert_eq!(rig.data(3).unwrap(), b"data of needle 3", "{context}");
+            assert!(rig.volume.check().unwrap().is_empty(), "{context}");
+        }
+    }
+    assert!(finished > 4, "{finished} swaps were finished");
 }
 
 #[test]

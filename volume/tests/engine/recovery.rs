@@ -105,6 +105,39 @@ fn a_lost_record_is_damage_when_a_later_batch_reached_the_disk() {
 }
 
 #[test]
+fn a_lost_record_is_damage_however_long_it_was() {
+    const LEN: usize = 65 << 20;
+    let mut rig = Rig::new();
+    rig.put(1, b"before").unwrap();
+    let bad_at = rig.volume.report().size_bytes as usize;
+    rig.put(2, &vec![0; LEN]).unwrap();
+    rig.put(3, b"behind").unwrap();
+    let mut dat = fs::read(rig.dat()).unwrap();
+    dat[bad_at..bad_at + 16].fill(0);
+    fs::write(rig.dat(), &dat).unwrap();
+    fs::write(rig.idx(), "").unwrap();
+    rig.reopen(false);
+    assert_eq!(rig.volume.report().local, LocalState::Damaged);
+    assert_eq!(rig.data(3).unwrap(), b"behind");
+    assert!(rig.trash().is_empty());
+}
+
+#[test]
+fn a_row_that_calls_a_tombstone_an_empty_needle_is_not_believed() {
+    let (mut rig, _) = three_needles();
+    rig.delete(2).unwrap();
+    rig.reopen(true);
+    let before = fs::read(rig.idx()).unwrap();
+    let mut idx = before.clone();
+    idx[60..64].fill(0);
+    fs::write(rig.idx(), idx).unwrap();
+    rig.reopen(false);
+    assert_eq!(rig.data(2), None);
+    assert_eq!(fs::read(rig.idx()).unwrap(), before);
+    assert!(rig.volume.check().unwrap().is_empty());
+}
+
+#[test]
 fn a_batch_torn_behind_damage_does_not_take_what_lies_between() {
     let (mut rig, ends) = three_needles();
     rig.put(4, b"between").unwrap();

@@ -25,7 +25,7 @@ impl Trash {
         // The files of one deletion are neighbours, and go together.
         for together in entries.chunk_by(|(a, _), (b, _)| is_one_deletion(*a, *b)) {
             let [(first, _), ..] = together else { continue };
-            if !is_old(*first, now_ns) && !(is_of_volume(*first) && is_low()) {
+            if !(is_old(*first, now_ns) || is_of_volume(*first) && is_low()) {
                 continue;
             }
             for (_, name) in together {

@@ -133,7 +133,10 @@ impl<'a> Walk<'a> {
 
     fn record(&mut self, record: &Scanned) {
         self.rows_before(record.offset);
-        let is_live = record.size != 0 || self.empties.contains(&record.offset);
+        // Without a body, ours are tombstones.
+        let is_foreign = self.subject.own_from.is_none_or(|own_from| record.offset < own_from);
+        let is_empty = is_foreign && self.empties.contains(&record.offset);
+        let is_live = record.size != 0 || is_empty;
         let size = if is_live { RowSize::Live(record.size) } else { RowSize::Tombstone };
         let offset = Offset::from_bytes(record.offset).unwrap_or_default();
         let row = IndexRow { key: record.key, offset, size };

@@ -98,9 +98,8 @@ impl Volume {
     ) -> io::Result<()> {
         let bytes = read_small_file(&**self.dir.files(), &self.name.sidecar(self.dir.path()))?;
         let sidecar = match bytes.map_or(Found::Absent(None), |bytes| Sidecar::decode(&bytes)) {
-            Found::Sidecar(mut sidecar) => {
-                sidecar.speak_of(superblock.compaction_revision);
-                sidecar
+            Found::Sidecar(sidecar) => {
+                sidecar.speaking_of(superblock.compaction_revision).unwrap_or(*sidecar)
             }
             Found::Absent(reason) => {
                 let reason = reason.unwrap_or_else(|| "is missing".to_owned());

@@ -10,4 +10,4 @@ mod run;
 mod swap;
 
 pub use run::{Compacted, CompactionError, Pace};
-pub(super) use swap::finish_swap;
+pub use swap::finish_swap;

@@ -17,7 +17,7 @@ use std::{
 
 use super::{copy::Copy, run::CompactionError};
 use crate::{
-    disk::{DataDir, Disk, OpenMode, VolumeName},
+    disk::{Disk, OpenMode, VolumeName},
     engine::{
         checkpoint::WriteState,
         fill::FillAhead,
@@ -97,27 +97,24 @@ fn rename_all(disk: &dyn Disk, dir: &Path, name: &VolumeName) -> io::Result<()> 
     disk.sync_dir(dir)
 }
 
-/// Finishes a swap that a crash interrupted.
-pub(in crate::engine) fn finish_swap(dir: &DataDir, name: &VolumeName) -> Result<(), OpenError> {
-    let disk = &**dir.files();
-    let marker = name.swap_marker(dir.path());
+/// Finishes a swap that a crash interrupted; whether there was one.
+pub fn finish_swap(disk: &dyn Disk, dir: &Path, name: &VolumeName) -> Result<bool, OpenError> {
+    let marker = name.swap_marker(dir);
     match disk.open(&marker, OpenMode::Read) {
         Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(at(&marker)(error)),
     }
-    let pairs = [
-        (name.compacted_dat(dir.path()), name.dat(dir.path())),
-        (name.compacted_idx(dir.path()), name.idx(dir.path())),
-    ];
+    let pairs =
+        [(name.compacted_dat(dir), name.dat(dir)), (name.compacted_idx(dir), name.idx(dir))];
     for (new, old) in pairs {
         match disk.rename(&new, &old) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&new)(error)),
             _ => {}
         }
     }
-    let finished = disk.sync_dir(dir.path()).and_then(|()| disk.remove(&marker));
+    let finished = disk.sync_dir(dir).and_then(|()| disk.remove(&marker));
     finished.map_err(at(&marker))?;
     tracing::info!(volume = %name.id, "finished the swap of compacted files that a crash interrupted");
-    Ok(())
+    Ok(true)
 }

@@ -7,7 +7,9 @@
 use bytes::Bytes;
 use dulse_shared::id::{Cookie, NeedleKey, Ts};
 
-use super::{HEAD_LEN, HEADER_LEN, NeedleHeader, NeedleMeta, Version, checksum, layout};
+use super::{
+    HEAD_LEN, HEADER_LEN, MAX_TAIL_BYTES, NeedleHeader, NeedleMeta, Version, checksum, layout,
+};
 
 /// Why bytes are not a sound record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -30,6 +32,17 @@ pub enum DecodeError {
     #[error("the record's data length {data_len} does not fit its body of {size} bytes")]
     DataLen {
         /// The field's value.
+        data_len: u32,
+        /// Length of the body.
+        size: u32,
+    },
+    /// More follows the data than metadata can be.
+    #[error(
+        "the record's body of {size} bytes leaves more room for metadata after {data_len} bytes of \
+         data than any has"
+    )]
+    TailLen {
+        /// Length of the data.
         data_len: u32,
         /// Length of the body.
         size: u32,
@@ -71,7 +84,8 @@ pub struct Head {
 }
 
 impl Head {
-    /// Reads the first 20 bytes of a record.
+    /// Reads the first 20 bytes of a record. What it says of the tail is within [`MAX_TAIL_BYTES`],
+    /// so that a tail can be read as a whole.
     pub fn parse(bytes: &[u8; HEAD_LEN], version: Version) -> Result<Self, DecodeError> {
         let [header @ .., d0, d1, d2, d3] = bytes;
         let header = NeedleHeader::parse(header)?;
@@ -86,7 +100,11 @@ impl Head {
                 data_len
             }
         };
-        Ok(Self { header, version, data_len, bytes: *bytes })
+        let head = Self { header, version, data_len, bytes: *bytes };
+        if head.tail_len() > MAX_TAIL_BYTES {
+            return Err(DecodeError::TailLen { data_len, size: header.size });
+        }
+        Ok(head)
     }
 
     /// The bytes it was read from.

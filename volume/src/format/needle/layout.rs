@@ -64,11 +64,19 @@ pub const MAX_MIME_LEN: usize = 255;
 /// The longest JSON of pairs, in bytes.
 pub const MAX_PAIRS_LEN: usize = 65_535;
 
+/// The longest tail of a record, which is all that follows its data: the fields at their longest,
+/// and some 40 bytes of flags, lengths, checksum, stamp and padding.
+pub const MAX_TAIL_BYTES: u64 = 66_144;
+
 const CHECKSUM_LEN: u64 = 4;
 const TS_LEN: u64 = 8;
 /// Records start and end on multiples of this many bytes.
 const ALIGNMENT: u64 = 8;
 
+const _: () = assert!(
+    MAX_TAIL_BYTES >= (MAX_NAME_LEN + MAX_MIME_LEN + MAX_PAIRS_LEN + 40) as u64,
+    "lengths of the three (4), flags, last modified (5), ttl (2), trailer (12), padding (8)"
+);
 const _: () = assert!(HEADER_LEN == 16 && HEAD_LEN == 20);
 const _: () = assert!(MAX_NAME_LEN == u8::MAX as usize && MAX_MIME_LEN == u8::MAX as usize);
 const _: () = assert!(MAX_PAIRS_LEN == u16::MAX as usize);

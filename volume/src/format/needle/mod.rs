@@ -23,6 +23,6 @@ pub(in crate::format) use encode::encode_without_body;
 pub use encode::{DataLen, EncodeError, LimitKind, NewNeedle, Record, encode_tombstone};
 pub use layout::{
     CURRENT_VERSION, HEAD_LEN, HEADER_LEN, MAX_BODY_LEN, MAX_MIME_LEN, MAX_NAME_LEN, MAX_PAIRS_LEN,
-    NeedleHeader, TOMBSTONE_LEN, Version, record_len,
+    MAX_TAIL_BYTES, NeedleHeader, TOMBSTONE_LEN, Version, record_len,
 };
 pub use meta::NeedleMeta;
