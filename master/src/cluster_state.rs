@@ -259,6 +259,14 @@ pub enum Refusal {
         /// The volume.
         id: VolumeId,
     },
+    /// One copy would count as two.
+    #[error("server {server} cannot be a member of volume {id} twice")]
+    MemberTwice {
+        /// The volume.
+        id: VolumeId,
+        /// The server.
+        server: ServerId,
+    },
 }
 
 impl Default for ClusterState {

@@ -181,13 +181,16 @@ MUTATIONS = [
     Mutation(
         "believe the page cache at start",
         ENGINE + "recovery.rs",
-        [("        self.dat.forget_cached(offset)\n", "        Ok(())\n")],
+        [("        self.dat.forget_cached(start..self.dat_len)\n", "        let _ = start;\n        Ok(())\n")],
         SEQUENCE,
     ),
     Mutation(
         "read at start what was never synced",
         ENGINE + "recovery.rs",
-        [("        self.dat.sync_data()?;\n        self.dat.forget_cached(offset)\n", "        Ok(())\n")],
+        [
+            ("        self.dat.sync_data()?;\n        let start", "        let start"),
+            ("        self.dat.forget_cached(start..self.dat_len)\n", "        let _ = start;\n        Ok(())\n"),
+        ],
         SEQUENCE,
     ),
     Mutation(
@@ -234,7 +237,7 @@ MUTATIONS = [
     Mutation(
         "believe a damaged superblock",
         ENGINE + "open.rs",
-        [("if let Some(what) = contradiction(&files.superblock, files.dat_len, &sidecar) {", "if let Some(what) = contradiction(&files.superblock, files.dat_len, &sidecar).filter(|_| false) {")],
+        [("if let Some(what) = contradiction(&files.superblock, files.dat_len, &mut sidecar) {", "if let Some(what) = contradiction(&files.superblock, files.dat_len, &mut sidecar).filter(|_| false) {")],
         "damage::a_superblock_that_its_sidecar_contradicts_is_not_believed",
     ),
     Mutation(

@@ -1,9 +1,11 @@
 //! How a volume that exists changes: sealed, decided, repaired, opened.
 //!
 //! Each change is made on the epoch it was planned for, or not at all, and raises the epoch by
-//! one. The member list never becomes empty, a decision is made once and kept until the volume is
+//! one. The member list never becomes empty or names a server twice, a decision is made once and kept until the volume is
 //! writable again, and only servers of the last writable epoch are ever asked to decide. Who is
 //! alive, whose lease is over and whose digest is right is for the plans: they know, this does not.
+
+use std::collections::BTreeSet;
 
 use dulse_shared::{
     id::{ServerId, VolumeId},
@@ -136,6 +138,10 @@ fn set_members(
 ) -> Result<(), Refusal> {
     if members.is_empty() {
         return Err(Refusal::NoMembers);
+    }
+    let mut seen = BTreeSet::new();
+    if let Some((server, _)) = members.iter().find(|(server, _)| !seen.insert(*server)) {
+        return Err(Refusal::MemberTwice { id: config.id, server: *server });
     }
     let mut joined = Vec::with_capacity(members.len());
     let (staying, joining): (Vec<ServerId>, Vec<ServerId>) =
@@ -271,6 +277,19 @@ mod tests {
         decide(&mut state, 2);
         assert!(is_refused(&open(&mut state, 3, &[A, C])));
         assert!(!is_refused(&open(&mut state, 3, &[A, B])), "one that comes back has a copy");
+    }
+
+    #[test]
+    fn a_server_is_never_a_member_twice() {
+        let mut state = two_copies();
+        seal(&mut state, 1, &[A, A]);
+        assert_eq!(config(&state).epoch, Epoch(1));
+        seal(&mut state, 1, &[A]);
+        decide(&mut state, 2);
+        for twice in [[A, A], [B, B], [(A.0, Incarnation(2)), A]] {
+            assert!(is_refused(&open(&mut state, 3, &twice)), "{twice:?}");
+        }
+        assert_eq!(config(&state).epoch, Epoch(3));
     }
 
     #[test]

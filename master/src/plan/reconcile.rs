@@ -6,7 +6,7 @@
 //! begins, only when no server excluded since the last writable epoch can answer a read any more.
 //! Replicas that should be equal and are not are for a human: nothing is guessed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dulse_shared::{
     id::{Digest, NeedleKey, ServerId, Ts},
@@ -229,7 +229,9 @@ fn joining(view: &VolumeView, digest: Digest, rules: Rules) -> Vec<(ServerId, In
         joining.push(target);
     }
     joining.retain(|server| !config.sealed_with.iter().any(|(member, _)| member == server));
-    joining.dedup();
+    // The target may be one that comes back.
+    let mut seen = BTreeSet::new();
+    joining.retain(|server| seen.insert(*server));
     let joins = |server: ServerId| {
         let known = view.servers.get(&server).filter(|known| known.is_present)?;
         let answer = known.answer(config.epoch)?;
@@ -425,5 +427,26 @@ mod tests {
         known.unwrap().digest = digest(4);
         assert_eq!(plan_opening(&decided, RULES), Step::Wait(Waiting::Copies), "stale");
         assert_eq!(decided.config.epoch, Epoch(3));
+    }
+
+    #[test]
+    fn who_comes_back_and_is_the_target_of_a_repair_is_one_copy() {
+        let mut config = sealed([1, 1], [true, false]).config;
+        config.placement = "002".parse().unwrap();
+        config.decision = Some(Decision::default());
+        let last = config.last_writable.as_mut().unwrap();
+        last.members.push((server(3), Incarnation(1)));
+        config.state = VolumeState::Repairing { target: server(2) };
+        let mut repairing = view(&config, [1, 1]);
+        repairing.servers.insert(server(3), known(1));
+        for number in [1, 2, 3] {
+            answers(&mut repairing, number, 3, None);
+        }
+        for number in [2, 3] {
+            let known = repairing.servers.get_mut(&server(number)).unwrap();
+            let answer = known.sealed.as_mut().unwrap();
+            (answer.standing, answer.has_adopted) = (Standing::Returned, number == 2);
+        }
+        assert_eq!(plan_opening(&repairing, RULES), Step::Wait(Waiting::Copies));
     }
 }

@@ -179,6 +179,12 @@ impl Files {
         let from = self.superblock.first_needle_offset().as_bytes();
         let walk = Walk { own_from, from, covered_len, empties: &empties };
         let end = self.walk(&walk, &mut memory, &mut |row| writer.push(row))?;
+        if self.dat_len < covered_len {
+            // Cut where a record ends, it has no bad one, and lacks what the checkpoint covers.
+            let missing = self.dat_len..u64::MAX;
+            self.keep_damaged_rows(missing, &mut memory, &mut |row| writer.push(row))
+                .map_err(at(&idx_path))?;
+        }
         let idx = writer.finish(&*self.disk, &new_path, &idx_path).map_err(at(&new_path))?;
         let dat_len = self.cut_torn_tail(&end, trash, now_ns)?;
         memory.is_damaged = end.is_damaged || dat_len < covered_len;

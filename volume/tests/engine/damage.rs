@@ -83,6 +83,24 @@ fn damage_below_the_checkpoint_at_the_end_of_the_file_is_not_taken_for_a_torn_ta
     assert!(rig.trash().is_empty());
 }
 
+#[test]
+fn needles_behind_the_end_of_a_file_that_was_cut_below_the_checkpoint_answer_an_error() {
+    let mut rig = three_needles();
+    let record_len = (rig.volume.report().size_bytes as usize - 8) / 3;
+    rig.delete(1).unwrap();
+    rig.reopen(true);
+    let dat = fs::read(rig.dat()).unwrap();
+    fs::write(rig.dat(), &dat[..8 + 2 * record_len]).unwrap();
+    for is_clean in [false, true, false] {
+        rig.reopen(is_clean);
+        assert_eq!(rig.volume.report().local, LocalState::Damaged);
+        assert!(matches!(rig.read(3), Err(ReadError::Corrupt { .. })), "{:?}", rig.read(3));
+        assert!(rig.read(2).is_ok());
+        assert!(rig.read(1).is_err(), "its tombstone is missing, not its row");
+    }
+    assert!(rig.trash().is_empty());
+}
+
 /// Puts three needles on a simulated disk and ends the process, after a checkpoint or without one.
 fn closed_volume(disk: &SimulatedDisk, is_clean: bool) -> Rig {
     let rig = Rig::on(disk);
