@@ -5,6 +5,7 @@
 //! client crate.
 
 mod cli;
+mod cli_values;
 mod config_file;
 mod exit;
 mod offline;

@@ -142,9 +142,9 @@ def check(server, live):
     """Every record of the stopped server's files, and their number."""
     command = [os.environ["DULSE"], "check", server.directory, "--json"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
-    volumes = json.loads(ran.stdout)["volumes"] if ran.stdout else []
-    found = sum(volume["live_needles"] for volume in volumes)
-    if ran.returncode != 0 or found != live:
+    directories = json.loads(ran.stdout)["directories"] if ran.returncode == 0 else []
+    found = sum(volume["live_needles"] for directory in directories for volume in directory["volumes"])
+    if found != live:
         raise ScriptError(f"check says {ran.stdout} {ran.stderr}; {live} needles should live")
 
 

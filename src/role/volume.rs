@@ -20,7 +20,8 @@ use super::{
     ready::{ReadyText, reachable_host},
 };
 use crate::{
-    cli::{StoreArgs, VolumeArgs, VolumeDir},
+    cli::{StoreArgs, VolumeArgs},
+    cli_values::VolumeDir,
     exit::{Exit, one_line},
 };
 
