@@ -17,6 +17,9 @@ use crate::{
 /// Bytes that are read at once: long enough for a disk to stream.
 const WINDOW_BYTES: usize = 4 << 20;
 
+/// The same for a walk in small steps: a fraction of a millisecond.
+const SMALL_WINDOW_BYTES: usize = 256 << 10;
+
 /// A record that verifies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Scanned {
@@ -84,6 +87,7 @@ pub struct Scanner<'a> {
     end: u64,
     window: Vec<u8>,
     window_start: u64,
+    window_bytes: usize,
 }
 
 impl<'a> Scanner<'a> {
@@ -95,7 +99,13 @@ impl<'a> Scanner<'a> {
         position: u64,
         end: u64,
     ) -> Self {
-        Self { file, version, own_from, position, end, window: Vec::new(), window_start: 0 }
+        let (window, window_start, window_bytes) = (Vec::new(), 0, WINDOW_BYTES);
+        Self { file, version, own_from, position, end, window, window_start, window_bytes }
+    }
+
+    /// The same in smaller steps, for a walk that others shall hardly notice.
+    pub fn in_small_steps(self) -> Self {
+        Self { window_bytes: SMALL_WINDOW_BYTES, ..self }
     }
 
     /// Where the next record starts.
@@ -158,7 +168,8 @@ impl<'a> Scanner<'a> {
     fn data_crc(&mut self, start: u64, len: u64) -> io::Result<u32> {
         let (mut crc, mut done) = (0, 0);
         while done < len {
-            let piece = usize::try_from(len - done).unwrap_or(usize::MAX).min(WINDOW_BYTES / 2);
+            let piece =
+                usize::try_from(len - done).unwrap_or(usize::MAX).min(self.window_bytes / 2);
             crc = crc32c::crc32c_append(crc, self.bytes(start + done, piece)?);
             done += piece as u64;
         }
@@ -170,7 +181,7 @@ impl<'a> Scanner<'a> {
         let window_end = self.window_start + self.window.len() as u64;
         if offset < self.window_start || offset + len as u64 > window_end {
             let left = usize::try_from(self.end.saturating_sub(offset)).unwrap_or(usize::MAX);
-            self.window.resize(left.min(WINDOW_BYTES).max(len), 0);
+            self.window.resize(left.min(self.window_bytes).max(len), 0);
             self.window_start = offset;
             read_exact_at(self.file, &mut self.window, offset)?;
         }

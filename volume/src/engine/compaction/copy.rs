@@ -32,10 +32,10 @@ use crate::{
     format::{IndexRow, Offset, RowSize, SUPERBLOCK_LEN, Superblock, Version},
 };
 
-/// Bytes that are copied at once.
-const COPY_BYTES: u64 = 1 << 20;
+/// Bytes that are read, and copied, at once, before others have their turn.
+const STEP_BYTES: u64 = 256 << 10;
 /// Bytes that are left to the page cache at most: a sync of many would hold up those of writers.
-const UNSYNCED_BYTES: u64 = 2 << 20;
+const UNSYNCED_BYTES: u64 = 1 << 20;
 /// A tombstone is kept for as long as a copy of the write it ended may still be on its way.
 const TOMBSTONE_AGE_NS: u64 = 600 * 1_000_000_000;
 /// Expired needles that are deleted with one sync.
@@ -162,7 +162,8 @@ impl<'a> Copy<'a> {
         let mut expired = Vec::new();
         let dat = self.source.dat.clone();
         let Source { version, own_from, .. } = self.source;
-        let mut scanner = Scanner::new(&*dat, version, own_from, self.copied_to, end);
+        let mut scanner =
+            Scanner::new(&*dat, version, own_from, self.copied_to, end).in_small_steps();
         let mut paced_to = self.copied_to;
         while let Some(found) = scanner.advance()? {
             let record = found.map_err(|reason| CompactionError::Damaged {
@@ -174,7 +175,7 @@ impl<'a> Copy<'a> {
                 self.delete_expired(&mut expired)?;
             }
             let walked = scanner.position() - paced_to;
-            if walked >= COPY_BYTES {
+            if walked >= STEP_BYTES {
                 paced_to = scanner.position();
                 self.write_pending()?;
                 paced(pace, walked)?;
@@ -233,7 +234,7 @@ impl<'a> Copy<'a> {
         self.counters.moved(before, entry, self.source.version);
         self.counters.stamped(record.ts);
         self.round.take(record);
-        if self.pending.bytes >= COPY_BYTES { Ok(self.write_pending()?) } else { Ok(()) }
+        if self.pending.bytes >= STEP_BYTES { Ok(self.write_pending()?) } else { Ok(()) }
     }
 
     /// Deletes what has expired as a client would. What was written anew meanwhile stays.
@@ -257,12 +258,12 @@ impl<'a> Copy<'a> {
         for stretch in stretches {
             let mut position = stretch.start;
             while position < stretch.end {
-                let piece = (stretch.end - position).min(COPY_BYTES);
+                let piece = (stretch.end - position).min(STEP_BYTES);
                 let filled = buffer.len();
                 buffer.resize(filled + usize::try_from(piece).map_err(io::Error::other)?, 0);
                 read_exact_at(&*self.source.dat, &mut buffer[filled..], position)?;
                 position += piece;
-                if buffer.len() as u64 >= COPY_BYTES {
+                if buffer.len() as u64 >= STEP_BYTES {
                     self.write(&mut buffer)?;
                 }
             }
@@ -292,7 +293,8 @@ impl<'a> Copy<'a> {
         let mut found = RoundSum { from: self.round.from, ..RoundSum::default() };
         let own_from = self.own_from.unwrap_or(u64::MAX);
         let mut scanner =
-            Scanner::new(&*self.dat, self.source.version, own_from, self.round.from, self.len);
+            Scanner::new(&*self.dat, self.source.version, own_from, self.round.from, self.len)
+                .in_small_steps();
         let mut paced_to = self.round.from;
         while let Some(record) = scanner.advance()? {
             let record = record.map_err(|_| CompactionError::Differs)?;
@@ -302,7 +304,7 @@ impl<'a> Copy<'a> {
             }
             found.take(&record);
             let walked = scanner.position() - paced_to;
-            if walked >= COPY_BYTES {
+            if walked >= STEP_BYTES {
                 paced_to = scanner.position();
                 paced(pace, walked)?;
             }
