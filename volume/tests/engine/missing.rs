@@ -10,6 +10,7 @@ use dulse_shared::{
 use dulse_volume::{
     config::{DirConfig, MinFreeSpace},
     disk::{DataDir, DataDirError, Disk, IDENTITY_FILE, open_data_dirs, simulated::SimulatedDisk},
+    engine::write::Write,
     store::{Store, StoreError},
     writer,
 };
@@ -142,8 +143,8 @@ fn a_volume_file_that_went_missing_is_reported_and_its_id_is_taken() {
     let temp = tempfile::tempdir().unwrap();
     let store = store(&[temp.path()], Clock::System);
     let volume = store.create(cluster(), config(&store, 5)).unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(writer::put(&volume, needle(1, b"x"), false)).unwrap();
+    // Without the writer's thread, which would hold the volume for a moment more.
+    volume.commit(vec![Write::Put(needle(1, b"x"))]).remove(0).unwrap();
     store.close();
     drop((store, volume));
     fs::remove_file(temp.path().join("5.dat")).unwrap();
