@@ -1,7 +1,7 @@
 """Kills a server in the middle of compactions and holds what is left against its answers.
 
 One volume, 16 clients that each write needles of their own. How long a vacuum takes beside them is
-measured first; kills then fall anywhere between its start and a little after its end. Whether the
+measured first; kills then fall anywhere between its start and some time after its end. Whether the
 new file had taken the place of the old one shows in the volume's compaction revision.
 """
 
@@ -23,7 +23,7 @@ from servers import ScriptError, Server, get_json, say  # noqa: E402
 SERVER_FLAGS = ["--max-volumes=1", "--garbage-threshold=1"]
 CLIENTS = 16
 READERS = 8
-FIRST_FILL_S = 20
+FIRST_FILL_S = 8
 KEPT_NEEDLES = 100_000
 READ_OF_EARLIER = 1000
 
@@ -62,18 +62,19 @@ class Run:
         self.sample = Sample(KEPT_NEEDLES, rng_of(options.seed, "sample"))
         self.keys = Keys()
         self.tally = Tally()
-        self.vacuum_s = 0
+        self.vacuum_s_per_byte = 0
 
     def fill(self):
         """Needles and garbage, and how long a vacuum takes beside clients."""
         self.server.start()
         clients = self.start_clients("fill")
         time.sleep(FIRST_FILL_S)
-        started = time.monotonic()
+        size, started = self.size(), time.monotonic()
         if self.start_vacuum().wait(timeout=300) != 0:
             raise ScriptError(f"the first vacuum failed\n{self.server.log_tail()}")
-        self.vacuum_s = time.monotonic() - started
-        say(f"a vacuum beside {CLIENTS} clients takes {self.vacuum_s:.1f} s")
+        seconds = time.monotonic() - started
+        self.vacuum_s_per_byte = seconds / size
+        say(f"a vacuum of {size} bytes beside {CLIENTS} clients takes {seconds:.1f} s")
         self.kill(clients)
         self.read_back(clients)
 
@@ -99,8 +100,10 @@ class Run:
         clients = self.start_clients(f"kill {kill}")
         time.sleep(0.3)
         before = self.revision()
+        # Reading what was just written by others takes longer than reading what one has written.
+        longest_s = self.vacuum_s_per_byte * self.size() * 2
         vacuum = self.start_vacuum()
-        time.sleep(rng_of(self.options.seed, "moment", kill).uniform(0, self.vacuum_s * 1.2))
+        time.sleep(rng_of(self.options.seed, "moment", kill).uniform(0, longest_s))
         self.kill(clients)
         vacuum.wait(timeout=60)
         self.read_back(clients)
@@ -111,6 +114,9 @@ class Run:
 
     def revision(self):
         return get_json(self.server.volume, "/status")["Volumes"][0]["CompactRevision"]
+
+    def size(self):
+        return get_json(self.server.volume, "/status")["Volumes"][0]["Size"]
 
     def read_back(self, clients):
         """Starts the server again; what is left must be what was answered."""
