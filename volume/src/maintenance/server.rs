@@ -99,8 +99,8 @@ impl Maintenance {
         let id = volume.id();
         let worker = self.worker_of(id);
         // In this order a vacuum that ends meanwhile is seen as complete or as running.
-        let at = worker.and_then(|worker| worker.progress(JobKind::Vacuum, id));
-        let phase = worker.map_or(JobPhase::Idle, |worker| worker.phase(JobKind::Vacuum, id).0);
+        let (phase, at) =
+            worker.map_or((JobPhase::Idle, None), |worker| worker.phase(JobKind::Vacuum, id));
         let known = worker.and_then(|worker| worker.vacuums().get(&id).cloned());
         VolumeVacuum {
             volume: id,
@@ -116,14 +116,14 @@ impl Maintenance {
     fn scrub_of(&self, volume: &Volume) -> VolumeScrub {
         // In this order a scrub that ends meanwhile is seen as complete or as running.
         let worker = self.worker_of(volume.id());
-        let (phase, done_bytes) =
-            worker.map_or((JobPhase::Idle, 0), |worker| worker.phase(JobKind::Scrub, volume.id()));
+        let (phase, at) = worker
+            .map_or((JobPhase::Idle, None), |worker| worker.phase(JobKind::Scrub, volume.id()));
         let last = volume.scrubbed().summary();
         VolumeScrub {
             volume: volume.id(),
             collection: volume.collection().clone(),
             phase,
-            done_bytes,
+            done_bytes: at.map_or(0, |at| at.done_bytes),
             total_bytes: volume.report().size_bytes,
             completed: last.completed,
             completed_at_secs: last.completed_at_secs,

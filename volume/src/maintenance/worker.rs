@@ -115,19 +115,14 @@ impl Worker {
         self.lock().running.clone()
     }
 
-    /// Whether a job waits or runs, and how many bytes it has dealt with.
-    pub(super) fn phase(&self, kind: JobKind, volume: VolumeId) -> (JobPhase, u64) {
+    /// Whether a job waits or runs, and how far it is if it runs.
+    pub(super) fn phase(&self, kind: JobKind, volume: VolumeId) -> (JobPhase, Option<JobProgress>) {
         let state = self.lock();
         if let Some(at) = state.running.iter().find(|at| is_it(at, kind, volume)) {
-            return (JobPhase::Running, at.done_bytes);
+            return (JobPhase::Running, Some(at.clone()));
         }
         let is_waiting = state.asked.iter().any(|job| (job.kind, job.volume) == (kind, volume));
-        (if is_waiting { JobPhase::Waiting } else { JobPhase::Idle }, 0)
-    }
-
-    /// How far a job is that runs.
-    pub(super) fn progress(&self, kind: JobKind, volume: VolumeId) -> Option<JobProgress> {
-        self.lock().running.iter().find(|at| is_it(at, kind, volume)).cloned()
+        (if is_waiting { JobPhase::Waiting } else { JobPhase::Idle }, None)
     }
 
     /// Ends every job at its next step.

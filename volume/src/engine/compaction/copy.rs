@@ -48,8 +48,6 @@ pub(super) enum Round {
     First,
     /// One that follows: everything newer than the rounds before is copied.
     Later,
-    /// The last, which runs while writes wait.
-    Last,
 }
 
 /// The new files, and up to where they follow the old one.
@@ -164,7 +162,7 @@ impl<'a> Copy<'a> {
         let Source { version, own_from, .. } = self.source;
         let mut scanner =
             Scanner::new(&*dat, version, own_from, self.copied_to, end).in_small_steps();
-        let mut paced_to = self.copied_to;
+        let mut steps = Steps { pace, reached: self.copied_to };
         while let Some(found) = scanner.advance()? {
             let record = found.map_err(|reason| CompactionError::Damaged {
                 offset: scanner.position(),
@@ -174,19 +172,17 @@ impl<'a> Copy<'a> {
             if expired.len() >= EXPIRED_AT_ONCE {
                 self.delete_expired(&mut expired)?;
             }
-            let walked = scanner.position() - paced_to;
-            if walked >= STEP_BYTES {
-                paced_to = scanner.position();
+            if steps.is_due(scanner.position()) {
                 self.write_pending()?;
-                paced(pace, walked)?;
+                steps.pause(scanner.position())?;
             }
         }
-        paced(pace, scanner.position() - paced_to)?;
+        steps.pause(scanner.position())?;
         self.delete_expired(&mut expired)?;
         self.write_pending()?;
         self.copied_to = end;
         self.sync()?;
-        self.read_back(pace)
+        self.read_back(steps.pace)
     }
 
     /// Takes a record along if it is the newest of its key.
@@ -295,7 +291,7 @@ impl<'a> Copy<'a> {
         let mut scanner =
             Scanner::new(&*self.dat, self.source.version, own_from, self.round.from, self.len)
                 .in_small_steps();
-        let mut paced_to = self.round.from;
+        let mut steps = Steps { pace, reached: self.round.from };
         while let Some(record) = scanner.advance()? {
             let record = record.map_err(|_| CompactionError::Differs)?;
             let entry = self.map.lookup(record.key);
@@ -303,13 +299,11 @@ impl<'a> Copy<'a> {
                 return Err(CompactionError::Differs);
             }
             found.take(&record);
-            let walked = scanner.position() - paced_to;
-            if walked >= STEP_BYTES {
-                paced_to = scanner.position();
-                paced(pace, walked)?;
+            if steps.is_due(scanner.position()) {
+                steps.pause(scanner.position())?;
             }
         }
-        paced(pace, scanner.position() - paced_to)?;
+        steps.pause(scanner.position())?;
         if found == self.round { Ok(()) } else { Err(CompactionError::Differs) }
     }
 
@@ -366,9 +360,23 @@ impl RoundSum {
     }
 }
 
-fn paced(pace: &mut dyn Pace, bytes: u64) -> Result<(), CompactionError> {
-    match pace.after(bytes) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(CompactionError::Stopped),
+/// A walk in steps, with a pause after each.
+struct Steps<'a> {
+    pace: &'a mut dyn Pace,
+    /// Where the last pause was.
+    reached: u64,
+}
+
+impl Steps<'_> {
+    fn is_due(&self, position: u64) -> bool {
+        position - self.reached >= STEP_BYTES
+    }
+
+    fn pause(&mut self, position: u64) -> Result<(), CompactionError> {
+        let bytes = position - std::mem::replace(&mut self.reached, position);
+        match self.pace.after(bytes) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(CompactionError::Stopped),
+        }
     }
 }

@@ -130,7 +130,7 @@ impl Volume {
         let mut state = self.lock_writes();
         let stopped_at = self.clock().boot();
         self.refuses_deletes()?;
-        copy.round(Round::Last, &mut AtOnce)?;
+        copy.round(Round::Later, &mut AtOnce)?;
         self.compare_counts(&mut copy)?;
         let (after_bytes, expired) = (copy.len, copy.expired);
         let replaced = copy.swap(self, &mut state)?;
