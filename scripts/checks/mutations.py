@@ -35,13 +35,13 @@ class Mutation(NamedTuple):
 
 
 SYNC = """        if let Err(error) = dat.sync_data() {
-            return Err(self.fail("sync", &error));
+            return Err(self.fail("a sync of the volume file", &error));
         }
 """
 INDEX = """        self.index(state, batch);
         Ok(())
 """
-WRITE = "        match write_with_zeros(&*dat, &slices, zeros, start) {\n"
+WRITE = "        match lay(&*dat, &records, zeros, start) {\n"
 CRASHES = "model::a_crash_before_or_after_any_sync_loses_nothing_that_was_answered"
 SEQUENCE = "model::a_volume_agrees_with_the_reference_whatever_happens_to_its_disk"
 
@@ -85,7 +85,7 @@ MUTATIONS = [
     Mutation(
         "delete an expired needle whatever was written over it",
         ENGINE + "append.rs",
-        [("Write::Expire { written, .. } if known != written =>", "Write::Expire { written, .. } if known < written =>")],
+        [("existing.filter(|existing| existing.ts == written)", "existing.filter(|existing| existing.ts >= written)")],
         "compaction::a_needle_that_is_not_the_one_that_was_looked_at_does_not_expire",
     ),
     Mutation(
@@ -110,7 +110,7 @@ MUTATIONS = [
     Mutation(
         "answer whatever the sync says",
         ENGINE + "append.rs",
-        [('            return Err(self.fail("sync", &error));\n', "            drop(error);\n")],
+        [('            return Err(self.fail("a sync of the volume file", &error));\n', "            drop(error);\n")],
         "faults::a_failed_sync_is_never_retried",
     ),
     Mutation(
@@ -150,7 +150,7 @@ MUTATIONS = [
             (
                 """it is rebuilt at the next start");
             state.idx_is_broken = true;
-            self.mark_failed();
+            self.mark_failed("a sync of the index file", error);
         })""",
                 """it is rebuilt at the next start");
         })""",
