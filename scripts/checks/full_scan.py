@@ -20,11 +20,27 @@ def main():
     options = parse()
     if os.geteuid() != 0:
         raise ScriptError("only root can empty the page cache")
+    ratios = [compare(options, kib) for kib in (1, 100)]
+    print("held" if min(ratios) >= MIN_RATIO else "FAILED")
+    sys.exit(0 if min(ratios) >= MIN_RATIO else 1)
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gib", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dir", default=os.environ.get("SCRATCH", "."), help="on the disk to measure")
+    return parser.parse_args()
+
+
+def compare(options, kib):
+    """How fast a volume of needles of 1 to `kib` KiB is opened, as a part of dd's speed."""
     directory = os.path.join(options.dir, f"full-scan-{os.getpid()}")
     os.makedirs(directory)
     rounds = []
     try:
-        say(output([os.environ["BENCH"], "make", directory, str(options.gib)]).strip())
+        made = output([os.environ["BENCH"], "make", directory, str(options.gib), str(kib)]).strip()
+        print(f"needles of 1 to {kib} KiB: {made}")
         for number in range(1, options.rounds + 1):
             speeds = {
                 "dd, direct": dd(directory, ["iflag=direct"]),
@@ -36,24 +52,15 @@ def main():
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     median = {name: statistics.median(speeds[name] for speeds in rounds) for name in rounds[0]}
-    print(", ".join(f"{name} {speed:.0f} MB/s" for name, speed in median.items()))
     direct, buffered = (median["open"] / median[name] for name in ("dd, direct", "dd, buffered"))
-    print(f"open / dd: {direct:.2f} direct, wanted at least {MIN_RATIO}; {buffered:.2f} buffered")
-    print("held" if direct >= MIN_RATIO else "FAILED")
-    sys.exit(0 if direct >= MIN_RATIO else 1)
-
-
-def parse():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gib", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--dir", default=os.environ.get("SCRATCH", "."), help="on the disk to measure")
-    return parser.parse_args()
+    speeds = ", ".join(f"{name} {speed:.0f} MB/s" for name, speed in median.items())
+    print(f"{speeds}; open / dd: {direct:.2f} direct, wanted at least {MIN_RATIO}; {buffered:.2f} buffered")
+    return direct
 
 
 def scan(directory):
     """Megabytes a second of an open that reads everything."""
-    drop_caches()
+    drop_caches(directory)
     size, needles, seconds = output([os.environ["BENCH"], "open", directory]).split()
     if int(needles) == 0:
         raise ScriptError("the volume that was opened is empty")
@@ -63,13 +70,16 @@ def scan(directory):
 def dd(directory, flags):
     """The same of `dd`."""
     path = os.path.join(directory, "1.dat")
-    drop_caches()
+    drop_caches(directory)
     start = time.monotonic()
     output(["dd", f"if={path}", "of=/dev/null", "bs=4M", "status=none", *flags])
     return os.path.getsize(path) / (time.monotonic() - start) / 1e6
 
 
-def drop_caches():
+def drop_caches(directory):
+    """Each reader finds the memory as another left it: read into just now, so that none pays for
+    pages that the host of a virtual machine took back meanwhile."""
+    output(["cp", os.path.join(directory, "1.dat"), "/dev/null"])
     os.sync()
     with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
         file.write("3")

@@ -1,7 +1,7 @@
 //! Opening a volume whose index is gone: all of its volume file is read and verified.
 //!
-//! `make DIR GIB` writes a volume of needles of 1 to 100 kB, by the engine itself, and removes its
-//! index; `open DIR` opens it and says how long that took, after which the index is removed again.
+//! `make DIR GIB KIB` writes a volume of needles of 1 to so many KiB, by the engine itself, and removes
+//! its index; `open DIR` opens it and says how long that took, after which the index is removed again.
 //! What the page cache holds is for the caller to see to.
 
 #[path = "rig.rs"]
@@ -21,36 +21,41 @@ use dulse_volume::{
 };
 
 const MIN_BYTES: u64 = 1 << 10;
-const MAX_BYTES: u64 = 100 << 10;
-/// Needles of one commit, some 13 MB.
-const BATCH: u64 = 256;
+/// Of needles in one commit.
+const COMMIT_BYTES: u64 = 12 << 20;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["make", dir, gib] => make(Path::new(dir), gib.parse::<u64>()? << 30),
+        ["make", dir, gib, kib] => {
+            make(Path::new(dir), gib.parse::<u64>()? << 30, kib.parse::<u64>()? << 10)
+        }
         ["open", dir] => open(Path::new(dir)),
         // `cargo test` and `cargo bench` run it without words.
         [] => Ok(()),
-        _ => Err("make DIR GIB, or open DIR".into()),
+        _ => Err("make DIR GIB KIB, or open DIR".into()),
     }
 }
 
-fn make(path: &Path, bytes: u64) -> Result<(), Box<dyn Error>> {
+fn make(path: &Path, bytes: u64, max_bytes: u64) -> Result<(), Box<dyn Error>> {
     let (dir, opener, name) = (rig::open_dir(path)?, rig::opener(), rig::name()?);
     let volume = rig::create(&opener, &dir, &name)?;
     // No two needles are alike: each is another piece of the same noise.
-    let noise = Bytes::from(noise(4 * MAX_BYTES));
+    let noise = Bytes::from(noise(4 * max_bytes));
     let (mut seed, mut key) = (1, 0);
     while volume.report().size_bytes < bytes {
-        let mut writes = Vec::new();
-        for _ in 0..BATCH {
+        let (mut writes, mut batch_bytes) = (Vec::new(), 0);
+        while batch_bytes < COMMIT_BYTES {
             key += 1;
-            writes.push(Write::Put(needle(&noise, key, &mut seed)?));
+            let len = MIN_BYTES + next(&mut seed) % (max_bytes - MIN_BYTES + 1);
+            let from = usize::try_from(next(&mut seed) % max_bytes)?;
+            writes.push(Write::Put(needle(key, noise.slice(from..from + usize::try_from(len)?))?));
+            batch_bytes += len;
         }
         for answer in volume.commit(writes) {
             answer?;
         }
+        dir.measure(&Clock::System);
     }
     volume.rest()?;
     println!("{} bytes, {key} needles", volume.report().size_bytes);
@@ -81,14 +86,7 @@ fn remove_index(path: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn needle(
-    noise: &Bytes,
-    key: u64,
-    seed: &mut u64,
-) -> Result<NewNeedle<NeedleData>, Box<dyn Error>> {
-    let len = usize::try_from(MIN_BYTES + next(seed) % (MAX_BYTES - MIN_BYTES))?;
-    let from = usize::try_from(next(seed) % MAX_BYTES)?;
-    let data = noise.slice(from..from + len);
+fn needle(key: u64, data: Bytes) -> Result<NewNeedle<NeedleData>, Box<dyn Error>> {
     Ok(NewNeedle {
         key: NeedleKey::new(key).ok_or("0 is no key")?,
         cookie: Cookie(7),

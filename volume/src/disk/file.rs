@@ -26,6 +26,10 @@ pub trait VolumeFile: Send + Sync + Debug {
     /// The same if it needs no wait for the disk, else `None`.
     fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>>;
 
+    /// Has the disk begin to read `range` into the page cache, where the next reads find it. It
+    /// promises nothing and waits for nothing.
+    fn begin_reading(&self, _range: Range<u64>) {}
+
     /// Writes some of `slices` at `offset`, in one call; how many bytes.
     fn write_vectored_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
 

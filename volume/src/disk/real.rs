@@ -186,6 +186,13 @@ impl VolumeFile for RealFile {
         }
     }
 
+    fn begin_reading(&self, range: Range<u64>) {
+        let len = NonZeroU64::new(range.end.saturating_sub(range.start));
+        if len.is_some() {
+            let _ = fadvise(&self.file, range.start, len, Advice::WillNeed);
+        }
+    }
+
     fn write_vectored_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
         Ok(pwritev(&self.file, slices, offset)?)
     }

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     disk::{VolumeFile, read_exact_at},
     format::{
-        CURRENT_VERSION, HEAD_LEN, Head, IndexRow, MAX_TAIL_BYTES, NeedleHeader, Offset, RowSize,
+        CURRENT_VERSION, HEAD_LEN, Head, IndexRow, NeedleHeader, Offset, RowSize, TOMBSTONE_LEN,
         encode_tombstone, record_len,
     },
 };
@@ -76,8 +76,8 @@ impl Volume {
             };
             let planned = gate
                 .clone()
-                .and_then(|()| self.take_room(&write))
                 .map_err(WriteError::from)
+                .and_then(|()| self.take_room(&write))
                 .and_then(|()| self.plan(&mut batch, index, write));
             answers.push(planned);
         }
@@ -92,13 +92,12 @@ impl Volume {
     }
 
     /// Counts a write against the room of the disk. Deletes take from what uploads leave.
-    fn take_room(&self, write: &Write) -> Result<(), Refusal> {
-        let bytes = write.weight() + MAX_TAIL_BYTES;
+    fn take_room(&self, write: &Write) -> Result<(), WriteError> {
         match write {
-            Write::Put(_) if self.dir.try_take_room(bytes) => Ok(()),
-            Write::Put(_) => Err(Refusal::NoRoom(self.id())),
+            Write::Put(needle) if self.dir.try_take_room(needle.record_len()?) => Ok(()),
+            Write::Put(_) => Err(Refusal::NoRoom(self.id()).into()),
             Write::Delete { .. } | Write::Expire { .. } => {
-                self.dir.take_room(bytes);
+                self.dir.take_room(TOMBSTONE_LEN as u64);
                 Ok(())
             }
         }

@@ -221,7 +221,8 @@ impl Files {
         row_sink: &mut dyn FnMut(IndexRow) -> io::Result<()>,
     ) -> io::Result<WalkEnd> {
         let version = self.superblock.version;
-        let mut scanner = Scanner::new(&*self.dat, version, walk.own_from, walk.from, self.dat_len);
+        let mut scanner =
+            Scanner::new(&*self.dat, version, walk.own_from, walk.from, self.dat_len).forgetting();
         let mut end = WalkEnd::whole(self.dat_len);
         while let Some(found) = scanner.advance()? {
             match found {
