@@ -1,8 +1,9 @@
 """Kills a server in the middle of compactions and holds what is left against its answers.
 
 One volume, 16 clients that each write needles of their own. How long a vacuum takes beside them is
-measured first; kills then fall anywhere between its start and some time after its end. Whether the
-new file had taken the place of the old one shows in the volume's compaction revision.
+measured first, and corrected by each kill that came before or after the new file took the place of
+the old one, which the volume's compaction revision tells. One kill falls anywhere in a vacuum, the
+next near its end, where most can go wrong.
 """
 
 import argparse
@@ -26,6 +27,9 @@ READERS = 8
 FIRST_FILL_S = 8
 KEPT_NEEDLES = 100_000
 READ_OF_EARLIER = 1000
+# Moments of a kill, as parts of what a vacuum takes.
+ANYWHERE = (0, 1)
+NEAR_ITS_END = (0.9, 1.15)
 
 
 def main():
@@ -99,15 +103,16 @@ class Run:
     def one_kill(self, kill):
         clients = self.start_clients(f"kill {kill}")
         time.sleep(0.3)
-        before = self.revision()
-        # Reading what was just written by others takes longer than reading what one has written.
-        longest_s = self.vacuum_s_per_byte * self.size() * 2
+        before, size = self.revision(), self.size()
         vacuum = self.start_vacuum()
-        time.sleep(rng_of(self.options.seed, "moment", kill).uniform(0, longest_s))
+        moment = rng_of(self.options.seed, "moment", kill).uniform(*(ANYWHERE, NEAR_ITS_END)[kill % 2])
+        time.sleep(moment * self.vacuum_s_per_byte * size)
         self.kill(clients)
         vacuum.wait(timeout=60)
         self.read_back(clients)
         swapped = self.revision() != before
+        if swapped == (moment < 1):
+            self.vacuum_s_per_byte *= moment if swapped else moment * 1.1
         self.tally.count("kills")
         self.tally.count("kills with the new file in place" if swapped else "kills with the old file in place")
         say(f"kill {kill + 1}: {'new' if swapped else 'old'} file, {len(self.tally.findings)} findings")
