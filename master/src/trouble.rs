@@ -3,7 +3,7 @@
 //!
 //! Pure. The standing of a volume says that something is wrong; this says what.
 
-use dulse_shared::wire::VolumeConfig;
+use dulse_shared::wire::{LocalState, VolumeConfig};
 
 use crate::{
     health::{Finding, Verdict},
@@ -18,7 +18,7 @@ pub(crate) fn findings(topology: &Topology) -> Vec<Finding> {
     let mut findings = Vec::new();
     for server in topology.alive() {
         findings.extend(of_dirs(server));
-        findings.extend(of_failed_volumes(server));
+        findings.extend(of_troubled_volumes(server));
         findings.extend(of_unserved_volumes(server));
     }
     findings
@@ -42,13 +42,17 @@ fn of_dirs(server: &VolumeServer) -> impl Iterator<Item = Finding> {
     })
 }
 
-fn of_failed_volumes(server: &VolumeServer) -> impl Iterator<Item = Finding> {
+fn of_troubled_volumes(server: &VolumeServer) -> impl Iterator<Item = Finding> {
     let troubled = server.volumes.values().filter_map(|report| {
         let trouble = report.trouble.as_deref()?;
-        Some(format!("volume {} on {}: {trouble}", report.id, server.url))
+        let code = match report.local {
+            LocalState::Damaged => "VOLUME_DAMAGED",
+            _ => "VOLUME_FAILED",
+        };
+        let sentence = format!("volume {} on {}: {trouble}", report.id, server.url);
+        Some(Finding::new(Verdict::AtRisk, code, sentence))
     });
-    let finding = |sentence| Finding::new(Verdict::AtRisk, "VOLUME_FAILED", sentence);
-    troubled.take(MAX_NAMED).map(finding)
+    troubled.take(MAX_NAMED)
 }
 
 fn of_unserved_volumes(server: &VolumeServer) -> impl Iterator<Item = Finding> {

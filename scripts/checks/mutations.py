@@ -53,6 +53,18 @@ MUTATIONS = [
         CRASHES,
     ),
     Mutation(
+        "let a lost tail pass",
+        ENGINE + "lost_tail.rs",
+        [("        Ok(is_lost && self.is_of_this_file()?)", "        Ok(is_lost && !self.is_of_this_file()?)")],
+        "lost_tail::an_end_that_was_acknowledged_and_is_gone_is_damage_wherever_it_was_cut",
+    ),
+    Mutation(
+        "rise above any stamp of another program",
+        ENGINE + "foreign_stamp.rs",
+        [("const MAX_AHEAD_NS: u64 = 3600 * 1_000_000_000;", "const MAX_AHEAD_NS: u64 = u64::MAX;")],
+        "foreign_stamps::a_stamp_of_another_program_far_ahead_is_not_passed_on",
+    ),
+    Mutation(
         "take a lost record for a torn batch",
         ENGINE + "damage.rs",
         [("Run::LaterBatch => return Ok(Some(start)),", "Run::LaterBatch => return Ok(None),")],

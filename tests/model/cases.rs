@@ -107,6 +107,16 @@ fn a_put_and_a_repair_on_two_members_with_a_crash() {
 }
 
 #[test]
+fn a_repair_on_three_members_one_of_which_comes_back() {
+    let scenario = Scenario::new("3 members, put, repair", 3, &put(1)).with(|s| {
+        s.placement = "002";
+        s.faults.seals = 1;
+        s.faults.repairs = 1;
+    });
+    holds(scenario, SMALL);
+}
+
+#[test]
 fn two_puts_on_two_members_with_a_new_leader() {
     let scenario = two_copies(Scenario::new("2 members, put put, new leader", 2, &put(2)));
     let scenario = scenario.with(|s| {

@@ -42,8 +42,17 @@ pub(crate) enum Found {
     Violation { promise: &'static str, trace: Vec<String> },
 }
 
-/// Searches at most `limit` states.
+/// Searches at most `limit` states for any broken promise.
 pub(crate) fn explore<M: Model>(model: &mut M, limit: usize) -> Found {
+    explore_for(model, limit, None)
+}
+
+/// The same for one promise, if one is given: other broken ones do not count.
+pub(crate) fn explore_for<M: Model>(
+    model: &mut M,
+    limit: usize,
+    sought: Option<&'static str>,
+) -> Found {
     let start = model.start();
     let root = model.fingerprint(&start);
     let mut parents: FastMap<u64, u64> = FastMap::default();
@@ -57,7 +66,8 @@ pub(crate) fn explore<M: Model>(model: &mut M, limit: usize) -> Found {
             found.clear();
             model.steps(state, &mut found);
             for next in &found {
-                if let Some(promise) = next.breaks {
+                let is_sought = |promise: &&str| sought.is_none_or(|sought| sought == *promise);
+                if let Some(promise) = next.breaks.filter(is_sought) {
                     let mut trace = trace(model, start, &parents, parent);
                     trace.push(model.describe(&next.step));
                     return Found::Violation { promise, trace };
@@ -97,10 +107,7 @@ fn trace<M: Model>(
     for print in prints.iter().rev().skip(1) {
         let mut found = Vec::new();
         model.steps(&state, &mut found);
-        let next = found
-            .iter()
-            .find(|n| n.breaks.is_none() && model.fingerprint(&n.state) == *print)
-            .unwrap();
+        let next = found.iter().find(|n| model.fingerprint(&n.state) == *print).unwrap();
         trace.push(model.describe(&next.step));
         state = next.state;
     }

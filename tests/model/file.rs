@@ -198,10 +198,15 @@ impl Replica {
     fn is_right(&self, found: &State<Table>, file: &Generation, sidecar: &Durable) -> bool {
         let unresolved: Vec<WriteId> =
             found.sealed().unresolved.iter().map(|unresolved| unresolved.id).collect();
+        let facts = [Some(&sidecar.file), sidecar.next.as_ref()].into_iter().flatten();
+        let Some(facts) = facts.into_iter().find(|facts| facts.generation == file.number) else {
+            return false;
+        };
         let is_known = |placed: &Placed| {
-            let is_covered = !unresolved.contains(&placed.record.id());
+            let has_outcome = !unresolved.contains(&placed.record.id());
+            let is_resolved = placed.at < facts.resolved;
             let fate = self.fates.get(&placed.record.ts).copied().flatten();
-            !is_covered || fate.is_some()
+            has_outcome == is_resolved && (!has_outcome || fate.is_some())
         };
         let newest = |key: NeedleKey| {
             let of_key = file.records.iter().filter(|placed| placed.record.key == key);
@@ -212,10 +217,7 @@ impl Replica {
             committed.map(|placed| placed.record).max_by_key(|record| record.ts)
         };
         let keys = [1, 2].into_iter().filter_map(NeedleKey::new);
-        let is_of_file = sidecar.file.generation == file.number
-            || sidecar.next.as_ref().is_some_and(|next| next.generation == file.number);
-        is_of_file
-            && file.records.iter().all(is_known)
+        file.records.iter().all(is_known)
             && keys.into_iter().all(|key| found.versions().newest(key) == newest(key))
     }
 }

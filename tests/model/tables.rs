@@ -1,6 +1,6 @@
 //! The values that worlds point to, and the product's code applied to them, each application once.
 
-use std::rc::Rc;
+use std::{collections::BTreeSet, rc::Rc};
 
 use dulse_master::{
     cluster_state::{ClusterState, Command, Outcome},
@@ -115,6 +115,8 @@ pub(crate) enum Phase {
 pub(crate) enum Planned {
     Nothing,
     Diverged,
+    /// A command that the cluster state refuses.
+    Refused,
     Config(u32),
 }
 
@@ -466,8 +468,15 @@ impl Tables {
                 Some(config) => Planned::Config(self.configs.number(config)),
                 None => Planned::Nothing,
             },
-            _ => Planned::Nothing,
+            _ => Planned::Refused,
         }
+    }
+
+    /// Whether no server is a member twice.
+    pub(crate) fn are_distinct(&self, config: u32) -> bool {
+        let members = &self.configs.value(config).members;
+        let servers: BTreeSet<ServerId> = members.iter().map(|member| member.server).collect();
+        servers.len() == members.len()
     }
 
     /// Where a volume is in its life, its members, and who has a reason to hear of it.

@@ -546,7 +546,7 @@ impl Search {
                 self.push(found, Label::Leader("the leader decides"), next, None);
             }
             Planned::Diverged => self.diverged(world, found),
-            Planned::Nothing => {}
+            Planned::Refused | Planned::Nothing => {}
         }
     }
 
@@ -557,11 +557,19 @@ impl Search {
                 Planned::Config(config) => {
                     let next = self.with_config(world, config);
                     let is_equal = self.tables.are_equal(config, &next.servers);
-                    let breaks = (!is_equal).then_some("members of a writable epoch differ");
+                    let breaks = match (self.tables.are_distinct(config), is_equal) {
+                        (false, _) => Some("one copy counts twice"),
+                        (true, false) => Some("members of a writable epoch differ"),
+                        (true, true) => None,
+                    };
                     let label = Label::Leader("the leader makes the volume writable");
                     self.push(found, label, next, breaks);
                 }
                 Planned::Diverged => self.diverged(world, found),
+                Planned::Refused => {
+                    let label = Label::Leader("the leader makes the volume writable, in vain");
+                    self.push(found, label, *world, Some("a plan is refused"));
+                }
                 Planned::Nothing => {}
             }
         }
@@ -598,7 +606,7 @@ impl Search {
     }
 
     fn leases(&mut self, world: &World, found: &mut Steps) {
-        for at in 0..self.scenario().members {
+        for at in 0..self.scenario().servers() {
             let is_excluded = !self.tables.is_member(world.config, at);
             let has_heard = self.has_heard(world, at);
             let mut next = *world;

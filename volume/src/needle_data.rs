@@ -101,3 +101,24 @@ impl DataLen for NeedleData {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io::IoSlice, path::Path};
+
+    use super::*;
+    use crate::disk::{Disk, simulated::SimulatedDisk, write_all_at};
+
+    #[test]
+    fn data_in_a_file_is_compared_byte_by_byte_like_data_in_memory() {
+        let (disk, dir) = (SimulatedDisk::new(1), Path::new("/data"));
+        disk.create_dir(dir).unwrap();
+        let file = disk.spool(dir).unwrap();
+        write_all_at(&*file, &mut [IoSlice::new(b"received")], 0).unwrap();
+        let spooled = NeedleData::Spooled(Spool::new(file, 8));
+        for data in [spooled, Bytes::from_static(b"received").into()] {
+            assert!(data.has_at(0, b"received").unwrap() && data.has_at(2, b"cei").unwrap());
+            assert!(!data.has_at(0, b"receiveD").unwrap() && !data.has_at(1, b"rec").unwrap());
+        }
+    }
+}

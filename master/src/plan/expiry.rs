@@ -125,6 +125,15 @@ mod tests {
     }
 
     #[test]
+    fn a_volume_of_which_nobody_speaks_is_not_deleted() {
+        let mut state = two_copies();
+        for config in state.volumes.values_mut() {
+            config.members.clear();
+        }
+        assert!(plan_deletions(&state, &topology(&[]), u64::MAX).is_empty());
+    }
+
+    #[test]
     fn a_volume_without_a_ttl_is_never_deleted_whatever_is_reported() {
         let mut state = two_copies();
         for config in state.volumes.values_mut() {

@@ -15,6 +15,7 @@ use dulse_shared::id::{BatchPlace, Cookie, NeedleKey, Ts};
 use super::{
     checkpoint::WriteState,
     fill::FillAhead,
+    foreign_stamp,
     lay::{LayError, RecordBytes, lay},
     needle_map::Entry,
     verified::Place,
@@ -54,6 +55,8 @@ struct Existing {
     size: RowSize,
     cookie: Cookie,
     ts: Ts,
+    /// What a write over it has to be above.
+    floor: Ts,
 }
 
 impl Volume {
@@ -114,7 +117,7 @@ impl Volume {
             None => self.existing(key).map_err(|error| WriteError::Unreadable(Arc::new(error)))?,
         };
         let place = if batch.planned.is_empty() { BatchPlace::First } else { BatchPlace::Later };
-        let known = existing.map_or(Ts::default(), |existing| existing.ts);
+        let known = existing.map_or(Ts::default(), |existing| existing.floor);
         let ts = self.shared.stamps.next(known, self.slot(), place);
         let offset = Offset::from_bytes(batch.end).ok_or_else(|| {
             self.mark_failed("a write", &"the file has outgrown its offsets");
@@ -137,7 +140,7 @@ impl Volume {
             }
         };
         batch.end += bytes.len();
-        batch.newest.insert(key, Existing { size, cookie, ts });
+        batch.newest.insert(key, Existing { size, cookie, ts, floor: ts });
         let row = IndexRow { key, offset, size };
         batch.planned.push(Planned { index, row, ts, bytes });
         Ok(written)
@@ -169,7 +172,10 @@ impl Volume {
         read_exact_at(&*dat, &mut tail, offset.as_bytes() + head.tail_start())?;
         let is_own = offset.as_bytes() >= own_from;
         let tail = head.parse_tail(tail.into(), is_own).map_err(io::Error::other)?;
-        Ok(Some(Existing { size, cookie, ts: tail.ts }))
+        let is_believed = foreign_stamp::counts(tail.ts, is_own, self.clock().wall_ns());
+        self.foreign_stamps.ignored(self.id(), u64::from(!is_believed));
+        let floor = if is_believed { tail.ts } else { Ts::default() };
+        Ok(Some(Existing { size, cookie, ts: tail.ts, floor }))
     }
 
     /// Our stamp's slot in the volume's configuration.

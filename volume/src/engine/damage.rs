@@ -29,6 +29,33 @@ const SEARCH_BYTES: u64 = 64 << 20;
 /// Rows of the index that are tried as evidence.
 const ROWS_TRIED: usize = 10_000;
 
+/// Why a volume counts as damaged: what was met first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Damage {
+    /// A record does not verify.
+    #[error("the record at offset {0} does not verify: see the server's log")]
+    Record(u64),
+    /// The file ends before what the checkpoint covers.
+    #[error("its file has {found} bytes, and {covered} were durable: restore it from a copy")]
+    Short {
+        /// Its length.
+        found: u64,
+        /// What the checkpoint says.
+        covered: u64,
+    },
+    /// The file ends before records that the index knows.
+    #[error(
+        "its file ends at {end}, and {rows} acknowledged writes behind that are lost: restore it \
+         from a copy"
+    )]
+    LostTail {
+        /// Where it ends.
+        end: u64,
+        /// How many rows speak of them.
+        rows: u64,
+    },
+}
+
 /// What a bad record means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {

@@ -90,7 +90,7 @@ impl Volume {
         let first = self.superblock.first_needle_offset().as_bytes();
         let is_empty = self.dat_len.load(Ordering::Acquire) <= first;
         let written_at = self.counters().modified_at_secs;
-        let is_sound = !self.is_damaged && !self.failure.is_set();
+        let is_sound = self.damage.is_none() && !self.failure.is_set();
         let over_at = written_at.saturating_add(lifetime.as_secs());
         is_sound && !is_empty && written_at != 0 && over_at <= self.clock().wall_secs()
     }

@@ -6,6 +6,7 @@
 
 use std::{
     io::{self, IoSlice},
+    ops::Range,
     sync::Arc,
 };
 
@@ -95,13 +96,24 @@ pub fn load_rows(
     file: &dyn VolumeFile,
     width: OffsetWidth,
     len: u64,
+    row: impl FnMut(IndexRow),
+) -> io::Result<(u64, u32)> {
+    load_rows_between(file, width, 0..len, row)
+}
+
+/// The same of the rows in `range`. Returns where the last of them ends and their CRC-32C.
+pub fn load_rows_between(
+    file: &dyn VolumeFile,
+    width: OffsetWidth,
+    range: Range<u64>,
     mut row: impl FnMut(IndexRow),
 ) -> io::Result<(u64, u32)> {
     let row_len = width.row_len();
-    let mut buffer = vec![0; ROWS_PER_READ * row_len];
-    let (mut position, mut crc) = (0, 0);
-    while position < len {
-        let left = usize::try_from(len - position).unwrap_or(usize::MAX).min(buffer.len());
+    let bytes = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+    let mut buffer = vec![0; bytes.min(ROWS_PER_READ * row_len)];
+    let (mut position, mut crc) = (range.start, 0);
+    while position < range.end {
+        let left = usize::try_from(range.end - position).unwrap_or(usize::MAX).min(buffer.len());
         let piece = &mut buffer[..left - left % row_len];
         if piece.is_empty() {
             break;

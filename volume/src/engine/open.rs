@@ -22,6 +22,7 @@ use super::{
     expiry::Ending,
     failure::Failure,
     fill::FillAhead,
+    foreign_stamp::ForeignStamps,
     index_file::load_rows,
     needle_map::{Entry, Loader, NeedleMap},
     recovery::Loaded,
@@ -144,7 +145,8 @@ impl Opener {
             counters: Counters::default(),
             idx,
             dat_len: own_from,
-            is_damaged: false,
+            damage: None,
+            ignored_stamps: 0,
         };
         Ok(self.assemble(dir, &name, claim, loaded))
     }
@@ -204,6 +206,8 @@ impl Opener {
         loaded: Loaded,
     ) -> Arc<Volume> {
         self.shared.stamps.saw(loaded.counters.max_ts);
+        let foreign_stamps = ForeignStamps::default();
+        foreign_stamps.ignored(name.id, loaded.ignored_stamps);
         let write_state = WriteState {
             fill: FillAhead::at_rest(loaded.dat_len),
             checkpoint: claim.checkpoint,
@@ -230,7 +234,8 @@ impl Opener {
             }),
             counters: Mutex::new(loaded.counters),
             dat_len: AtomicU64::new(loaded.dat_len),
-            is_damaged: loaded.is_damaged,
+            damage: loaded.damage,
+            foreign_stamps,
             ending: Ending::from_sidecar(claim.has_expired),
             failure: Failure::default(),
             write_state: Mutex::new(write_state),

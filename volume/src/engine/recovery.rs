@@ -10,10 +10,12 @@ use dulse_shared::id::Ts;
 
 use super::{
     counters::Counters,
-    damage::{Suspect, Verdict},
+    damage::{Damage, Suspect, Verdict},
     fill::end_of_data,
+    foreign_stamp,
     index_file::{IndexFile, load_rows},
     index_writer::IndexWriter,
+    lost_tail::Tail,
     needle_map::{Entry, Loader, NeedleMap},
     scan::{Scanned, Scanner},
     sidecar::Checkpoint,
@@ -44,8 +46,10 @@ pub struct Loaded {
     pub idx: IndexFile,
     /// Where the next record goes.
     pub dat_len: u64,
-    /// A part of the file does not verify.
-    pub is_damaged: bool,
+    /// What of the file does not verify, or is missing.
+    pub damage: Option<Damage>,
+    /// How many stamps of other programs are too far ahead to be believed.
+    pub ignored_stamps: u64,
 }
 
 impl Files {
@@ -66,7 +70,7 @@ impl Files {
         let idx_path = self.name.idx(&self.dir);
         let dat_path = self.name.dat(&self.dir);
         if !self.ends_together(self.width).map_err(at(&idx_path))? {
-            return self.rebuild(trash, FOREIGN, 0, now_ns);
+            return self.rebuild(trash, FOREIGN, Checkpoint::default(), now_ns);
         }
         let from = self.superblock.first_needle_offset().as_bytes();
         self.settle(from).map_err(at(&dat_path))?;
@@ -91,7 +95,7 @@ impl Files {
         let idx_path = self.name.idx(&self.dir);
         let Some(memory) = self.load_checkpoint(checkpoint).map_err(at(&idx_path))? else {
             tracing::warn!(volume = %self.name.id, "the index does not match the checkpoint: reading the whole volume file");
-            return self.rebuild(trash, own_from, checkpoint.dat_len, now_ns);
+            return self.rebuild(trash, own_from, *checkpoint, now_ns);
         };
         self.load_tail(memory, checkpoint, own_from, trash, now_ns)
     }
@@ -139,14 +143,14 @@ impl Files {
         } else {
             HashSet::new()
         };
-        let walk = Walk { own_from, from, covered_len: from, empties: &empties };
+        let walk = Walk { own_from, from, checkpoint: *checkpoint, empties: &empties, now_ns };
         let end = self.walk(&walk, &mut memory, &mut row_sink)?;
         let dat_len = self.cut_torn_tail(&end, trash, now_ns)?;
         let (len, crc) = (checkpoint.idx_len, checkpoint.idx_crc32c);
         // Written over before it is cut: if this start fails half way, the next finds the same rows.
         let mut idx = IndexFile::over(self.idx.clone(), self.width, len, crc);
         let idx = idx.append(rows.iter()).and_then(|()| idx.trim()).map(|()| idx);
-        memory.is_damaged = end.is_damaged;
+        memory.damage = end.damage;
         Ok(memory.finish(self, idx.map_err(at(&idx_path))?, dat_len))
     }
 
@@ -155,18 +159,18 @@ impl Files {
     pub fn load_anew(
         self,
         own_from: Option<u64>,
-        covered_len: u64,
+        checkpoint: Checkpoint,
         trash: &Trash,
         now_ns: u64,
     ) -> Result<Loaded, OpenError> {
-        self.rebuild(trash, own_from.unwrap_or(FOREIGN), covered_len, now_ns)
+        self.rebuild(trash, own_from.unwrap_or(FOREIGN), checkpoint, now_ns)
     }
 
     fn rebuild(
         self,
         trash: &Trash,
         own_from: u64,
-        covered_len: u64,
+        checkpoint: Checkpoint,
         now_ns: u64,
     ) -> Result<Loaded, OpenError> {
         let idx_path = self.name.idx(&self.dir);
@@ -177,17 +181,11 @@ impl Files {
         let mut writer = IndexWriter::new(idx);
         let mut memory = Memory::default();
         let from = self.superblock.first_needle_offset().as_bytes();
-        let walk = Walk { own_from, from, covered_len, empties: &empties };
+        let walk = Walk { own_from, from, checkpoint, empties: &empties, now_ns };
         let end = self.walk(&walk, &mut memory, &mut |row| writer.push(row))?;
-        if self.dat_len < covered_len {
-            // Cut where a record ends, it has no bad one, and lacks what the checkpoint covers.
-            let missing = self.dat_len..u64::MAX;
-            self.keep_damaged_rows(missing, &mut memory, &mut |row| writer.push(row))
-                .map_err(at(&idx_path))?;
-        }
         let idx = writer.finish(&*self.disk, &new_path, &idx_path).map_err(at(&new_path))?;
         let dat_len = self.cut_torn_tail(&end, trash, now_ns)?;
-        memory.is_damaged = end.is_damaged || dat_len < covered_len;
+        memory.damage = end.damage;
         Ok(memory.finish(self, idx, dat_len))
     }
 
@@ -211,6 +209,7 @@ impl Files {
     ) -> Result<WalkEnd, OpenError> {
         self.settle(walk.from)
             .and_then(|()| self.walk_records(walk, memory, row_sink))
+            .and_then(|end| self.keep_lost_rows(walk, end, memory, row_sink))
             .map_err(at(&self.name.dat(&self.dir)))
     }
 
@@ -229,7 +228,8 @@ impl Files {
                 Ok(record) => {
                     let row = walk.row(&record);
                     memory.enter(&row, version);
-                    memory.counters.stamped(record.ts);
+                    memory.stamped(&record, walk);
+                    end.records_behind += u64::from(record.offset >= walk.checkpoint.dat_len);
                     row_sink(row)?;
                 }
                 Err(error) => {
@@ -243,7 +243,7 @@ impl Files {
                     match suspect.judge(&mut scanner)? {
                         // What another program wrote is not ours to cut; zeros are nothing.
                         Verdict::TornTail if bad_at < walk.own_from && data_end > bad_at => {
-                            end.is_damaged = true;
+                            end.damage.get_or_insert(Damage::Record(bad_at));
                             return Ok(end);
                         }
                         Verdict::TornTail => {
@@ -253,7 +253,7 @@ impl Files {
                         Verdict::Damage { resume_at } => {
                             let resume_at = resume_at.unwrap_or(self.dat_len);
                             self.keep_damaged_rows(bad_at..resume_at, memory, row_sink)?;
-                            end.is_damaged = true;
+                            end.damage.get_or_insert(Damage::Record(bad_at));
                             scanner.seek(resume_at);
                         }
                     }
@@ -263,30 +263,57 @@ impl Files {
         Ok(end)
     }
 
+    /// Needles behind the end of a file that lost its own end stay in the index like damaged ones.
+    fn keep_lost_rows(
+        &self,
+        walk: &Walk<'_>,
+        mut end: WalkEnd,
+        memory: &mut Memory,
+        row_sink: &mut dyn FnMut(IndexRow) -> io::Result<()>,
+    ) -> io::Result<WalkEnd> {
+        let Walk { own_from, checkpoint, .. } = *walk;
+        let tail = Tail { idx: &*self.idx, width: self.width, own_from, checkpoint };
+        let (found, covered) = (self.dat_len, checkpoint.dat_len);
+        if found < covered {
+            self.keep_damaged_rows(found..u64::MAX, memory, row_sink)?;
+            end.damage.get_or_insert(Damage::Short { found, covered });
+        } else if end.damage.is_some() {
+            self.keep_damaged_rows(found.max(own_from)..u64::MAX, memory, row_sink)?;
+        } else if tail.is_lost_behind(end.valid_len, end.records_behind)? {
+            let lost = end.valid_len..u64::MAX;
+            let rows = self.keep_damaged_rows(lost, memory, row_sink)?;
+            let damage = Damage::LostTail { end: end.valid_len, rows };
+            tracing::error!(volume = %self.name.id, "{damage}");
+            end.damage = Some(damage);
+        }
+        Ok(end)
+    }
+
     /// Needles whose records are damaged stay in the index, so that a read answers an error and
-    /// not that there is no such needle.
+    /// not that there is no such needle. How many rows that were.
     fn keep_damaged_rows(
         &self,
         damaged: Range<u64>,
         memory: &mut Memory,
         row_sink: &mut dyn FnMut(IndexRow) -> io::Result<()>,
-    ) -> io::Result<()> {
+    ) -> io::Result<u64> {
         let mut rows = Vec::new();
         load_rows(&*self.idx, self.width, self.idx.len()?, |row| {
             if damaged.contains(&row.offset.as_bytes()) {
                 rows.push(row);
             }
         })?;
-        for row in rows {
-            memory.enter(&row, self.superblock.version);
-            row_sink(row)?;
+        for row in &rows {
+            memory.enter(row, self.superblock.version);
+            row_sink(*row)?;
         }
-        Ok(())
+        Ok(rows.len() as u64)
     }
 
     fn suspect(&self, walk: &Walk<'_>, bad_at: u64, data_end: u64, newest: Ts) -> Suspect<'_> {
         let (width, version) = (self.width, self.superblock.version);
-        let (dat_len, own_from, covered_len) = (self.dat_len, walk.own_from, walk.covered_len);
+        let (dat_len, own_from, covered_len) =
+            (self.dat_len, walk.own_from, walk.checkpoint.dat_len);
         let idx = &*self.idx;
         Suspect { idx, width, version, bad_at, data_end, dat_len, own_from, covered_len, newest }
     }
@@ -294,7 +321,7 @@ impl Files {
     /// Cuts off what was never acknowledged, keeping the bytes in the trash, and the zeros behind
     /// the data. The file's new length.
     fn cut_torn_tail(&self, end: &WalkEnd, trash: &Trash, now_ns: u64) -> Result<u64, OpenError> {
-        if end.valid_len == self.dat_len || end.is_damaged {
+        if end.valid_len == self.dat_len || end.damage.is_some() {
             return Ok(self.dat_len);
         }
         let cut = || {
@@ -325,20 +352,24 @@ impl Files {
 struct Walk<'a> {
     own_from: u64,
     from: u64,
-    covered_len: u64,
+    /// What was verified and synced before.
+    checkpoint: Checkpoint,
     empties: &'a HashSet<u64>,
+    now_ns: u64,
 }
 
 struct WalkEnd {
     valid_len: u64,
     /// Behind it are zeros at most.
     data_end: u64,
-    is_damaged: bool,
+    /// Records that verify and are not covered by the checkpoint.
+    records_behind: u64,
+    damage: Option<Damage>,
 }
 
 impl WalkEnd {
     fn whole(len: u64) -> Self {
-        Self { valid_len: len, data_end: len, is_damaged: false }
+        Self { valid_len: len, data_end: len, records_behind: 0, damage: None }
     }
 }
 
@@ -357,10 +388,20 @@ impl Walk<'_> {
 struct Memory {
     loader: Loader,
     counters: Counters,
-    is_damaged: bool,
+    damage: Option<Damage>,
+    ignored_stamps: u64,
 }
 
 impl Memory {
+    /// Takes note of a record's stamp, if it is to be believed.
+    fn stamped(&mut self, record: &Scanned, walk: &Walk<'_>) {
+        if foreign_stamp::counts(record.ts, record.offset >= walk.own_from, walk.now_ns) {
+            self.counters.stamped(record.ts);
+        } else {
+            self.ignored_stamps += 1;
+        }
+    }
+
     fn enter(&mut self, row: &IndexRow, version: Version) {
         let entry = Entry { offset: row.offset, size: row.size };
         let counters = &mut self.counters;
@@ -368,10 +409,10 @@ impl Memory {
     }
 
     fn finish(self, files: Files, idx: IndexFile, dat_len: u64) -> Loaded {
-        let Self { loader, mut counters, is_damaged } = self;
+        let Self { loader, mut counters, damage, ignored_stamps } = self;
         let Files { dat, superblock, width, .. } = files;
         let version = superblock.version;
         let map = loader.finish(|before, after| counters.moved(before, after, version));
-        Loaded { dat, superblock, width, map, counters, idx, dat_len, is_damaged }
+        Loaded { dat, superblock, width, map, counters, idx, dat_len, damage, ignored_stamps }
     }
 }

@@ -21,8 +21,10 @@ use dulse_shared::{
 use super::{
     checkpoint::WriteState,
     counters::Counters,
+    damage::Damage,
     expiry::Ending,
     failure::Failure,
+    foreign_stamp::ForeignStamps,
     metrics::EngineMetrics,
     needle_map::{Entry, NeedleMap},
     scrub::ScrubBook,
@@ -64,8 +66,10 @@ pub struct Volume {
     pub(super) snapshot: RwLock<Snapshot>,
     pub(super) counters: Mutex<Counters>,
     pub(super) dat_len: AtomicU64,
-    /// A part of the file does not verify.
-    pub(super) is_damaged: bool,
+    /// What of the file does not verify, or is missing.
+    pub(super) damage: Option<Damage>,
+    /// Whether its log says that stamps of another program are not believed.
+    pub(super) foreign_stamps: ForeignStamps,
     /// Held by the one compaction at a time.
     pub(super) compaction: Mutex<()>,
     /// Whether its time is over, or it was deleted.
@@ -234,7 +238,7 @@ impl Volume {
     pub fn local_state(&self) -> LocalState {
         if self.failure.is_set() || self.dir.failure().is_some() {
             LocalState::Failed
-        } else if self.is_damaged {
+        } else if self.damage.is_some() {
             LocalState::Damaged
         } else if self.ending.is_durable() {
             LocalState::Expired
@@ -295,9 +299,10 @@ impl Volume {
         Ok(())
     }
 
-    /// What failed, if something did.
+    /// What failed or is damaged, if something is.
     fn trouble(&self) -> Option<String> {
-        self.failure.sentence().or_else(|| self.dir.failure().map(str::to_owned))
+        let failure = self.failure.sentence().or_else(|| self.dir.failure().map(str::to_owned));
+        failure.or_else(|| self.damage.map(|damage| damage.to_string()))
     }
 
     /// Nothing is written to it any more, because `action` failed. The first reason stays.

@@ -47,6 +47,11 @@ pub(super) fn repair(disk: &Arc<dyn Disk>, report: &mut DirReport, now_ns: u64) 
                 continue;
             }
         }
+        // The index is all that knows of them.
+        let is_lost = |finding: &Finding| matches!(finding, Finding::LostRecord { .. });
+        if volume.findings.as_slice().iter().any(is_lost) {
+            continue;
+        }
         let mendable = volume.findings.as_slice().iter().filter(|f| f.is_mended_by_a_new_index());
         let before: Vec<String> = mendable.map(Finding::to_string).collect();
         if before.is_empty() {
@@ -89,9 +94,9 @@ fn renew_index(
         return Err(OpenError::Contradiction { path: name.dat(dir), what });
     }
     let own_from = sidecar.as_ref().map(|sidecar| sidecar.own_from);
-    let covered_len = sidecar.as_ref().map_or(0, |sidecar| sidecar.checkpoint.dat_len);
-    let loaded = files.load_anew(own_from, covered_len, trash, now_ns)?;
-    let Some(sidecar) = sidecar.filter(|_| !loaded.is_damaged) else {
+    let checkpoint = sidecar.as_ref().map_or_else(Checkpoint::default, |s| s.checkpoint);
+    let loaded = files.load_anew(own_from, checkpoint, trash, now_ns)?;
+    let Some(sidecar) = sidecar.filter(|_| loaded.damage.is_none()) else {
         return Ok(());
     };
     let first = loaded.superblock.first_needle_offset().as_bytes();

@@ -1,6 +1,7 @@
 //! Volumes that the cluster deleted, on their way to the trash, whatever stops them there.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -9,7 +10,7 @@ use std::{
 use dulse_shared::{
     clock::Clock,
     id::{ClusterId, VolumeId},
-    wire::{DiskType, LocalState, VolumeConfig},
+    wire::{DiskType, Epoch, LocalState, VolumeConfig},
 };
 use dulse_volume::{
     config::{DirConfig, MinFreeSpace},
@@ -86,7 +87,7 @@ fn assert_lives(store: &Store, context: &str) {
 
 #[test]
 fn a_deleted_volume_goes_to_the_trash_and_readers_that_have_it_go_on() {
-    let (disk, _clock, store) = two_volumes(1);
+    let (disk, clock, store) = two_volumes(1);
     let dat = disk.contents(&Path::new(SIMULATED_DIR).join("7.dat")).unwrap();
     let held = store.volume(id(7)).unwrap();
     store.discard(ClusterId::from(2), &[id(7)]);
@@ -97,6 +98,10 @@ fn a_deleted_volume_goes_to_the_trash_and_readers_that_have_it_go_on() {
     assert_eq!(read_of(&held, 1).unwrap().data, &b"of both"[..]);
     assert!(held.commit(vec![Write::Put(needle(2, b"late"))])[0].is_err());
     held.rest().unwrap();
+    // Nothing writes a sidecar where its own was.
+    held.accept_config(VolumeConfig { epoch: Epoch(9), ..(*held.config()).clone() }).unwrap();
+    clock.advance(LIFETIME);
+    held.expire_if_due().unwrap();
     assert_trashed_whole(&disk, &dat, "discarded");
     assert_lives(&store, "discarded");
     assert_eq!(store.dirs()[0].volumes, 1, "its slot is free");
@@ -160,6 +165,30 @@ fn a_move_that_fails_is_finished_when_it_is_asked_for_again() {
         assert!(store.volume(id(7)).is_none());
         assert_trashed_whole(&disk, &dat, &format!("{operation:?} {nth}"));
     }
+}
+
+#[test]
+fn a_volume_that_is_put_back_is_whole_and_goes_to_the_trash_beside_the_first() {
+    let (disk, clock, store) = two_volumes(1);
+    let path = |name: String| Path::new(SIMULATED_DIR).join(name);
+    let paths: Vec<PathBuf> = in_dir(&disk, "", "7.").into_iter().map(path).collect();
+    let files = paths.iter().map(|path| (path, disk.contents(path).unwrap()));
+    let files: Vec<_> = files.collect();
+    discard(&store, 7);
+    drop(store);
+    for (path, bytes) in &files {
+        disk.put(path, bytes.clone());
+    }
+    let store = open(&disk, &clock);
+    store.purge_trash();
+    assert_eq!(read_of(&store.volume(id(7)).unwrap(), 1).unwrap().data, &b"of both"[..]);
+    assert_eq!(in_dir(&disk, "", "7.").len(), files.len());
+    discard(&store, 7);
+    assert!(in_dir(&disk, "", "7.").is_empty());
+    let kept = in_dir(&disk, "trash", "7.");
+    let of_time = |time| kept.iter().filter(|name| name.split('.').nth(1) == Some(time)).count();
+    let times: BTreeSet<&str> = kept.iter().filter_map(|name| name.split('.').nth(1)).collect();
+    assert_eq!(times.into_iter().map(of_time).collect::<Vec<_>>(), [4, 4], "{kept:?}");
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! The end of a volume whose needles expire, and the delete of one version of a needle.
 
-use std::time::Duration;
+use std::{ops::ControlFlow, time::Duration};
 
 use dulse_shared::{clock::Clock, id::Cookie, id::Ts, wire::LocalState};
 use dulse_volume::{
     disk::simulated::{EIO, Fault, Operation, SimulatedDisk},
     engine::{
+        compaction::Pace,
         expiry::Expiry,
         volume::Refusal,
         write::{Write, WriteError, Written},
@@ -13,6 +14,14 @@ use dulse_volume::{
 };
 
 use crate::harness::{COOKIE, NOW_NS, Rig, key, needle, opener_at};
+
+struct AtOnce;
+
+impl Pace for AtOnce {
+    fn after(&mut self, _bytes: u64) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// An hour and a tenth of it: what a volume with a ttl of an hour lives after its last write.
@@ -99,7 +108,12 @@ fn what_is_empty_damaged_or_without_a_ttl_is_never_over() {
     disk.erase(&damaged.idx());
     damaged.reopen(false);
     assert_eq!(damaged.volume.report().local, LocalState::Damaged);
-    for rig in [empty, lasting, damaged] {
+    let emptied = Rig::with_ttl(&SimulatedDisk::new(1), "1h");
+    emptied.put(1, b"deleted").unwrap();
+    emptied.delete(1).unwrap();
+    advance(&emptied, HOUR);
+    emptied.volume.compact(&mut AtOnce).unwrap();
+    for rig in [empty, emptied, lasting, damaged] {
         advance(&rig, ages);
         assert_eq!(rig.volume.expire_if_due().unwrap(), Expiry::Unchanged);
         assert_ne!(rig.volume.report().local, LocalState::Expired);

@@ -49,7 +49,7 @@ fn codes(report: &DirReport) -> Vec<&'static str> {
 type Harm = fn(&SimulatedDisk, &Rig);
 
 /// What is done to a directory, what a check finds of it, and what is left after a repair.
-const HARMS: [(Harm, &[&str], &[&str]); 10] = [
+const HARMS: [(Harm, &[&str], &[&str]); 11] = [
     (|_, _| {}, &[], &[]),
     (|disk, rig| disk.erase(&rig.idx()), &["no_index"], &[]),
     (
@@ -85,6 +85,15 @@ const HARMS: [(Harm, &[&str], &[&str]); 10] = [
         &[],
     ),
     (|disk, rig| disk.flip(&rig.dat(), 40 * 8), &["damaged_record"], &["damaged_record"]),
+    (
+        |disk, rig| {
+            // Cut in the third record, so that its tombstone is missing as well.
+            let dat = disk.contents(&rig.dat()).unwrap();
+            disk.put(&rig.dat(), dat[..dat.len() - 60].to_vec());
+        },
+        &["damaged_record", "lost_record", "checkpoint", "sidecar"],
+        &["damaged_record", "lost_record", "checkpoint", "sidecar"],
+    ),
     (|disk, rig| disk.flip(&rig.dat(), 1), &["superblock"], &["superblock"]),
     (
         |disk, rig| {

@@ -89,6 +89,25 @@ fn a_needle_is_named_by_its_fid_unless_its_header_is_what_is_bad() {
     assert_eq!(fid(8 + record + 6), None);
 }
 
+/// A write that went to the wrong place leaves a record there that verifies.
+#[test]
+fn a_whole_record_of_another_needle_in_the_place_of_one_is_a_bad_needle() {
+    let (disk, rig) = three_needles();
+    let record = (end(&rig) - 8) / 3;
+    let dat = disk.contents(&rig.dat()).unwrap();
+    let (first, second) = (8..8 + record, 8 + record..8 + 2 * record);
+    for bit in second.start * 8..second.end * 8 {
+        let is_set = |byte: usize| dat[byte] >> (bit % 8) & 1;
+        if is_set(bit / 8) != is_set(bit / 8 - second.start + first.start) {
+            disk.flip_beneath_cache(&rig.dat(), bit);
+        }
+    }
+    assert_eq!(keys(&scrub(&rig)), [2]);
+    assert_eq!(rig.volume.report().local, LocalState::Corrupt);
+    assert!(matches!(rig.read(2), Err(ReadError::Corrupt { .. })));
+    assert!(rig.read(1).is_ok() && rig.read(3).is_ok());
+}
+
 #[test]
 fn bad_garbage_is_told_and_concerns_no_needle() {
     let (disk, rig) = three_needles();

@@ -35,6 +35,17 @@ pub enum Finding {
         /// What is wrong with it.
         reason: ScanError,
     },
+    /// The file ends before a record that was durable.
+    #[error(
+        "the record of needle {key} at offset {offset} is lost, the volume file ends before it: \
+         restore the volume from a copy"
+    )]
+    LostRecord {
+        /// Its key.
+        key: NeedleKey,
+        /// Where it was.
+        offset: u64,
+    },
     /// The end of the file was never acknowledged.
     #[error("{len} bytes from offset {offset} on are a torn tail, for which no write was answered")]
     TornTail {
@@ -129,6 +140,7 @@ impl Finding {
             Self::NoVolumeFile(_) => "no_volume_file",
             Self::Superblock(_) => "superblock",
             Self::Record { .. } => "damaged_record",
+            Self::LostRecord { .. } => "lost_record",
             Self::TornTail { .. } => "torn_tail",
             Self::Length { .. } => "length",
             Self::NoIndex => "no_index",
@@ -161,7 +173,7 @@ impl Finding {
 
     /// Whether needles are or may be lost.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Record { .. })
+        matches!(self, Self::Record { .. } | Self::LostRecord { .. })
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
         damage::{Suspect, Verdict},
         fill::end_of_data,
         index_file::load_rows,
+        lost_tail::Tail,
         needle_map::{Entry, NeedleMap},
         scan::{ScanError, Scanned, Scanner},
         sidecar::Checkpoint,
@@ -77,6 +78,8 @@ struct Walk<'a> {
     /// What the rows say in their own order.
     by_index: NeedleMap,
     empties: HashSet<u64>,
+    /// Records that verify and are not covered by the checkpoint.
+    records_behind: u64,
 }
 
 impl<'a> Walk<'a> {
@@ -96,7 +99,8 @@ impl<'a> Walk<'a> {
             survey.findings.push(Finding::Row { position: read, len });
         }
         rows.sort_by_key(|row| row.offset);
-        let mut walk = Self { subject, survey, rows, next_row: 0, by_index, empties };
+        let mut walk =
+            Self { subject, survey, rows, next_row: 0, by_index, empties, records_behind: 0 };
         walk.skip_old_deletes();
         Ok(walk)
     }
@@ -154,8 +158,13 @@ impl<'a> Walk<'a> {
             self.survey.findings.push(Finding::NotIndexed { key, offset });
         }
         self.enter(&row);
-        self.survey.counters.stamped(record.ts);
+        if !is_foreign {
+            // What others stamp is covered by no sum.
+            self.survey.counters.stamped(record.ts);
+        }
         self.survey.records += 1;
+        let covered_len = self.subject.checkpoint.map_or(0, |checkpoint| checkpoint.dat_len);
+        self.records_behind += u64::from(record.offset >= covered_len);
         self.survey.record_bytes += record.len;
         self.survey.valid_len = record.offset + record.len;
         self.checkpoint_reached(self.survey.valid_len);
@@ -207,6 +216,10 @@ impl<'a> Walk<'a> {
         };
         self.rows_before(bad_at);
         match suspect.judge(scanner)? {
+            Verdict::TornTail if self.is_lost_behind(bad_at)? => {
+                self.damaged(bad_at, None, reason);
+                Ok(true)
+            }
             // A volume that was written to when its server died.
             Verdict::TornTail if data_end == bad_at => Ok(true),
             Verdict::TornTail if own_from <= bad_at => {
@@ -269,11 +282,39 @@ impl<'a> Walk<'a> {
     }
 
     fn finish(mut self) -> io::Result<Survey> {
+        self.lost_tail()?;
         self.rows_before(u64::MAX);
         self.index_order();
         self.live_bytes();
         self.checkpoint_covers()?;
         Ok(self.survey)
+    }
+
+    /// Whether the index proves that a record was lost behind `end`.
+    fn is_lost_behind(&self, end: u64) -> io::Result<bool> {
+        let Subject { idx, width, own_from, checkpoint, .. } = *self.subject;
+        let (Some(checkpoint), Some(own_from)) = (checkpoint, own_from) else {
+            return Ok(false);
+        };
+        Tail { idx, width, own_from, checkpoint }.is_lost_behind(end, self.records_behind)
+    }
+
+    /// Rows behind the end of the file are those of lost records, if it is too short.
+    fn lost_tail(&mut self) -> io::Result<()> {
+        let dat_len = self.subject.dat_len;
+        let is_short = self.subject.checkpoint.is_some_and(|c| dat_len < c.dat_len);
+        let is_known = is_short || (self.survey.is_damaged && self.subject.own_from.is_some());
+        if !is_known && !self.is_lost_behind(self.survey.valid_len)? {
+            return Ok(());
+        }
+        self.rows_before(dat_len);
+        for row in self.rows.split_off(self.next_row) {
+            let (key, offset) = (row.key, row.offset.as_bytes());
+            self.survey.is_damaged = true;
+            self.survey.findings.push(Finding::LostRecord { key, offset });
+            self.enter(&row);
+        }
+        Ok(())
     }
 
     /// Rows in the order of the index must say the same as records in the order of the file.

@@ -22,6 +22,7 @@ use crate::{
     disk::{CACHED_AS_ONE_BYTES, OpenMode, VolumeFile, read_exact_at, write_all_at},
     engine::{
         counters::Counters,
+        foreign_stamp,
         index_file::IndexFile,
         needle_map::{Entry, NeedleMap},
         scan::{Scanned, Scanner},
@@ -228,7 +229,12 @@ impl<'a> Copy<'a> {
         let entry = Entry { offset, size };
         let before = self.map.insert(record.key, entry);
         self.counters.moved(before, entry, self.source.version);
-        self.counters.stamped(record.ts);
+        let is_own = record.offset >= self.source.own_from;
+        if foreign_stamp::counts(record.ts, is_own, self.volume.clock().wall_ns()) {
+            self.counters.stamped(record.ts);
+        } else {
+            self.volume.foreign_stamps.ignored(self.volume.id(), 1);
+        }
         self.round.take(record);
         if self.pending.bytes >= STEP_BYTES { Ok(self.write_pending()?) } else { Ok(()) }
     }

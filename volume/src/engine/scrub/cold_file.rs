@@ -160,3 +160,65 @@ impl VolumeFile for ColdFile<'_> {
         Ok(self.end)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::disk::read_exact_at;
+
+    /// A file of zeros, in the page cache or not, that counts how often some of it is dropped.
+    #[derive(Debug)]
+    struct Counting {
+        is_cached: bool,
+        dropped: AtomicUsize,
+    }
+
+    impl VolumeFile for Counting {
+        fn read_at(&self, buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
+            buffer.fill(0);
+            Ok(buffer.len())
+        }
+
+        fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+            if self.is_cached { self.read_at(buffer, offset).map(Some) } else { Ok(None) }
+        }
+
+        fn write_vectored_at(&self, _slices: &[IoSlice<'_>], _offset: u64) -> io::Result<usize> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn begin_writeback(&self, _range: Range<u64>) {}
+
+        fn forget_cached(&self, _range: Range<u64>) -> io::Result<()> {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+
+        fn truncate(&self, _len: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn len(&self) -> io::Result<u64> {
+            Ok(3 * BLOCK_BYTES)
+        }
+    }
+
+    #[test]
+    fn what_was_not_in_the_cache_before_is_not_left_there() {
+        for (is_cached, expected) in [(false, 2), (true, 1)] {
+            let file = Counting { is_cached, dropped: AtomicUsize::new(0) };
+            let cold = ColdFile::new(&file, 3 * BLOCK_BYTES, &|_| true);
+            for block in 1..=3 {
+                read_exact_at(&cold, &mut [1; 100], (block - 1) * BLOCK_BYTES).unwrap();
+                let dropped = file.dropped.load(Ordering::Relaxed) as u64;
+                assert_eq!(dropped, expected * block, "cached: {is_cached}");
+            }
+        }
+    }
+}
