@@ -5,10 +5,10 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 use dulse_shared::{
     clock::Clock,
     id::ClusterId,
-    wire::{DiskType, LocalState, VolumeConfig},
+    wire::{LocalState, VolumeConfig},
 };
 use dulse_volume::{
-    config::{DirConfig, MinFreeSpace},
+    config::{DirConfig, DirLimits},
     disk::{DataDir, DataDirError, Disk, IDENTITY_FILE, open_data_dirs, simulated::SimulatedDisk},
     engine::write::Write,
     store::{Store, StoreError},
@@ -24,14 +24,16 @@ fn cluster() -> ClusterId {
 fn try_open(disk: &Arc<dyn Disk>, paths: &[&Path]) -> Result<Vec<DataDir>, DataDirError> {
     let configs: Vec<_> = paths
         .iter()
-        .map(|path| DirConfig { path: path.to_path_buf(), disk: DiskType::default() })
+        .map(|path| {
+            DirConfig::at(path).with_limits(DirLimits { max_volumes: Some(3), ..DirLimits::NONE })
+        })
         .collect();
-    open_data_dirs(disk, &configs, MinFreeSpace::Bytes(0))
+    open_data_dirs(disk, &configs)
 }
 
 fn store(paths: &[&Path], clock: Clock) -> Store {
     let dirs = try_open(&real_disk(), paths).unwrap();
-    let store = Store::open(dirs, opener_at(clock), Some(3)).unwrap();
+    let store = Store::open(dirs, opener_at(clock)).unwrap();
     store.join(cluster()).unwrap();
     store
 }
@@ -183,7 +185,7 @@ fn a_creation_cut_off_anywhere_leaves_nothing_behind_or_a_whole_volume() {
         let path = Path::new("/data");
         let open = || {
             let dirs = try_open(&files, &[path]).unwrap();
-            let store = Store::open(dirs, opener_at(Clock::System), None).unwrap();
+            let store = Store::open(dirs, opener_at(Clock::System)).unwrap();
             store.join(cluster()).unwrap();
             store
         };
