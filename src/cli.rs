@@ -16,6 +16,7 @@ use dulse_shared::{
     net::{address::ServerAddress, telemetry},
     size::ByteSize,
 };
+use dulse_volume::config::{MinFreeSpace, parse_max_volumes};
 
 use crate::{
     cli_values::{VolumeDir, parse_dir, parse_garbage, parse_interval, parse_part, parse_rate},
@@ -234,9 +235,10 @@ pub(crate) struct StoreArgs {
     /// host:port that clients outside are told.
     #[arg(long, value_name = "HOST:PORT", env = "DULSE_PUBLIC_URL")]
     pub(crate) public_url: Option<String>,
-    /// Volumes in each directory [default: what its disk holds, at least 8].
-    #[arg(long, value_name = "N", env = "DULSE_MAX_VOLUMES", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) max_volumes: Option<u32>,
+    /// Volumes in each directory, or in one after the other as 7,9 [default: auto, what its disk
+    /// holds, at least 8].
+    #[arg(long, value_name = "N[,N]", env = "DULSE_MAX_VOLUMES", value_delimiter = ',', value_parser = parse_max_volumes)]
+    pub(crate) max_volumes: Vec<Option<u32>>,
     /// Give new volumes offsets of five bytes: up to 8 TB instead of 32 GB each.
     #[arg(
         long,
@@ -249,9 +251,15 @@ pub(crate) struct StoreArgs {
         action = clap::ArgAction::Set
     )]
     pub(crate) large_volumes: bool,
-    /// Room to leave free on each disk; below it, no new data [default: by the disk's size].
-    #[arg(long, value_name = "SIZE", env = "DULSE_MIN_FREE_SPACE")]
-    pub(crate) min_free_space: Option<ByteSize>,
+    /// Room to leave free on each disk, or on one after the other as 10GB,5%; below it, no new data
+    /// [default: auto, by the disk's size].
+    #[arg(
+        long,
+        value_name = "SIZE|PART%[,...]",
+        env = "DULSE_MIN_FREE_SPACE",
+        value_delimiter = ','
+    )]
+    pub(crate) min_free_space: Vec<MinFreeSpace>,
     /// Within this time every volume is read again from its disk; 0 never.
     #[arg(
         long,
@@ -420,6 +428,7 @@ impl Cli {
     /// Reads the arguments (program name first), the environment and the configuration file.
     pub(crate) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, Exit> {
         let args = seaweedfs_flags::rewrite(args);
+        let args = args.map_err(|error| Exit::Usage(error.to_string()))?;
         let matches = Self::command().try_get_matches_from(&args);
         let matches = matches.map_err(Exit::Clap)?;
         let names = subcommand_names(&matches);

@@ -29,6 +29,13 @@ struct Setting {
     values: Vec<String>,
 }
 
+impl Setting {
+    /// Whether a value is one of its own, or a part of one that is a list separated by commas.
+    fn has_value(&self, refused: &str) -> bool {
+        self.values.iter().any(|value| value == refused || value.split(',').any(|v| v == refused))
+    }
+}
+
 /// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
@@ -144,7 +151,7 @@ impl ConfigFile {
     pub(crate) fn blame(&self, refused_flag: &str, refused_value: &str) -> Option<String> {
         let is_meant = |setting: &&Setting| {
             refused_flag.trim_start_matches('-').split(' ').next() == Some(&setting.flag)
-                && setting.values.iter().any(|value| value == refused_value)
+                && setting.has_value(refused_value)
         };
         let setting = self.settings.iter().find(is_meant)?;
         Some(format!(

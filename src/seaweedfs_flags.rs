@@ -2,7 +2,8 @@
 //! like become flags of ours before clap sees them.
 //!
 //! Only arguments of the roles are touched, and only names in the tables; everything else is
-//! left for clap to judge.
+//! left for clap to judge. Lists go on as lists, one value for each directory; only the kinds of
+//! disks are written with the directories here, and are put there.
 
 use std::ffi::OsString;
 
@@ -13,8 +14,12 @@ enum Value {
     Same,
     /// A number of megabytes.
     Megabytes,
-    /// A number whose 0 means the default.
-    Count,
+    /// Numbers whose 0 means what the disk holds.
+    Counts,
+    /// Room to leave free: bare numbers are per cent.
+    Room,
+    /// Kinds of disks, which belong to the directories.
+    Disks,
 }
 
 type Spelling = (&'static str, &'static str, Value);
@@ -33,7 +38,10 @@ const VOLUME: &[Spelling] = &[
     ("ip", "ip", Value::Same),
     ("ip.bind", "bind", Value::Same),
     ("dir", "dir", Value::Same),
-    ("max", "max-volumes", Value::Count),
+    ("disk", "dir", Value::Disks),
+    ("max", "max-volumes", Value::Counts),
+    ("minFreeSpace", "min-free-space", Value::Room),
+    ("minFreeSpacePercent", "min-free-space", Value::Room),
     ("master", "master", Value::Same),
     ("mserver", "master", Value::Same),
     ("publicUrl", "public-url", Value::Same),
@@ -47,8 +55,10 @@ const SERVER: &[Spelling] = &[
     ("dir", "dir", Value::Same),
     ("master.port", "master-port", Value::Same),
     ("volume.port", "volume-port", Value::Same),
-    ("max", "max-volumes", Value::Count),
-    ("volume.max", "max-volumes", Value::Count),
+    ("max", "max-volumes", Value::Counts),
+    ("volume.max", "max-volumes", Value::Counts),
+    ("volume.minFreeSpace", "min-free-space", Value::Room),
+    ("volume.minFreeSpacePercent", "min-free-space", Value::Room),
     ("volume.publicUrl", "public-url", Value::Same),
     ("volumeSizeLimitMB", "volume-size-limit", Value::Megabytes),
     ("master.volumeSizeLimitMB", "volume-size-limit", Value::Megabytes),
@@ -60,10 +70,30 @@ const SERVER: &[Spelling] = &[
     ("rack", "rack", Value::Same),
 ];
 
+/// Kinds of disks that cannot be put to directories.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum DiskKindsError {
+    /// Nothing names directories in the same manner.
+    #[error(
+        "-disk says what kind the disks of -dir=DIR,DIR are, and there is no such -dir; here it is \
+         written --dir DIR:KIND"
+    )]
+    NoDirs,
+    /// Neither one for all nor one for each.
+    #[error(
+        "-disk has {kinds} values for {dirs} directories: give one for all of them, or one for each \
+         of -dir in the same order"
+    )]
+    Count { kinds: usize, dirs: usize },
+}
+
 /// The arguments, program name first, with known spellings replaced.
-pub(crate) fn rewrite(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+pub(crate) fn rewrite(
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<Vec<OsString>, DiskKindsError> {
     let mut rewritten = Vec::new();
     let mut spellings = None;
+    let (mut dirs_at, mut kinds) = (None, None);
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         let text = arg.to_str().unwrap_or_default();
@@ -72,16 +102,45 @@ pub(crate) fn rewrite(args: impl IntoIterator<Item = OsString>) -> Vec<OsString>
             rewritten.push(arg);
             continue;
         };
-        match parse(table, text) {
-            Some((flag, kind, Some(value))) => rewritten.extend(ours(flag, kind, value)),
-            Some((flag, kind, None)) => {
-                let value = args.next().unwrap_or_default();
-                rewritten.extend(ours(flag, kind, value.to_str().unwrap_or_default()));
-            }
-            None => rewritten.push(arg),
+        let Some((flag, kind, value)) = parse(table, text) else {
+            rewritten.push(arg);
+            continue;
+        };
+        let value = value.map(str::to_owned).unwrap_or_else(|| {
+            args.next().and_then(|value| value.into_string().ok()).unwrap_or_default()
+        });
+        if kind == Value::Disks {
+            kinds = Some(value);
+            continue;
         }
+        if flag == "dir" {
+            dirs_at = Some((rewritten.len(), value.clone()));
+        }
+        rewritten.push(format!("--{flag}={}", ours(kind, &value)).into());
     }
-    rewritten
+    if let Some(kinds) = kinds {
+        let (at, dirs) = dirs_at.ok_or(DiskKindsError::NoDirs)?;
+        rewritten[at] = format!("--dir={}", with_kinds(&dirs, &kinds)?).into();
+    }
+    Ok(rewritten)
+}
+
+/// `a,b` and `hdd,ssd` are `a:hdd,b:ssd`; a kind without a name is the usual one.
+fn with_kinds(dirs: &str, kinds: &str) -> Result<String, DiskKindsError> {
+    let dirs: Vec<&str> = dirs.split(',').collect();
+    let mut kinds: Vec<&str> = kinds.split(',').collect();
+    if let [for_all] = kinds[..] {
+        kinds = vec![for_all; dirs.len()];
+    }
+    if kinds.len() != dirs.len() {
+        return Err(DiskKindsError::Count { kinds: kinds.len(), dirs: dirs.len() });
+    }
+    let both = dirs.iter().zip(kinds);
+    let both = both.map(|(dir, kind)| match kind {
+        "" => (*dir).to_owned(),
+        kind => format!("{dir}:{kind}"),
+    });
+    Ok(both.collect::<Vec<_>>().join(","))
 }
 
 fn role_table(text: &str) -> Option<&'static [Spelling]> {
@@ -106,14 +165,20 @@ fn parse<'a>(table: &[Spelling], text: &'a str) -> Option<(&'static str, Value, 
     Some((flag, *kind, value))
 }
 
-fn ours(flag: &str, kind: Value, value: &str) -> Option<OsString> {
-    let flag = match kind {
-        Value::Same => format!("--{flag}={value}"),
-        Value::Megabytes => format!("--{flag}={value}MB"),
-        Value::Count if value == "0" => return None,
-        Value::Count => format!("--{flag}={value}"),
+/// The value as ours is written.
+fn ours(kind: Value, value: &str) -> String {
+    let each = |ours: &dyn Fn(&str) -> String| {
+        value.split(',').map(|part| ours(part.trim())).collect::<Vec<_>>().join(",")
     };
-    Some(flag.into())
+    match kind {
+        Value::Same | Value::Disks => value.to_owned(),
+        Value::Megabytes => format!("{value}MB"),
+        Value::Counts => each(&|count| if count == "0" { "auto" } else { count }.to_owned()),
+        Value::Room => each(&|room| {
+            let is_number = room.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+            if is_number && !room.is_empty() { format!("{room}%") } else { room.to_owned() }
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -123,7 +188,7 @@ mod tests {
     fn rewritten(args: &[&str]) -> Vec<String> {
         let args = args.iter().map(OsString::from);
         let text = |arg: OsString| arg.into_string().unwrap();
-        rewrite(args).into_iter().map(text).collect()
+        rewrite(args).unwrap().into_iter().map(text).collect()
     }
 
     #[test]
@@ -147,8 +212,54 @@ mod tests {
         );
         assert_eq!(
             rewritten(&["dulse", "volume", "-mserver=a:1,b:2", "-max=0", "-max=7", "-rack", "r"]),
-            ["dulse", "volume", "--master=a:1,b:2", "--max-volumes=7", "--rack=r"]
+            [
+                "dulse",
+                "volume",
+                "--master=a:1,b:2",
+                "--max-volumes=auto",
+                "--max-volumes=7",
+                "--rack=r"
+            ]
         );
+    }
+
+    #[test]
+    fn lists_are_parallel_to_the_directories() {
+        assert_eq!(
+            rewritten(&[
+                "dulse",
+                "volume",
+                "-disk=hdd,ssd",
+                "-dir",
+                "/a,/b",
+                "-max=7,0",
+                "-minFreeSpace=1,10GiB"
+            ]),
+            [
+                "dulse",
+                "volume",
+                "--dir=/a:hdd,/b:ssd",
+                "--max-volumes=7,auto",
+                "--min-free-space=1%,10GiB"
+            ]
+        );
+        assert_eq!(
+            rewritten(&["dulse", "volume", "-dir=/a,/b", "-disk=ssd", "-minFreeSpacePercent=1.5"]),
+            ["dulse", "volume", "--dir=/a:ssd,/b:ssd", "--min-free-space=1.5%"]
+        );
+        assert_eq!(
+            rewritten(&["dulse", "server", "-volume.max=5", "-volume.minFreeSpace=0"]),
+            ["dulse", "server", "--max-volumes=5", "--min-free-space=0%"]
+        );
+    }
+
+    #[test]
+    fn kinds_of_disks_need_directories_and_as_many() {
+        let refusal = |args: &[&str]| rewrite(args.iter().map(OsString::from)).unwrap_err();
+        let none = refusal(&["dulse", "volume", "-disk=ssd", "--dir=/a"]).to_string();
+        assert!(none.contains("--dir DIR:KIND"), "{none}");
+        let wrong = refusal(&["dulse", "volume", "-disk=ssd,hdd", "-dir=/a,/b,/c"]).to_string();
+        assert!(wrong.contains("2 values for 3 directories"), "{wrong}");
     }
 
     #[test]

@@ -182,6 +182,7 @@ pub(crate) fn dir(max_volumes: u32, volumes: u32) -> DirReport {
         volumes,
         total_bytes: 100 << 30,
         free_bytes: 50 << 30,
+        min_free_bytes: 1 << 30,
         is_low: false,
         trouble: None,
     }

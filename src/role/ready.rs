@@ -32,10 +32,7 @@ impl ReadyText {
     /// Data directories and their room.
     pub(crate) fn room(&mut self, dirs: &[DirReport]) {
         for dir in dirs {
-            let free = ByteSize(dir.free_bytes);
-            let low = if dir.is_low { ", too little for new data" } else { "" };
-            let volumes = format!("{} of {} volumes", dir.volumes, dir.max_volumes);
-            self.line("data", &format!("{}   {free} free{low}, {volumes}", dir.dir));
+            self.line("data", &format!("{}   {}", dir.dir, room_of(dir)));
         }
     }
 
@@ -58,6 +55,17 @@ impl ReadyText {
         let _ = stdout.write_all(self.text.as_bytes());
         let _ = stdout.flush();
     }
+}
+
+/// What a directory holds and may hold, or why it is not used.
+fn room_of(dir: &DirReport) -> String {
+    if let Some(trouble) = &dir.trouble {
+        return format!("cannot be used: {trouble}");
+    }
+    let (free, kept) = (ByteSize(dir.free_bytes), ByteSize(dir.min_free_bytes));
+    let low = if dir.is_low { ", too little for new data" } else { "" };
+    let (volumes, most) = (dir.volumes, dir.max_volumes);
+    format!("{free} free of which {kept} stay so{low}, {volumes} of {most} volumes")
 }
 
 /// The host of a URL that works on this machine.

@@ -18,10 +18,11 @@ use super::{
     listening::{LOOPBACK, Listening, PortFlags, cluster_port, default_dir},
     master::{MasterPorts, check_replication, master_config, start_master},
     ready::{ReadyText, reachable_host},
-    volume::{VolumePlace, start_volume, volume_config},
+    volume::{VolumePlace, start_volume, volume_config, with_limits},
 };
 use crate::{
     cli::ServerArgs,
+    cli_values::VolumeDir,
     exit::{Exit, one_line},
 };
 
@@ -39,8 +40,11 @@ pub(crate) fn run_server(args: ServerArgs) -> Result<(), Exit> {
         args.store.large_volumes,
     )
     .map_err(|error| Exit::Usage(one_line(&error)))?;
+    let dir = args.dir.clone().map_or_else(default_dir, Ok)?;
+    let volumes = VolumeDir { path: dir.clone(), disk: DiskType::default() };
     let plan = Plan {
-        dir: args.dir.clone().map_or_else(default_dir, Ok)?,
+        dir,
+        volume_dirs: with_limits(vec![volumes], &args.store)?,
         listening: Listening::from_args(&args.listen)?,
         master: MasterPorts {
             port: args.master_port,
@@ -59,6 +63,7 @@ pub(crate) fn run_server(args: ServerArgs) -> Result<(), Exit> {
 /// Flags and what follows from them.
 struct Plan {
     dir: PathBuf,
+    volume_dirs: Vec<DirConfig>,
     listening: Listening,
     master: MasterPorts,
     volume_cluster_port: u16,
@@ -71,7 +76,7 @@ async fn start(plan: Plan, tasks: &Tasks) -> Result<RunningServer, Exit> {
         master_config(plan.dir.join("master"), plan.master, &plan.listening, &plan.args.cluster);
     let master = start_master(master, MASTER_FLAGS, &metrics, tasks).await?;
     let place = VolumePlace {
-        dirs: vec![DirConfig { path: plan.dir, disk: DiskType::default() }],
+        dirs: plan.volume_dirs,
         port: plan.args.volume_port,
         cluster_port: plan.volume_cluster_port,
         masters: vec![ServerAddress {

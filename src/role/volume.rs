@@ -9,7 +9,7 @@ use dulse_shared::{
     wire::DiskType,
 };
 use dulse_volume::{
-    config::{DirConfig, MinFreeSpace, VolumeServerConfig},
+    config::{DirConfig, DirLimits, VolumeServerConfig},
     maintenance::{Routine, RoutineScrub, RoutineVacuum},
     server::{VolumeServer, VolumeStartError},
 };
@@ -31,19 +31,25 @@ const QUIET_AFTER_START: Duration = Duration::from_secs(600);
 /// Runs a volume server until it is told to stop.
 pub(crate) fn run_volume(args: VolumeArgs) -> Result<(), Exit> {
     let cluster_port = cluster_port(args.cluster_port, args.port, PortFlags::ALONE)?;
-    let place =
-        VolumePlace { dirs: dirs(args.dir)?, port: args.port, cluster_port, masters: args.master };
+    let dirs = with_limits(dirs(args.dir)?, &args.store)?;
+    let place = VolumePlace { dirs, port: args.port, cluster_port, masters: args.master };
     let config = volume_config(place, &Listening::from_args(&args.listen)?, args.store);
     lifetime::run(async |tasks| start(config, tasks).await)
 }
 
-fn dirs(asked_for: Vec<VolumeDir>) -> Result<Vec<DirConfig>, Exit> {
-    if asked_for.is_empty() {
-        let (path, disk) = (default_dir()?, DiskType::default());
-        return Ok(vec![DirConfig { path, disk }]);
+fn dirs(asked_for: Vec<VolumeDir>) -> Result<Vec<VolumeDir>, Exit> {
+    if !asked_for.is_empty() {
+        return Ok(asked_for);
     }
-    let config = |VolumeDir { path, disk }| DirConfig { path, disk };
-    Ok(asked_for.into_iter().map(config).collect())
+    Ok(vec![VolumeDir { path: default_dir()?, disk: DiskType::default() }])
+}
+
+/// The directories, each with its own of the limits that were given.
+pub(super) fn with_limits(dirs: Vec<VolumeDir>, args: &StoreArgs) -> Result<Vec<DirConfig>, Exit> {
+    let limits = DirLimits::spread(&args.max_volumes, &args.min_free_space, dirs.len());
+    let limits = limits.map_err(|error| Exit::Usage(one_line(&error)))?;
+    let config = |(VolumeDir { path, disk }, limits)| DirConfig { path, disk, limits };
+    Ok(dirs.into_iter().zip(limits).map(config).collect())
 }
 
 async fn start(config: VolumeServerConfig, tasks: &Tasks) -> Result<RunningVolume, Exit> {
@@ -72,10 +78,6 @@ pub(super) fn volume_config(
     listening: &Listening,
     args: StoreArgs,
 ) -> VolumeServerConfig {
-    let min_free_space = match args.min_free_space {
-        Some(size) => MinFreeSpace::Bytes(size.0),
-        None => MinFreeSpace::Default,
-    };
     VolumeServerConfig {
         dirs: place.dirs,
         bind: listening.bind.clone(),
@@ -86,9 +88,7 @@ pub(super) fn volume_config(
         masters: place.masters,
         data_center: args.data_center,
         rack: args.rack,
-        max_volumes: args.max_volumes,
         large_volumes: args.large_volumes,
-        min_free_space,
         max_needle_bytes: MAX_NEEDLE_BYTES,
         routine: Routine {
             scrub: RoutineScrub {

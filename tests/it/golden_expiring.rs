@@ -9,10 +9,9 @@ use dulse_shared::{
     clock::Clock,
     id::ReplicaPlacement,
     net::{address::ServerAddress, metrics::Metrics, tasks::Tasks},
-    wire::DiskType,
 };
 use dulse_volume::{
-    DirConfig, MinFreeSpace, VolumeServer, VolumeServerConfig,
+    DirConfig, VolumeServer, VolumeServerConfig,
     maintenance::{Routine, RoutineScrub, RoutineVacuum},
 };
 
@@ -73,7 +72,7 @@ impl Store {
 
 fn volume_config(dir: &Path, master: &Master) -> VolumeServerConfig {
     VolumeServerConfig {
-        dirs: vec![DirConfig { path: dir.to_owned(), disk: DiskType::default() }],
+        dirs: vec![DirConfig::at(dir)],
         bind: HOST.to_owned(),
         port: 0,
         cluster_port: 0,
@@ -86,9 +85,7 @@ fn volume_config(dir: &Path, master: &Master) -> VolumeServerConfig {
         }],
         data_center: "DefaultDataCenter".to_owned(),
         rack: "DefaultRack".to_owned(),
-        max_volumes: None,
         large_volumes: false,
-        min_free_space: MinFreeSpace::Default,
         max_needle_bytes: MAX_NEEDLE_BYTES,
         routine: Routine {
             scrub: RoutineScrub {

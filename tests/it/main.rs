@@ -13,6 +13,7 @@
 mod bad_requests;
 mod bad_starts;
 mod commands;
+mod dir_limits;
 mod durability;
 mod full_volumes;
 mod golden;
@@ -20,6 +21,7 @@ mod golden_expiring;
 mod harness;
 mod http;
 mod large;
+mod missing_dirs;
 mod needles;
 mod offline;
 mod readme;

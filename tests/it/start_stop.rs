@@ -52,6 +52,20 @@ fn a_bad_value_in_the_file_is_blamed_on_the_file() {
 }
 
 #[test]
+fn a_bad_value_of_a_list_in_the_file_is_blamed_on_the_file() {
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("dulse.toml");
+    for list in ["\"7,many\"", "[7, \"many\"]"] {
+        std::fs::write(&file, format!("max-volumes = {list}\n")).unwrap();
+        let (code, message) = refusal(&["volume", "--config", file.to_str().unwrap()]);
+        assert_eq!(code, Some(2));
+        for part in ["dulse.toml", "`max-volumes`", "many", "auto"] {
+            assert!(message.contains(part), "{part} in {message}");
+        }
+    }
+}
+
+#[test]
 fn settings_that_cannot_work_are_refused_at_once() {
     for (args, remedies) in [
         (
@@ -64,6 +78,20 @@ fn settings_that_cannot_work_are_refused_at_once() {
         (vec!["volume", "--master=nowhere"], vec!["--master", "host:port"]),
         (vec!["server", "--peers=a:1"], vec!["--peers"]),
         (vec!["-volumeSizeLimitMB=1", "server"], vec![]),
+        (
+            vec!["volume", "--dir=a", "--dir=b:ssd", "--max-volumes=7,8,9"],
+            vec!["--max-volumes has 3 values for 2 directories", "one for each --dir"],
+        ),
+        (
+            vec!["server", "--min-free-space=1%,2%"],
+            vec!["--min-free-space has 2 values for 1 directory", "one value for all"],
+        ),
+        (vec!["volume", "--min-free-space=101%"], vec!["--min-free-space", "101%", "auto"]),
+        (vec!["volume", "--max-volumes=0"], vec!["--max-volumes", "auto"]),
+        (
+            vec!["volume", "-dir=a,b", "-disk=hdd,ssd,tape"],
+            vec!["-disk has 3 values for 2 directories"],
+        ),
     ] {
         let (code, message) = refusal(&args);
         assert_eq!(code, Some(2), "{args:?}: {message}");

@@ -13,7 +13,7 @@ use dulse_shared::{
     wire::{DiskType, Epoch, Member, VolumeConfig, VolumeState},
 };
 use dulse_volume::{
-    config::{DirConfig, MinFreeSpace},
+    config::{DirConfig, DirLimits},
     disk::{DataDir, Disk, RealDisk, VolumeName, open_data_dirs},
     engine::{
         metrics::EngineMetrics,
@@ -26,9 +26,9 @@ use dulse_volume::{
 
 /// A new data directory.
 pub fn open_dir(path: &Path) -> Result<Arc<DataDir>, Box<dyn Error>> {
-    let config = DirConfig { path: path.to_owned(), disk: DiskType::default() };
+    let config = DirConfig::at(path).with_limits(DirLimits::NONE);
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let dirs = open_data_dirs(&disk, &[config], MinFreeSpace::Bytes(0))?;
+    let dirs = open_data_dirs(&disk, &[config])?;
     Ok(Arc::new(dirs.into_iter().next().ok_or("no directory")?))
 }
 

@@ -1,9 +1,14 @@
 //! What a volume server is told at start.
 
+mod dir_limits;
+
 use std::path::PathBuf;
 
 use dulse_shared::{net::address::ServerAddress, size::ByteSize, wire::DiskType};
 
+pub use self::dir_limits::{
+    DirLimits, LimitCountError, MinFreeSpace, ParseMinFreeSpaceError, parse_max_volumes,
+};
 use crate::{format::OffsetWidth, maintenance::Routine};
 
 /// The settings of a volume server.
@@ -27,12 +32,8 @@ pub struct VolumeServerConfig {
     pub data_center: String,
     /// Where in the data center it stands.
     pub rack: String,
-    /// Volumes per directory; none derives it from the disk's size.
-    pub max_volumes: Option<u32>,
     /// New volumes get 5-byte offsets.
     pub large_volumes: bool,
-    /// When a disk counts as short of room.
-    pub min_free_space: MinFreeSpace,
     /// The largest needle, in bytes of data.
     pub max_needle_bytes: u64,
     /// How volumes are read again from their disks.
@@ -46,25 +47,20 @@ pub struct DirConfig {
     pub path: PathBuf,
     /// The kind of disk it lies on.
     pub disk: DiskType,
+    /// What it may hold, and what it has to leave free.
+    pub limits: DirLimits,
 }
 
-/// The free bytes below which no volume is created on a disk and none there is assigned.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum MinFreeSpace {
-    /// 2 % of the disk, at most 10 GB.
-    #[default]
-    Default,
-    /// This many.
-    Bytes(u64),
-}
+impl DirConfig {
+    /// A directory on the usual kind of disk, with the usual limits.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), disk: DiskType::default(), limits: DirLimits::default() }
+    }
 
-impl MinFreeSpace {
-    /// The mark of a disk of `total_bytes`.
-    pub fn bytes(self, total_bytes: u64) -> u64 {
-        match self {
-            Self::Default => (total_bytes / 50).min(10 << 30),
-            Self::Bytes(bytes) => bytes,
-        }
+    /// The same with other limits.
+    #[must_use]
+    pub fn with_limits(self, limits: DirLimits) -> Self {
+        Self { limits, ..self }
     }
 }
 
@@ -116,12 +112,5 @@ mod tests {
         assert!(error.contains("--volume-size-limit") && error.contains("--large-volumes"));
         assert_eq!(check_volume_size_limit(32 << 30, needle, true), Ok(()));
         assert!(check_volume_size_limit(9 << 40, needle, true).is_err());
-    }
-
-    #[test]
-    fn the_mark_is_two_percent_but_at_most_ten_gigabytes() {
-        assert_eq!(MinFreeSpace::Default.bytes(100 << 30), 2 << 30);
-        assert_eq!(MinFreeSpace::Default.bytes(10 << 40), 10 << 30);
-        assert_eq!(MinFreeSpace::Bytes(7).bytes(100), 7);
     }
 }

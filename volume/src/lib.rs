@@ -22,6 +22,7 @@ pub mod maintenance;
 pub mod needle_data;
 pub mod offline;
 pub mod purge;
+mod read_only;
 pub mod reader;
 pub mod replica;
 pub mod server;
@@ -30,6 +31,6 @@ mod unserved;
 pub mod writer;
 
 pub use config::{
-    DirConfig, MinFreeSpace, VolumeServerConfig, VolumeSizeLimitError, check_volume_size_limit,
+    DirConfig, DirLimits, VolumeServerConfig, VolumeSizeLimitError, check_volume_size_limit,
 };
 pub use server::{VolumeServer, VolumeStartError};

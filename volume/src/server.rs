@@ -213,12 +213,11 @@ async fn open_store(
     };
     let opener =
         Opener { shared: Arc::new(shared), default_width: offset_width(config.large_volumes) };
-    let (configs, max_volumes) = (config.dirs.clone(), config.max_volumes);
-    let min_free_space = config.min_free_space;
+    let configs = config.dirs.clone();
     let opened = on_blocking_pool(move || {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let dirs = open_data_dirs(&disk, &configs, min_free_space);
-        Ok(dirs.and_then(|dirs| Store::open(dirs, opener, max_volumes)))
+        let dirs = open_data_dirs(&disk, &configs);
+        Ok(dirs.and_then(|dirs| Store::open(dirs, opener)))
     });
     Ok(opened.await??)
 }

@@ -53,7 +53,6 @@ impl WeakStore {
 struct Inner {
     dirs: Vec<Arc<DataDir>>,
     opener: Opener,
-    max_volumes: Option<u32>,
     volumes: RwLock<HashMap<VolumeId, Arc<Volume>>>,
     foreign: Mutex<BTreeMap<(usize, VolumeId), Foreign>>,
     unserved: Mutex<Unserved>,
@@ -111,20 +110,13 @@ impl Store {
         WeakStore(Arc::downgrade(&self.0))
     }
 
-    /// Opens every volume of `dirs`, several at a time. One that cannot be opened is logged and
-    /// left alone; the others are not concerned.
     /// Opens every volume of `dirs`, several at a time. One that cannot be opened is reported and
     /// left alone; the others are not concerned. So is a directory that cannot be read, unless it
     /// is the only one.
-    pub fn open(
-        dirs: Vec<DataDir>,
-        opener: Opener,
-        max_volumes: Option<u32>,
-    ) -> Result<Self, DataDirError> {
+    pub fn open(dirs: Vec<DataDir>, opener: Opener) -> Result<Self, DataDirError> {
         let store = Self(Arc::new(Inner {
             dirs: dirs.into_iter().map(Arc::new).collect(),
             opener,
-            max_volumes,
             volumes: RwLock::default(),
             foreign: Mutex::default(),
             unserved: Mutex::default(),
@@ -300,6 +292,7 @@ impl Store {
             volumes,
             total_bytes: dir.total_bytes(),
             free_bytes: dir.free_bytes(),
+            min_free_bytes: dir.min_free_bytes(),
             is_low: dir.is_low(),
             trouble: dir.failure().map(str::to_owned),
         });
@@ -308,7 +301,7 @@ impl Store {
 
     /// Slots of a directory: as told, else what its disk holds of full volumes.
     fn slots(&self, dir: &DataDir) -> u32 {
-        self.0.max_volumes.unwrap_or_else(|| {
+        dir.max_volumes().unwrap_or_else(|| {
             let limit = self.volume_size_limit_bytes().max(1);
             let limit = if limit == 1 { u64::MAX } else { limit };
             u32::try_from((dir.total_bytes() / limit).max(MIN_SLOTS)).unwrap_or(u32::MAX)

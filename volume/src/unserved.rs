@@ -34,7 +34,7 @@ impl Unserved {
         let entries = disk.list(dir.path())?;
         let files: BTreeSet<&str> =
             entries.iter().filter(|entry| !entry.is_dir).map(|entry| entry.name.as_str()).collect();
-        for (name, remains) in remains::find(disk, dir.path(), &files)? {
+        for (name, remains) in remains::find(disk, dir.path(), &files) {
             match remains {
                 Remains::Unmade(files) => remains::remove(disk, dir.path(), &files)?,
                 Remains::Lost(beside) => {

@@ -65,7 +65,10 @@ pub struct DirReport {
     pub total_bytes: u64,
     /// Free bytes of its file system.
     pub free_bytes: u64,
-    /// Free bytes are below the mark under which no volume is created and none is assigned.
+    /// The mark for free bytes below which no volume is created and none is assigned.
+    #[serde(default)]
+    pub min_free_bytes: u64,
+    /// Free bytes are below that mark, or the directory cannot be used.
     pub is_low: bool,
     /// Why the directory cannot be used, if so: its volumes are then missing or only read.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -23,7 +23,7 @@ use super::{
     room::DiskRoom,
     trash::Trash,
 };
-use crate::config::{DirConfig, MinFreeSpace};
+use crate::config::{DirConfig, DirLimits};
 
 /// The identity's file.
 pub const IDENTITY_FILE: &str = "dulse.json";
@@ -104,7 +104,7 @@ pub struct DataDir {
     identity: Mutex<Identity>,
     /// The directories that the server was last started with.
     known_dirs: Vec<String>,
-    min_free_space: MinFreeSpace,
+    limits: DirLimits,
     room: Arc<DiskRoom>,
     /// The file system that it lies on.
     device: u64,
@@ -141,7 +141,6 @@ impl DataDir {
         identity: IdentityFile,
         lock: Box<dyn Lock>,
         (room, device): (Arc<DiskRoom>, u64),
-        min_free_space: MinFreeSpace,
     ) -> Self {
         Self {
             files: files.clone(),
@@ -149,7 +148,7 @@ impl DataDir {
             disk: config.disk.clone(),
             identity: Mutex::new(identity.identity),
             known_dirs: identity.dirs,
-            min_free_space,
+            limits: config.limits,
             room,
             device,
             health: DirHealth::default(),
@@ -170,7 +169,7 @@ impl DataDir {
             disk: config.disk.clone(),
             identity: Mutex::new(identity),
             known_dirs: Vec::new(),
-            min_free_space: MinFreeSpace::Default,
+            limits: config.limits,
             room: Arc::default(),
             device: 0,
             health: DirHealth::failed(reason),
@@ -288,16 +287,24 @@ impl DataDir {
         self.room.free_bytes()
     }
 
+    /// Volumes it holds at most, if somebody said so.
+    pub fn max_volumes(&self) -> Option<u32> {
+        self.limits.max_volumes
+    }
+
+    /// The first mark, in free bytes.
+    pub fn min_free_bytes(&self) -> u64 {
+        self.limits.min_free_space.bytes(self.total_bytes())
+    }
+
     /// Below the first mark: no volume is created here, none is assigned.
     pub fn is_low(&self) -> bool {
-        self.free_bytes() < self.min_free_space.bytes(self.total_bytes())
-            || self.failure().is_some()
+        self.free_bytes() < self.min_free_bytes() || self.failure().is_some()
     }
 
     /// Whether that much more would leave it above the second mark.
     pub fn has_room_for(&self, bytes: u64) -> bool {
-        let mark = self.min_free_space.bytes(self.total_bytes()) / 4;
-        self.free_bytes() >= mark.saturating_add(bytes)
+        self.free_bytes() >= self.second_mark_bytes().saturating_add(bytes)
     }
 
     /// Below the second mark: nothing is uploaded, so that deletes and sidecars still fit.
@@ -316,7 +323,7 @@ impl DataDir {
     }
 
     fn second_mark_bytes(&self) -> u64 {
-        self.min_free_space.bytes(self.total_bytes()) / 4
+        self.min_free_bytes() / 4
     }
 }
 
@@ -389,12 +396,8 @@ mod tests {
     use crate::disk::{RealDisk, open_data_dirs};
 
     fn open(paths: &[&Path]) -> Result<Vec<DataDir>, DataDirError> {
-        let disk = DiskType::default();
-        let configs: Vec<_> = paths
-            .iter()
-            .map(|path| DirConfig { path: path.to_path_buf(), disk: disk.clone() })
-            .collect();
-        open_data_dirs(&(Arc::new(RealDisk) as Arc<dyn Disk>), &configs, MinFreeSpace::Default)
+        let configs: Vec<_> = paths.iter().map(|path| DirConfig::at(*path)).collect();
+        open_data_dirs(&(Arc::new(RealDisk) as Arc<dyn Disk>), &configs)
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::{
     file::{Disk, Lock},
     room::DiskRoom,
 };
-use crate::config::{DirConfig, MinFreeSpace};
+use crate::config::DirConfig;
 
 /// A directory as it was found.
 struct FoundDir<'a> {
@@ -39,7 +39,6 @@ type Rooms = Vec<(u64, Arc<DiskRoom>)>;
 pub fn open_data_dirs(
     files: &Arc<dyn Disk>,
     configs: &[DirConfig],
-    min_free_space: MinFreeSpace,
 ) -> Result<Vec<DataDir>, DataDirError> {
     let mut found: Vec<FoundDir<'_>> = configs.iter().map(|dir| look(&**files, dir)).collect();
     refuse_twice(&found)?;
@@ -58,7 +57,7 @@ pub fn open_data_dirs(
         let config = dir.config;
         let opened = match (&dir.found, is_known) {
             (Ok((_, None)), true) => Err(missing()),
-            _ => dir.open(files, &file, &mut rooms, min_free_space).map_err(Unusable::Error),
+            _ => dir.open(files, &file, &mut rooms).map_err(Unusable::Error),
         };
         dirs.push(match opened {
             Ok(dir) => dir,
@@ -201,7 +200,6 @@ impl FoundDir<'_> {
         files: &Arc<dyn Disk>,
         file: &IdentityFile,
         rooms: &mut Rooms,
-        min_free_space: MinFreeSpace,
     ) -> Result<DataDir, DataDirError> {
         let (path, said) = self.found?;
         let (path, lock) = match self.lock {
@@ -214,7 +212,7 @@ impl FoundDir<'_> {
         let room = measure(&**files, &path, rooms)?;
         let config = self.config;
         let file = file.clone();
-        Ok(DataDir::locked(files, config, path, file, lock, room, min_free_space))
+        Ok(DataDir::locked(files, config, path, file, lock, room))
     }
 }
 

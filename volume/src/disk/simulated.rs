@@ -80,6 +80,11 @@ impl SimulatedDisk {
         state.capacity = state.used_bytes() + bytes;
     }
 
+    /// What a look at the mount says from now on: which file system it is, and if it is only read.
+    pub fn mount(&self, device: u64, is_read_only: bool) {
+        self.state().mounted = (device, is_read_only);
+    }
+
     /// The bytes of a file, as reads see them.
     pub fn contents(&self, path: &Path) -> Option<Vec<u8>> {
         let state = self.state();
@@ -177,7 +182,8 @@ impl Disk for SimulatedDisk {
     fn room(&self, _dir: &Path) -> io::Result<Room> {
         let state = self.state();
         let free_bytes = state.capacity.saturating_sub(state.used_bytes());
-        Ok(Room { total_bytes: state.capacity, free_bytes, ..Room::default() })
+        let (device, is_read_only) = state.mounted;
+        Ok(Room { total_bytes: state.capacity, free_bytes, device, is_read_only })
     }
 
     fn modified_at_secs(&self, _path: &Path) -> u64 {

@@ -26,12 +26,10 @@ pub enum Remains {
     Lost(Vec<String>),
 }
 
-/// All of them among the `files` of a directory, in the order of their names.
-pub fn find(
-    disk: &dyn Disk,
-    dir: &Path,
-    files: &BTreeSet<&str>,
-) -> io::Result<Vec<(VolumeName, Remains)>> {
+/// All of them among the `files` of a directory, in the order of their names. A volume whose files
+/// cannot be looked at counts as lost if it has no `.dat`; otherwise opening it will say why. The
+/// others of the directory are not concerned.
+pub fn find(disk: &dyn Disk, dir: &Path, files: &BTreeSet<&str>) -> Vec<(VolumeName, Remains)> {
     let parse = |file: &&str| {
         let suffixes = ["dat", "dulse", "vif", "idx", "dulse.new", "vif.new", "idx.new"];
         suffixes.iter().find_map(|suffix| VolumeName::parse(file, suffix))
@@ -41,11 +39,18 @@ pub fn find(
     names.dedup();
     let mut found = Vec::new();
     for name in names {
-        if let Some(remains) = remains_of(disk, dir, files, &name)? {
-            found.push((name, remains));
+        match remains_of(disk, dir, files, &name) {
+            Ok(Some(remains)) => found.push((name, remains)),
+            Ok(None) => {}
+            Err(_) if files.contains(name.with_suffix("dat").as_str()) => {}
+            Err(error) => {
+                tracing::warn!("volume {}: {error}", name.id);
+                let beside = beside(files, &name);
+                found.push((name, Remains::Lost(beside)));
+            }
         }
     }
-    Ok(found)
+    found
 }
 
 /// What became of one volume; `None` if it has a `.dat`, or never had needles of its own here.
@@ -57,8 +62,7 @@ pub fn remains_of(
 ) -> io::Result<Option<Remains>> {
     let has = |suffix: &str| files.contains(name.with_suffix(suffix).as_str());
     let has_dat = has("dat");
-    let beside: Vec<String> =
-        BESIDE.iter().filter(|s| has(s)).map(|s| name.with_suffix(s)).collect();
+    let beside = beside(files, name);
     if has(ERASURE_CODED) || (has_dat && !is_without_superblock(disk, &name.dat(dir))?) {
         return Ok(None);
     }
@@ -86,6 +90,12 @@ pub fn remains_of(
     Ok((!has_dat && speaks_of_needles).then_some(Remains::Lost(beside)))
 }
 
+/// What a volume has beside its `.dat`.
+fn beside(files: &BTreeSet<&str>, name: &VolumeName) -> Vec<String> {
+    let names = BESIDE.iter().map(|suffix| name.with_suffix(suffix));
+    names.filter(|file| files.contains(file.as_str())).collect()
+}
+
 fn covers_nothing(sidecar: &Sidecar) -> bool {
     let first = SUPERBLOCK_LEN as u64;
     let checkpoint = &sidecar.checkpoint;
@@ -109,15 +119,19 @@ fn read_up_to(file: &dyn VolumeFile, buffer: &mut [u8]) -> io::Result<usize> {
     file.read_at(buffer, 0)
 }
 
-/// Removes what an interrupted creation left, the sidecar last: until then it says what this is.
+/// Removes what an interrupted creation left, the sidecar last and once the rest is gone for good:
+/// until then it says what this is.
 pub fn remove(disk: &dyn Disk, dir: &Path, files: &[String]) -> io::Result<()> {
     let (sidecar, others): (Vec<&String>, Vec<&String>) =
         files.iter().partition(|file| file.ends_with(".dulse"));
-    for file in others.into_iter().chain(sidecar) {
-        match disk.remove(&dir.join(file)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => tracing::info!("removed {file}, left by a creation that was interrupted"),
+    for group in [others, sidecar] {
+        for file in group {
+            match disk.remove(&dir.join(file)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => tracing::info!("removed {file}, left by a creation that was interrupted"),
+            }
         }
+        disk.sync_dir(dir)?;
     }
-    disk.sync_dir(dir)
+    Ok(())
 }

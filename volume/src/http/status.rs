@@ -5,12 +5,14 @@
 
 use dulse_shared::{
     id::{ReplicaPlacement, Ttl},
-    wire::{DirReport, JobKind, JobProgress, LocalState, UnservedVolume, VolumeState},
+    wire::{DirReport, JobKind, JobProgress, UnservedVolume},
 };
 use serde::Serialize;
 
 use super::pages::state_in_words;
-use crate::{engine::volume::Volume, maintenance::Maintenance, store::Store};
+use crate::{
+    engine::volume::Volume, maintenance::Maintenance, read_only::ReadOnlyCause, store::Store,
+};
 
 /// The whole answer.
 #[derive(Debug, Serialize)]
@@ -53,6 +55,11 @@ struct DiskStatus {
     percent_free: f64,
     percent_used: f64,
     disk_type: String,
+    /// Volumes it holds, and how many it may hold.
+    volumes: u32,
+    max_volumes: u32,
+    /// Below so many free bytes it gets no new data.
+    min_free: u64,
     /// Why it cannot be used, if so.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -155,6 +162,9 @@ impl DiskStatus {
             percent_used: percent(used),
             dir: dir.dir,
             disk_type: dir.disk.0,
+            volumes: dir.volumes,
+            max_volumes: dir.max_volumes,
+            min_free: dir.min_free_bytes,
             reason: dir.trouble,
         }
     }
@@ -165,9 +175,7 @@ impl VolumeInfo {
         let report = volume.report();
         let dir = volume.dir().path().display().to_string();
         let disk_id = dirs.iter().position(|report| report.dir == dir).unwrap_or(0);
-        let is_agreed = volume.config().state == VolumeState::Writable;
-        let takes_writes =
-            matches!(report.local, LocalState::Ready | LocalState::LowSpace | LocalState::Corrupt);
+        let is_read_only = ReadOnlyCause::of(&report, &volume.config()).is_some();
         let state = state_in_words(&report, &volume.config());
         let (last_scrub_at_second, scrub_finding_count) = volume.scrubbed().last();
         let overhead_byte_count = report.overhead_bytes();
@@ -187,7 +195,7 @@ impl VolumeInfo {
             deleted_byte_count: report.garbage_bytes,
             live_byte_count: report.live_bytes,
             overhead_byte_count,
-            read_only: !(is_agreed && takes_writes),
+            read_only: is_read_only,
             state,
             reason: report.trouble,
             compact_revision: report.compaction_revision,
@@ -238,10 +246,13 @@ mod tests {
             volumes: 1,
             total_bytes: 200,
             free_bytes: 50,
+            min_free_bytes: 1 << 30,
             is_low: false,
             trouble: None,
         };
         let disk = serde_json::to_value(DiskStatus::of(report)).unwrap();
         assert_eq!((disk["used"].as_u64(), disk["percent_free"].as_f64()), (Some(150), Some(25.0)));
+        let limits = ["volumes", "max_volumes", "min_free"].map(|name| disk[name].as_u64());
+        assert_eq!(limits, [Some(1), Some(8), Some(1 << 30)]);
     }
 }

@@ -10,10 +10,10 @@ use std::{
 use dulse_shared::{
     clock::Clock,
     id::{ClusterId, VolumeId},
-    wire::{DiskType, Epoch, LocalState, VolumeConfig},
+    wire::{Epoch, LocalState, VolumeConfig},
 };
 use dulse_volume::{
-    config::{DirConfig, MinFreeSpace},
+    config::{DirConfig, DirLimits},
     disk::{
         Disk, open_data_dirs,
         simulated::{EIO, Fault, Operation, SimulatedDisk},
@@ -32,10 +32,10 @@ fn id(id: u32) -> VolumeId {
 }
 
 fn open(disk: &SimulatedDisk, clock: &Clock) -> Store {
-    let dirs = [DirConfig { path: SIMULATED_DIR.into(), disk: DiskType::default() }];
+    let dirs = [DirConfig::at(SIMULATED_DIR).with_limits(DirLimits::NONE)];
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let dirs = open_data_dirs(&disk, &dirs, MinFreeSpace::Bytes(0)).unwrap();
-    let store = Store::open(dirs, opener_at(clock.clone()), None).unwrap();
+    let dirs = open_data_dirs(&disk, &dirs).unwrap();
+    let store = Store::open(dirs, opener_at(clock.clone())).unwrap();
     store.join(ClusterId::from(CLUSTER)).unwrap();
     store
 }

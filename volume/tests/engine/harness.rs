@@ -14,7 +14,7 @@ use dulse_shared::{
     wire::{DiskType, Epoch, Member, VolumeConfig, VolumeState},
 };
 use dulse_volume::{
-    config::{DirConfig, MinFreeSpace},
+    config::{DirConfig, DirLimits},
     disk::{
         DataDir, Disk, RealDisk, VolumeName, open_data_dirs, read_small_file,
         simulated::SimulatedDisk, write_all_at,
@@ -118,8 +118,8 @@ pub fn opener_at(clock: Clock) -> Opener {
 }
 
 pub fn open_dir(disk: &Arc<dyn Disk>, path: &Path) -> Arc<DataDir> {
-    let dirs = [DirConfig { path: path.to_owned(), disk: DiskType::default() }];
-    Arc::new(open_data_dirs(disk, &dirs, MinFreeSpace::Bytes(0)).unwrap().remove(0))
+    let dirs = [DirConfig::at(path).with_limits(DirLimits::NONE)];
+    Arc::new(open_data_dirs(disk, &dirs).unwrap().remove(0))
 }
 
 pub fn read_of(volume: &Arc<Volume>, key: u64) -> Result<Needle, ReadError> {

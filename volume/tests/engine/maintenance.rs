@@ -8,12 +8,11 @@ use dulse_shared::{
     id::{ClusterId, VolumeId},
     net::{metrics::Metrics, tasks::Tasks},
     wire::{
-        DiskType, JobPhase, LocalState, StartVacuum, VacuumOutcome, VolumeConfig, VolumeScrub,
-        VolumeVacuum,
+        JobPhase, LocalState, StartVacuum, VacuumOutcome, VolumeConfig, VolumeScrub, VolumeVacuum,
     },
 };
 use dulse_volume::{
-    config::{DirConfig, MinFreeSpace},
+    config::{DirConfig, DirLimits},
     disk::{Disk, open_data_dirs, simulated::SimulatedDisk},
     engine::write::Write,
     maintenance::{Maintenance, Routine, RoutineScrub, RoutineVacuum},
@@ -48,9 +47,9 @@ fn routine(interval: Option<Duration>, bytes_per_sec: u64) -> Routine {
 impl Server {
     fn start(disk: &SimulatedDisk, routine: Routine) -> Self {
         let files: Arc<dyn Disk> = Arc::new(disk.clone());
-        let dirs = [DirConfig { path: SIMULATED_DIR.into(), disk: DiskType::default() }];
-        let dirs = open_data_dirs(&files, &dirs, MinFreeSpace::Bytes(0)).unwrap();
-        let store = Store::open(dirs, opener_at(Clock::System), None).unwrap();
+        let dirs = [DirConfig::at(SIMULATED_DIR).with_limits(DirLimits::NONE)];
+        let dirs = open_data_dirs(&files, &dirs).unwrap();
+        let store = Store::open(dirs, opener_at(Clock::System)).unwrap();
         store.join(ClusterId::from(1)).unwrap();
         let (metrics, tasks) = (Metrics::default(), Tasks::new());
         let maintenance = Maintenance::new(store.clone(), routine, &Clock::System, &metrics);

@@ -5,10 +5,10 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 use dulse_shared::{
     clock::Clock,
     id::ClusterId,
-    wire::{DiskType, LocalState, VolumeConfig},
+    wire::{LocalState, VolumeConfig},
 };
 use dulse_volume::{
-    config::{DirConfig, MinFreeSpace},
+    config::{DirConfig, DirLimits},
     disk::{DataDir, DataDirError, Disk, IDENTITY_FILE, open_data_dirs, simulated::SimulatedDisk},
     engine::write::Write,
     store::{Store, StoreError},
@@ -24,14 +24,16 @@ fn cluster() -> ClusterId {
 fn try_open(disk: &Arc<dyn Disk>, paths: &[&Path]) -> Result<Vec<DataDir>, DataDirError> {
     let configs: Vec<_> = paths
         .iter()
-        .map(|path| DirConfig { path: path.to_path_buf(), disk: DiskType::default() })
+        .map(|path| {
+            DirConfig::at(path).with_limits(DirLimits { max_volumes: Some(3), ..DirLimits::NONE })
+        })
         .collect();
-    open_data_dirs(disk, &configs, MinFreeSpace::Bytes(0))
+    open_data_dirs(disk, &configs)
 }
 
 fn store(paths: &[&Path], clock: Clock) -> Store {
     let dirs = try_open(&real_disk(), paths).unwrap();
-    let store = Store::open(dirs, opener_at(clock), Some(3)).unwrap();
+    let store = Store::open(dirs, opener_at(clock)).unwrap();
     store.join(cluster()).unwrap();
     store
 }
@@ -139,6 +141,83 @@ fn a_directory_that_goes_away_takes_only_its_volumes_with_it() {
 }
 
 #[test]
+fn a_bad_answer_is_forgotten_once_a_good_one_came() {
+    let temp = tempfile::tempdir().unwrap();
+    let [a, b, away] = ["a", "b", "away"].map(|name| temp.path().join(name));
+    let clock = Clock::manual(1_795_305_600_000_000_000);
+    let store = store(&[&a, &b], clock.clone());
+    for _ in 0..3 {
+        fs::rename(&b, &away).unwrap();
+        store.measure();
+        fs::rename(&away, &b).unwrap();
+        clock.advance(Duration::from_secs(2));
+        store.measure();
+    }
+    assert!(store.dirs()[1].trouble.is_none());
+    fs::remove_file(b.join(IDENTITY_FILE)).unwrap();
+    store.measure();
+    clock.advance(Duration::from_secs(2));
+    store.measure();
+    let trouble = store.dirs()[1].trouble.clone().unwrap();
+    assert!(trouble.contains("dulse.json is gone"), "{trouble}");
+}
+
+#[test]
+fn a_disk_that_is_unmounted_or_turns_read_only_takes_no_more_writes() {
+    for (device, is_read_only, reason) in [(7, false, "unmounted"), (0, true, "read-only")] {
+        let disk = SimulatedDisk::new(1);
+        let files: Arc<dyn Disk> = Arc::new(disk.clone());
+        let clock = Clock::manual(1_795_305_600_000_000_000);
+        let dirs = try_open(&files, &[Path::new("/data")]).unwrap();
+        let store = Store::open(dirs, opener_at(clock.clone())).unwrap();
+        disk.mount(device, is_read_only);
+        store.measure();
+        clock.advance(Duration::from_secs(2));
+        store.measure();
+        let trouble = store.dirs()[0].trouble.clone().unwrap();
+        assert!(trouble.contains(reason), "{trouble}");
+        assert!(store.dirs()[0].is_low);
+    }
+}
+
+#[test]
+fn a_known_directory_that_cannot_be_read_is_left_alone_and_the_others_are_used() {
+    let temp = tempfile::tempdir().unwrap();
+    let [a, b] = ["a", "b"].map(|name| temp.path().join(name));
+    drop(store(&[&a, &b], Clock::System));
+    fs::remove_dir_all(&b).unwrap();
+    fs::write(&b, "not a directory").unwrap();
+    let dirs = store(&[&a, &b], Clock::System).dirs();
+    assert!(dirs[0].trouble.is_none());
+    assert!(dirs[1].trouble.as_deref().unwrap().contains("--dir"), "{dirs:?}");
+    assert_eq!(fs::read(&b).unwrap(), b"not a directory");
+}
+
+#[test]
+fn what_other_programs_keep_without_a_volume_file_is_not_missing_one() {
+    let temp = tempfile::tempdir().unwrap();
+    for (name, len) in [("5.ecx", 32), ("5.vif", 9), ("5.idx", 32), ("6.vif", 9)] {
+        fs::write(temp.path().join(name), vec![1; len]).unwrap();
+    }
+    let store = store(&[temp.path()], Clock::System);
+    assert!(store.unserved().is_empty(), "{:?}", store.unserved());
+    assert!(["5.ecx", "5.idx", "6.vif"].iter().all(|name| temp.path().join(name).exists()));
+}
+
+#[test]
+fn a_volume_that_went_missing_before_its_first_checkpoint_is_not_tidied_away() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = store(&[temp.path()], Clock::System);
+    let volume = store.create(cluster(), config(&store, 5)).unwrap();
+    volume.commit(vec![Write::Put(needle(1, b"x"))]).remove(0).unwrap();
+    drop((store, volume));
+    fs::remove_file(temp.path().join("5.dat")).unwrap();
+    let store = self::store(&[temp.path()], Clock::System);
+    assert_eq!(store.unserved().len(), 1);
+    assert!(temp.path().join("5.idx").exists() && temp.path().join("5.dulse").exists());
+}
+
+#[test]
 fn a_volume_file_that_went_missing_is_reported_and_its_id_is_taken() {
     let temp = tempfile::tempdir().unwrap();
     let store = store(&[temp.path()], Clock::System);
@@ -158,6 +237,27 @@ fn a_volume_file_that_went_missing_is_reported_and_its_id_is_taken() {
 }
 
 #[test]
+fn a_file_that_cannot_be_looked_at_takes_only_its_own_volume() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = store(&[temp.path()], Clock::System);
+    for n in [5, 6, 7] {
+        store.create(cluster(), config(&store, n)).unwrap();
+    }
+    store.close();
+    drop(store);
+    // Links that lead round in a circle are an error that is not "there is none".
+    for name in ["5.dat", "6.idx"] {
+        fs::remove_file(temp.path().join(name)).unwrap();
+        std::os::unix::fs::symlink(name, temp.path().join(name)).unwrap();
+    }
+    fs::remove_file(temp.path().join("6.dat")).unwrap();
+    let store = self::store(&[temp.path()], Clock::System);
+    let ids: Vec<u32> = store.unserved().iter().map(|volume| volume.id.as_u32()).collect();
+    assert_eq!(ids, [6, 5], "{:?}", store.unserved());
+    assert_eq!(store.reports().len(), 1, "the third is served");
+}
+
+#[test]
 fn a_volume_that_cannot_be_opened_says_why() {
     let temp = tempfile::tempdir().unwrap();
     let store = store(&[temp.path()], Clock::System);
@@ -173,17 +273,17 @@ fn a_volume_that_cannot_be_opened_says_why() {
     assert_eq!(store.reports().len(), 1, "the other one is served");
 }
 
-/// Cuts a creation off after each of its operations on the disk.
+/// Cuts a creation off after each of its operations on the disk, and the next start as well.
 #[test]
 fn a_creation_cut_off_anywhere_leaves_nothing_behind_or_a_whole_volume() {
     let mut removed = 0;
-    for seed in 0..200 {
+    for seed in 0..600 {
         let disk = SimulatedDisk::new(seed);
         let files: Arc<dyn Disk> = Arc::new(disk.clone());
         let path = Path::new("/data");
         let open = || {
             let dirs = try_open(&files, &[path]).unwrap();
-            let store = Store::open(dirs, opener_at(Clock::System), None).unwrap();
+            let store = Store::open(dirs, opener_at(Clock::System)).unwrap();
             store.join(cluster()).unwrap();
             store
         };
@@ -193,6 +293,11 @@ fn a_creation_cut_off_anywhere_leaves_nothing_behind_or_a_whole_volume() {
         let made = store.create(cluster(), config.clone());
         let was_made = made.is_ok();
         drop((made, store));
+        disk.crash();
+        // A start that is cut off while it tidies up.
+        disk.stop_after(seed / 24 % 25);
+        let dirs = try_open(&files, &[path]);
+        drop(dirs.and_then(|dirs| Store::open(dirs, opener_at(Clock::System))));
         disk.crash();
         let found: Vec<String> = files.list(path).unwrap().into_iter().map(|e| e.name).collect();
         let store = open();

@@ -8,7 +8,7 @@ use dulse_shared::{
     wire::{DiskType, Epoch, ForeignVolume, Member, ReadOnlyReason, VolumeConfig, VolumeState},
 };
 use dulse_volume::{
-    config::{DirConfig, MinFreeSpace},
+    config::{DirConfig, DirLimits},
     disk::open_data_dirs,
     engine::{
         compaction::Pace,
@@ -29,9 +29,9 @@ const CLUSTER: u128 = 1;
 const NEXT_DAY_NS: u64 = 1_795_305_600_000_000_000;
 
 fn open(path: &Path, opener: Opener) -> Store {
-    let dirs = [DirConfig { path: path.to_owned(), disk: DiskType::default() }];
-    let dirs = open_data_dirs(&real_disk(), &dirs, MinFreeSpace::Bytes(0)).unwrap();
-    let store = Store::open(dirs, opener, None).unwrap();
+    let dirs = [DirConfig::at(path).with_limits(DirLimits::NONE)];
+    let dirs = open_data_dirs(&real_disk(), &dirs).unwrap();
+    let store = Store::open(dirs, opener).unwrap();
     store.join(ClusterId::from(CLUSTER)).unwrap();
     store
 }
@@ -236,19 +236,20 @@ fn a_volume_of_another_cluster_is_left_alone() {
         }
     }
     open_dir(&real_disk(), other.path()).join(ClusterId::from(2)).unwrap();
-    let dirs = [DirConfig { path: other.path().to_owned(), disk: DiskType::default() }];
-    let dirs = open_data_dirs(&real_disk(), &dirs, MinFreeSpace::Bytes(0)).unwrap();
+    let dirs = [DirConfig::at(other.path()).with_limits(DirLimits::NONE)];
+    let dirs = open_data_dirs(&real_disk(), &dirs).unwrap();
     let opener = opener_at(Clock::manual(NEXT_DAY_NS));
-    let store = Store::open(dirs, opener, None).unwrap();
+    let store = Store::open(dirs, opener).unwrap();
     assert!(volumes > 0 && store.volumes().is_empty() && store.foreign().is_empty());
 }
 
 #[test]
 fn creating_is_repeatable_and_bounded_by_the_slots() {
     let temp = tempfile::tempdir().unwrap();
-    let dirs = [DirConfig { path: temp.path().to_owned(), disk: DiskType::default() }];
-    let dirs = open_data_dirs(&real_disk(), &dirs, MinFreeSpace::Bytes(0)).unwrap();
-    let store = Store::open(dirs, opener_at(Clock::System), Some(1)).unwrap();
+    let dirs = [DirConfig::at(temp.path())
+        .with_limits(DirLimits { max_volumes: Some(1), ..DirLimits::NONE })];
+    let dirs = open_data_dirs(&real_disk(), &dirs).unwrap();
+    let store = Store::open(dirs, opener_at(Clock::System)).unwrap();
     let foreign = |id| ForeignVolume {
         id: VolumeId::new(id).unwrap(),
         collection: "pics".parse().unwrap(),

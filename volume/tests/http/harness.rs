@@ -18,7 +18,7 @@ use dulse_shared::{
     wire::{DiskType, Epoch, Member, VolumeConfig, VolumeState},
 };
 use dulse_volume::{
-    config::{DirConfig, MinFreeSpace},
+    config::{DirConfig, DirLimits},
     disk::{Disk, RealDisk, open_data_dirs},
     engine::{metrics::EngineMetrics, open::Opener, stamp::StampSource, volume::Shared},
     format::OffsetWidth,
@@ -73,9 +73,9 @@ impl Answer {
 }
 
 pub fn open_store(dir: &Path, clock: Clock) -> Store {
-    let dirs = [DirConfig { path: dir.to_owned(), disk: DiskType::default() }];
+    let dirs = [DirConfig::at(dir).with_limits(DirLimits::NONE)];
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let dirs = open_data_dirs(&disk, &dirs, MinFreeSpace::Bytes(0)).unwrap();
+    let dirs = open_data_dirs(&disk, &dirs).unwrap();
     let shared = Shared {
         stamps: StampSource::new(clock),
         volume_size_limit_bytes: AtomicU64::new(30 << 30),
@@ -84,7 +84,7 @@ pub fn open_store(dir: &Path, clock: Clock) -> Store {
     };
     let default_width = OffsetWidth::Four;
     let opener = Opener { shared: Arc::new(shared), default_width };
-    Store::open(dirs, opener, None).unwrap()
+    Store::open(dirs, opener).unwrap()
 }
 
 pub fn config(store: &Store, id: VolumeId, ttl: &str) -> VolumeConfig {

@@ -35,6 +35,8 @@ pub(super) struct State {
     spools: BTreeSet<usize>,
     pub(super) locks: BTreeSet<PathBuf>,
     pub(super) capacity: u64,
+    /// The file system that is mounted, and whether it is only read.
+    pub(super) mounted: (u64, bool),
     pub(super) faults: Vec<Planned>,
     pub(super) operations: Vec<Operation>,
     pub(super) stop_at: Option<u64>,
@@ -62,6 +64,7 @@ impl State {
             spools: BTreeSet::new(),
             locks: BTreeSet::new(),
             capacity: CAPACITY_BYTES,
+            mounted: (0, false),
             faults: Vec::new(),
             operations: Vec::new(),
             stop_at: None,
