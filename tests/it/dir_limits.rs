@@ -16,6 +16,9 @@ const SOON: Duration = Duration::from_secs(20);
 /// Four needles fill a volume of one megabyte.
 const NEEDLE_BYTES: usize = 300_000;
 
+/// A way to tell a server its limits.
+type Way<'a> = &'a dyn Fn(ServerBuilder) -> ServerBuilder;
+
 fn master() -> Server {
     Server::builder().role(Role::Master).flag("--volume-size-limit=1MB").start()
 }
@@ -134,7 +137,7 @@ fn lists_are_understood_from_environment_file_and_in_the_spelling_of_others() {
     ] {
         std::fs::write(path(name), file).unwrap();
     }
-    let ways: [&dyn Fn(ServerBuilder) -> ServerBuilder; 4] = [
+    let ways: [Way<'_>; 4] = [
         &|builder| builder.env("DULSE_MAX_VOLUMES", "3,4").env("DULSE_MIN_FREE_SPACE", "1%,10MB"),
         &|builder| builder.flag(format!("--config={}", path("text.toml"))),
         &|builder| builder.flag(format!("--config={}", path("list.toml"))),

@@ -22,6 +22,9 @@ const SOON: Duration = Duration::from_secs(20);
 /// Enough that both directories have some.
 const NEEDLES: u64 = 60;
 
+/// A way to lose a directory.
+type Way<'a> = &'a dyn Fn(&Path);
+
 /// A master and a volume server on two directories, with needles in both.
 struct Site {
     scratch: tempfile::TempDir,
@@ -140,7 +143,7 @@ fn without_a_directory_the_other_is_served_and_with_it_again_both_are() {
     let mut site = Site::new();
     let (in_a, in_b) = (site.ids_in("a"), site.ids_in("b"));
     // Gone with its mount point, the mount point without its disk, and something that cannot be read.
-    let ways: [(&dyn Fn(&Path), &str); 3] = [
+    let ways: [(Way<'_>, &str); 3] = [
         (&|_| {}, "dulse.json"),
         (&|b| fs::create_dir(b).unwrap(), "dulse.json"),
         (&|b| fs::write(b, "not a directory").unwrap(), "check --dir"),
