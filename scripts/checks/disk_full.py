@@ -25,8 +25,10 @@ from servers import ScriptError, Server, get_json, request, say  # noqa: E402
 CLIENTS = 16
 # Refusals in a row after which a client takes the disk for full: what is freed meanwhile lets some in.
 REFUSALS = 40
+# Powers of ten: from 1 to 200 kB, so that a disk is full before long.
+LENGTHS = (3, 5.3)
 # One needle in so many is deleted when the disk is full.
-DELETED_OF = 20
+DELETED_OF = 4
 RESERVES = ("0", "16MB")
 COUNTED = ("written", "deleted", "refused, volume full", "no volume assigned", "deleted when full", "delete refused",
            "vacuums without room", "vacuums", "read right")
@@ -149,6 +151,9 @@ class Filler(Client):
             self.tally.count("no volume assigned")
             self.gets_fids, goes_on = False, True
         return goes_on and self.refused < REFUSALS and (self.gets_fids or self.usable)
+
+    def length(self):
+        return int(10 ** self.rng.uniform(*LENGTHS))
 
     def pick(self):
         return super().pick() if self.gets_fids else self.rng.choice(self.usable)

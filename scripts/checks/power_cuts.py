@@ -360,12 +360,15 @@ class Client:
         if needle.settled != ABSENT and self.rng.random() < 0.25:
             needle.asked, method, body = ABSENT, "DELETE", None
         else:
-            needle.asked, method = needle.next_version(random_length(self.rng)), "PUT"
+            needle.asked, method = needle.next_version(self.length()), "PUT"
             body = body_of(needle.fid, needle.asked)
         self.connection.request(method, f"/{needle.fid}", body, {"Content-Type": "application/octet-stream"})
         response = self.connection.getresponse()
         answer = response.read()
         return self.take_answer(needle, method, response.status, answer)
+
+    def length(self):
+        return random_length(self.rng)
 
     def pick(self):
         """One of its needles, or a new one."""
