@@ -13,7 +13,7 @@ use dulse_shared::{
 };
 use rand::{Rng, RngExt};
 
-use crate::{cluster_state::ClusterState, topology::Topology};
+use crate::{cluster_state::ClusterState, plan::creation::reserves_slot, topology::Topology};
 
 /// A server that new volumes may go to, and for how many it has room.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -96,7 +96,7 @@ fn reserved_slots(
     for config in state.volumes.values().filter(|c| c.disk == *disk) {
         for member in &config.members {
             let server = topology.server(member.server);
-            if server.is_some_and(|server| !server.counts_in_slots(config.id)) {
+            if server.is_some_and(|server| reserves_slot(config, server)) {
                 *reserved.entry(member.server).or_insert(0) += 1;
             }
         }

@@ -88,14 +88,14 @@ pub async fn read_needle(
 }
 
 /// Whether the same needle is stored already, so that storing it again would change nothing. The
-/// time counts only if the uploader gave one. In a volume with a ttl a repeat renews the needle's
-/// life.
+/// time counts only if the uploader gave one. With a ttl, the needle's or the volume's, a repeat
+/// renews the needle's life.
 pub async fn is_unchanged(
     volume: &Arc<Volume>,
     new: &NewNeedle<NeedleData>,
     is_time_given: bool,
 ) -> bool {
-    if !volume.ttl().is_none() {
+    if !volume.ttl().is_none() || !new.meta.ttl.is_none() {
         return false;
     }
     match read_needle(volume, new.key, new.cookie).await {

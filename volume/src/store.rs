@@ -34,6 +34,9 @@ use crate::{
 /// Slots of a directory at least, whatever the size of its disk.
 const MIN_SLOTS: u64 = 8;
 
+/// Volumes that are closed side by side: each waits for syncs most of the time.
+const CLOSED_AT_ONCE: usize = 16;
+
 /// The volumes and directories of a server. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store(Arc<Inner>);
@@ -418,10 +421,18 @@ impl Store {
 
     /// Closes all volumes, several at a time: what waits is written, then a checkpoint.
     pub fn close(&self) {
-        std::thread::scope(|scope| {
-            for volume in self.volumes() {
-                scope.spawn(move || writer::close(&volume));
+        let (volumes, next) = (self.volumes(), AtomicUsize::new(0));
+        let work = || {
+            while let Some(volume) = volumes.get(next.fetch_add(1, Ordering::Relaxed)) {
+                writer::close(volume);
             }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..CLOSED_AT_ONCE.min(volumes.len()) {
+                // Where threads are limited there are fewer, and this one does the rest.
+                drop(std::thread::Builder::new().spawn_scoped(scope, work));
+            }
+            work();
         });
     }
 }

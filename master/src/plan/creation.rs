@@ -28,35 +28,40 @@ pub(crate) struct Creation {
     pub(crate) cluster_url: String,
 }
 
+/// Whether the server has run without a break since the volume was agreed on.
+fn has_run_since(config: &VolumeConfig, server: &VolumeServer) -> bool {
+    let was_there = (server.id, server.incarnation);
+    config.last_writable.as_ref().is_some_and(|last| last.members.contains(&was_there))
+}
+
 /// Whether the server still has to make this volume, of which it is a member.
 pub(crate) fn is_to_be_created(config: &VolumeConfig, server: &VolumeServer) -> bool {
-    let was_there = (server.id, server.incarnation);
-    let has_run_since =
-        config.last_writable.as_ref().is_some_and(|last| last.members.contains(&was_there));
     server.takes_writes()
-        && has_run_since
+        && has_run_since(config, server)
         && !config.closed
         && !server.ever_had(config.id)
         && server.unserved_reason(config.id).is_none()
 }
 
+/// Whether the volume takes one of the slots that the server reports as empty: it is still to be
+/// made, or its files are there and not served. One whose creation a crash cut off is never made
+/// again, and what a missing directory holds takes none of the slots of those that are there.
+pub(crate) fn reserves_slot(config: &VolumeConfig, server: &VolumeServer) -> bool {
+    !server.counts_in_slots(config.id)
+        && (has_run_since(config, server) || server.unserved_reason(config.id).is_some())
+}
+
 /// The creations that one volume needs, on members that are alive.
 pub(crate) fn creations_of(config: &VolumeConfig, topology: &Topology) -> Vec<Creation> {
-    let members = config.members.iter().filter_map(|member| {
-        let server = topology.server(member.server)?;
-        let was_there = (server.id, server.incarnation);
-        let has_run_since =
-            config.last_writable.as_ref().is_some_and(|last| last.members.contains(&was_there));
-        let is_wanted =
-            server.takes_writes() && has_run_since && !config.closed && !server.ever_had(config.id);
-        is_wanted.then(|| Creation {
-            config: config.clone(),
-            server: server.id,
-            incarnation: server.incarnation,
-            cluster_url: server.cluster_url.clone(),
-        })
-    });
-    members.collect()
+    let servers = config.members.iter().filter_map(|member| topology.server(member.server));
+    let lacking = servers.filter(|server| is_to_be_created(config, server));
+    let creation = |server: &VolumeServer| Creation {
+        config: config.clone(),
+        server: server.id,
+        incarnation: server.incarnation,
+        cluster_url: server.cluster_url.clone(),
+    };
+    lacking.map(creation).collect()
 }
 
 /// All creations that are due, up to `limit`.
@@ -78,7 +83,7 @@ const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
-    use dulse_shared::wire::Heartbeat;
+    use dulse_shared::wire::{Heartbeat, UnservedVolume};
 
     use super::*;
     use crate::{
@@ -86,7 +91,7 @@ mod tests {
         testing::{heartbeat, plain_layout, report, server, volume},
     };
 
-    fn planned(heartbeats: &[Heartbeat]) -> usize {
+    fn agreed_and_heard(heartbeats: &[Heartbeat]) -> (ClusterState, Topology) {
         let key = plain_layout();
         let mut state = ClusterState::default();
         state.apply(&Command::CreateVolumes {
@@ -100,7 +105,32 @@ mod tests {
         for heartbeat in heartbeats {
             topology.receive(heartbeat.clone(), BootTime::default()).unwrap();
         }
+        (state, topology)
+    }
+
+    fn planned(heartbeats: &[Heartbeat]) -> usize {
+        let (state, topology) = agreed_and_heard(heartbeats);
         plan_creations(&state, &topology, 9).len()
+    }
+
+    fn reserved(heartbeat: Heartbeat) -> bool {
+        let (state, topology) = agreed_and_heard(&[heartbeat]);
+        reserves_slot(&state.volumes[&volume(1)], topology.server(server(1)).unwrap())
+    }
+
+    #[test]
+    fn a_slot_is_kept_for_a_volume_to_be_made_and_not_for_one_that_never_will_be() {
+        let without = heartbeat(1, vec![]);
+        assert!(reserved(without.clone()), "it is about to be made");
+        assert!(!reserved(heartbeat(1, vec![report(1)])), "it is among those that are counted");
+        let restarted = Heartbeat { incarnation: Incarnation(2), ..without };
+        assert!(!reserved(restarted.clone()), "its creation was cut off, or it is elsewhere");
+        let unserved = vec![UnservedVolume {
+            id: volume(1),
+            collection: plain_layout().collection,
+            reason: "damaged".to_owned(),
+        }];
+        assert!(reserved(Heartbeat { unserved, ..restarted }), "its files take room");
     }
 
     #[test]

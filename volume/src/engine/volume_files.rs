@@ -174,9 +174,14 @@ impl Files {
         }
     }
 
-    /// Whether every row parses and the last record that they name ends at the end of `.dat`.
+    /// Whether every row parses and names a place for a record, and the last of them ends at the end
+    /// of `.dat`. Rows without a place, as other programs write them for needles that were deleted
+    /// while they vacuumed, say less than the records do.
     pub(super) fn ends_together(&self, width: OffsetWidth) -> io::Result<bool> {
-        Ok(self.end_of_rows(width)? == Some(self.dat_len))
+        let first = self.superblock.first_needle_offset();
+        let mut has_places = true;
+        load_rows(&*self.idx, width, self.idx.len()?, |row| has_places &= row.offset >= first)?;
+        Ok(has_places && self.end_of_rows(width)? == Some(self.dat_len))
     }
 
     /// The same, but zeros may follow: a server that died leaves them.

@@ -6,6 +6,7 @@ use dulse_shared::wire::LocalState;
 use dulse_volume::{
     disk::simulated::SimulatedDisk,
     engine::{open::Discovered, write::Write},
+    writer,
 };
 
 use crate::harness::{Rig, key, name, needle};
@@ -326,4 +327,29 @@ fn what_is_appended_to_a_file_that_became_shorter_is_our_own() {
     rig.put(2, b"after").unwrap();
     let located = rig.volume.locate(key(2)).unwrap();
     assert!(located.is_own, "its header and metadata are verified");
+}
+
+/// SeaweedFS writes such a row for what is deleted while it vacuums.
+#[test]
+fn a_row_without_a_place_in_another_programs_index_is_not_believed() {
+    let disk = SimulatedDisk::new(1);
+    let mut rig = Rig::on(&disk);
+    for key in 1..=3 {
+        rig.put(key, b"of another program").unwrap();
+    }
+    writer::close(&rig.volume);
+    let mut idx = disk.contents(&rig.idx()).unwrap();
+    let row_len = idx.len() / 3;
+    let mut odd = idx[..row_len].to_vec();
+    odd[8..row_len].fill(0);
+    odd[row_len - 4..].fill(0xff);
+    idx.splice(2 * row_len..2 * row_len, odd);
+    disk.put(&rig.idx(), idx);
+    disk.erase(&name().sidecar(rig.dir.path()));
+    let config = (*rig.volume.config()).clone();
+    rig.restart();
+    rig.try_start(&config).unwrap();
+    assert_eq!(&rig.read(1).unwrap().data[..], b"of another program");
+    rig.put(1, b"overwritten").unwrap();
+    assert_eq!(&rig.read(1).unwrap().data[..], b"overwritten");
 }

@@ -283,6 +283,12 @@ impl Machine {
 
     /// Without its sidecar the volume is nobody's until it is admitted again.
     fn lose_sidecar(&mut self) -> Outcome {
+        // A failed append left what may be a torn record, and only in records that are known to be
+        // ours does a sum tell that a header is one.
+        if !self.is_ready() {
+            self.reference.injure();
+            self.reference.injure();
+        }
         self.disk.erase(&Paths::of(&self.rig).sidecar);
         // Where its own records begin is forgotten, and with it that a tail may be cut.
         self.may_look_damaged = true;

@@ -49,6 +49,17 @@ async fn the_same_again_is_not_stored_again_but_anything_else_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_same_again_with_a_ttl_lives_as_long_again() {
+    let server = Server::start().await;
+    let fid = format!("{FID}?ttl=1h");
+    assert_eq!(server.put(&fid, b"hello").await.status, StatusCode::CREATED);
+    server.clock.advance(std::time::Duration::from_secs(3000));
+    assert_eq!(server.put(&fid, b"hello").await.status, StatusCode::CREATED);
+    server.clock.advance(std::time::Duration::from_secs(3000));
+    assert_eq!(server.get(FID).await.text(), "hello");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_form_brings_name_type_md5_and_compression() {
     let server = Server::start().await;
     let headers = format!("Content-Type: text/x-note\r\nContent-MD5: {MD5_OF_HELLO}\r\n");

@@ -118,17 +118,17 @@ impl Volume {
         let mut copy = Copy::begin(self)?;
         copy.round(Round::First, pace)?;
         let mut rounds = 0;
-        while copy.left_bytes() > LAST_ROUND_BYTES {
-            rounds += 1;
-            if rounds > MAX_ROUNDS {
-                return Err(CompactionError::Outrun);
-            }
-            copy.round(Round::Later, &mut AtOnce)?;
-        }
+        catch_up(&mut copy, &mut rounds)?;
         copy.compare()?;
-        self.announce(&mut copy)?;
-        let mut state = self.lock_writes();
-        let stopped_at = self.clock().boot();
+        // Comparing takes seconds in a large volume, in which much may be written.
+        let (mut state, stopped_at) = loop {
+            catch_up(&mut copy, &mut rounds)?;
+            self.announce(&mut copy)?;
+            let state = self.lock_writes();
+            if copy.left_bytes() <= LAST_ROUND_BYTES {
+                break (state, self.clock().boot());
+            }
+        };
         self.refuses_deletes()?;
         copy.round(Round::Later, &mut AtOnce)?;
         self.compare_counts(&mut copy)?;
@@ -170,6 +170,18 @@ impl Volume {
             drop(disk.remove(&path));
         }
     }
+}
+
+/// Copies until little is left, in some rounds at most.
+fn catch_up(copy: &mut Copy<'_>, rounds: &mut u32) -> Result<(), CompactionError> {
+    while copy.left_bytes() > LAST_ROUND_BYTES {
+        *rounds += 1;
+        if *rounds > MAX_ROUNDS {
+            return Err(CompactionError::Outrun);
+        }
+        copy.round(Round::Later, &mut AtOnce)?;
+    }
+    Ok(())
 }
 
 /// Writes are waiting, or soon will be.
