@@ -16,7 +16,7 @@ use super::{
     headers,
     receive::{Upload, content_md5, discard, in_time, is_gzipped},
 };
-use crate::disk::DataDir;
+use crate::{disk::DataDir, format::DataLen};
 
 /// Parts of a form at most: an upload is one file and perhaps a few fields.
 const MAX_PARTS: usize = 16;
@@ -91,12 +91,15 @@ impl<'a> Form<'a> {
                 Some((_, was_named)) => is_named && !was_named,
             };
             if is_better {
+                // Room is taken for one of them.
+                drop(file.take());
                 file = Some((self.collect(part).await?, is_named));
             }
         }
         let Some((mut upload, _)) = file else {
             return Err(Problem::new(Code::BadMultipart, "the form has no part: send a file"));
         };
+        self.reservation.shrink_to(upload.data.data_len());
         upload.content_md5 = md5_of_request.or(upload.content_md5);
         Ok((upload, self.reservation))
     }

@@ -53,6 +53,7 @@ pub(super) async fn receive<'a>(
         reservation.grow_to(len).await?;
         collector.push(chunk).await?;
     }
+    reservation.shrink_to(collector.len());
     let (data, checksum) = collector.finish().await?;
     let name = name(request, base);
     let declared = headers::text(request, &header::CONTENT_TYPE).unwrap_or_default();
