@@ -9,6 +9,7 @@
 use std::{sync::Arc, time::Duration};
 
 use dulse_shared::{
+    net::incoming::PATIENCE,
     size::ByteSize,
     wire::{Code, Problem},
 };
@@ -47,6 +48,8 @@ pub(in crate::http) struct UploadBudget {
     wait: Duration,
     /// The largest needle, in bytes of data.
     pub(super) max_needle_bytes: u64,
+    /// How far a sender may fall behind the lowest speed.
+    pub(super) patience: Duration,
 }
 
 impl UploadBudget {
@@ -59,6 +62,7 @@ impl UploadBudget {
             outgrown: Semaphore::new(MAX_OUTGROWN),
             wait: WAIT,
             max_needle_bytes,
+            patience: PATIENCE,
         }
     }
 
@@ -95,6 +99,11 @@ impl UploadBudget {
         }
         let waited = tokio::time::timeout(self.wait, from.clone().acquire_many_owned(units)).await;
         waited.ok().and_then(Result::ok).ok_or_else(too_many)
+    }
+
+    #[cfg(test)]
+    pub(super) fn free_memory(&self) -> usize {
+        self.memory.available_permits()
     }
 
     /// The answer to a needle that is too large.
