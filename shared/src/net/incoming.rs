@@ -51,22 +51,34 @@ impl Incoming {
     /// answer, and takes the end of the connection for a failure. One that asked whether to send
     /// at all does see it.
     pub async fn discard(&mut self) {
-        self.discard_for(DISCARD).await;
+        if self.is_being_sent() {
+            read_on(self).await;
+        }
     }
 
-    async fn discard_for(&mut self, limit: Duration) {
-        if self.is_held_back || self.body.is_end_stream() {
-            return;
-        }
-        let rest = async {
-            while let Some(Ok(_)) = self.next().await {
-                // A sender that is always ahead must not keep the limit from being looked at.
-                tokio::task::coop::consume_budget().await;
-            }
-        };
-        // The answer goes out either way.
-        let _ = tokio::time::timeout(limit, rest).await;
+    /// Whether its sender may be sending, and would not see an answer.
+    pub fn is_being_sent(&self) -> bool {
+        !self.is_held_back && !self.body.is_end_stream()
     }
+}
+
+/// Reads what is left of a body and throws it away, for a while.
+pub async fn read_on(body: impl Stream<Item = Result<Bytes, axum::Error>> + Unpin) {
+    read_on_for(DISCARD, body).await;
+}
+
+async fn read_on_for(
+    limit: Duration,
+    mut body: impl Stream<Item = Result<Bytes, axum::Error>> + Unpin,
+) {
+    let rest = async {
+        while let Some(Ok(_)) = body.next().await {
+            // A sender that is always ahead must not keep the limit from being looked at.
+            tokio::task::coop::consume_budget().await;
+        }
+    };
+    // The answer goes out either way.
+    let _ = tokio::time::timeout(limit, rest).await;
 }
 
 impl Stream for Incoming {
@@ -222,10 +234,10 @@ mod tests {
 
     #[tokio::test]
     async fn the_rest_of_a_body_is_not_read_for_ever() {
-        let mut endless = Incoming::new(
+        let endless = Incoming::new(
             &HeaderMap::new(),
             Body::from_stream(stream::repeat("x").map(Ok::<_, std::io::Error>)),
         );
-        endless.discard_for(Duration::from_millis(20)).await;
+        read_on_for(Duration::from_millis(20), endless).await;
     }
 }
