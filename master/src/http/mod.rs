@@ -4,6 +4,7 @@
 //! which the listener turns into responses.
 
 mod assign;
+mod client_body;
 mod cluster;
 mod health;
 mod lookup;

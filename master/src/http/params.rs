@@ -2,10 +2,13 @@
 //!
 //! Names that nobody asks for are ignored: clients send more than one server understands.
 
+use std::time::Duration;
+
 use axum::{
     body::Body,
     http::{HeaderMap, header},
 };
+use bytes::Bytes;
 use dulse_shared::wire::{Code, DiskType, Problem};
 use http_body_util::{BodyExt, Limited};
 use percent_encoding::percent_decode;
@@ -14,6 +17,8 @@ use crate::{key_range::MAX_GRANT, volume_layout::LayoutKey};
 
 /// A form with parameters is a few hundred bytes long; a longer body is not one.
 const MAX_FORM_BYTES: usize = 64 << 10;
+/// How long it may take to come: its client waits for the answer to it.
+const FORM_LIMIT: Duration = Duration::from_secs(10);
 /// The longest name of a disk type; it appears in pages and in every volume's configuration.
 const MAX_DISK_TYPE_BYTES: usize = 32;
 /// The disk type that an empty name means.
@@ -39,15 +44,8 @@ impl Params {
         if !is_form(headers) {
             return Ok(Self(from_query));
         }
-        let form = Limited::new(body, MAX_FORM_BYTES).collect().await;
-        let form = form.map_err(|error| {
-            let message = format!(
-                "cannot read the parameters in the body ({error}): send at most {MAX_FORM_BYTES} \
-                 bytes, or use the query string"
-            );
-            Problem::new(Code::BadRequest, message)
-        })?;
-        let mut pairs = decode_pairs(&form.to_bytes());
+        let form = read_form(body, FORM_LIMIT).await?;
+        let mut pairs = decode_pairs(&form);
         pairs.extend(from_query);
         Ok(Self(pairs))
     }
@@ -116,6 +114,25 @@ fn disk_type(text: &str) -> Result<DiskType, Problem> {
         return Err(Problem::new(Code::BadRequest, message));
     }
     Ok(DiskType(text.to_ascii_lowercase()))
+}
+
+async fn read_form(body: Body, limit: Duration) -> Result<Bytes, Problem> {
+    let form = Limited::new(body, MAX_FORM_BYTES).collect();
+    let Ok(form) = tokio::time::timeout(limit, form).await else {
+        let message = format!(
+            "the parameters in the body did not come within {} seconds: use the query string",
+            limit.as_secs()
+        );
+        return Err(Problem::new(Code::TooSlow, message));
+    };
+    let form = form.map_err(|error| {
+        let message = format!(
+            "cannot read the parameters in the body ({error}): send at most {MAX_FORM_BYTES} \
+             bytes, or use the query string"
+        );
+        Problem::new(Code::BadRequest, message)
+    })?;
+    Ok(form.to_bytes())
 }
 
 fn is_form(headers: &HeaderMap) -> bool {
@@ -192,5 +209,8 @@ mod tests {
         let long = Body::from(vec![b'a'; MAX_FORM_BYTES + 1]);
         let refused = Params::read(None, &headers, long).await;
         assert_eq!(refused.unwrap_err().code, Code::BadRequest);
+        let silent = Body::from_stream(futures_util::stream::pending::<std::io::Result<Bytes>>());
+        let refused = read_form(silent, Duration::from_millis(20)).await;
+        assert_eq!(refused.unwrap_err().code, Code::TooSlow);
     }
 }

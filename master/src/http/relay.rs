@@ -3,24 +3,19 @@
 //! A small body is kept whole, so that another volume can be tried when the first one refuses; a
 //! larger one streams through and is sent once.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use axum::{
-    body::Body,
-    http::{HeaderMap, HeaderName, StatusCode, header},
-};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use bytes::Bytes;
 use dulse_shared::{
     id::Fid,
+    net::incoming::broke_off,
     wire::{Code, Problem, ProblemBody, UploadResponse},
 };
-use futures_util::{Stream, TryStreamExt, stream};
-use http_body_util::{BodyExt, Limited};
+use futures_util::TryStreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::client_body::{ClientBody, Passage, too_large};
 use crate::volume_layout::Place;
 
 /// Bodies up to this are kept while they are sent: most files of most stores.
@@ -29,10 +24,10 @@ const MAX_KEPT_BYTES: u64 = 1 << 20;
 const MAX_KEPT_BODIES: usize = 64;
 /// What a multipart body adds to the file: boundaries, part headers, a few fields.
 const MULTIPART_OVERHEAD_BYTES: u64 = 1 << 20;
-/// A client that sends nothing for this long has gone away.
-const CLIENT_IDLE_LIMIT: Duration = Duration::from_secs(60);
-/// A whole upload: 256 MiB at 300 KB/s.
-const UPLOAD_LIMIT: Duration = Duration::from_secs(15 * 60);
+/// A volume server that neither takes nor answers anything for this long has failed: longer than it
+/// makes an upload wait for room, and than a client may be silent. An upload as a whole has no
+/// limit, as it may be long and its line slow.
+const STALL_LIMIT: Duration = Duration::from_secs(120);
 /// A volume server that does not take a connection within this is not there.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// The answer to an upload is a few hundred bytes of JSON.
@@ -42,6 +37,7 @@ const MAX_ANSWER_BYTES: usize = 64 << 10;
 pub(crate) struct Relay {
     http: reqwest::Client,
     kept: Arc<Semaphore>,
+    stall_limit: Duration,
 }
 
 /// A body on its way in.
@@ -56,7 +52,7 @@ pub(super) enum Upload {
     /// What still comes from the client; it can be sent once.
     Streamed {
         /// The body.
-        body: Body,
+        body: ClientBody,
         /// Its length, if the client said so.
         length: Option<u64>,
         /// The most that it may be.
@@ -86,19 +82,19 @@ impl Relay {
     pub(crate) fn new() -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_LIMIT)
-            .timeout(UPLOAD_LIMIT)
             .tcp_nodelay(true)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        Ok(Self { http, kept: Arc::new(Semaphore::new(MAX_KEPT_BODIES)) })
+        let kept = Arc::new(Semaphore::new(MAX_KEPT_BODIES));
+        Ok(Self { http, kept, stall_limit: STALL_LIMIT })
     }
 
     /// Begins to take in a body: a small one whole, if there is memory for it.
     pub(super) async fn receive(
         &self,
         headers: &HeaderMap,
-        body: Body,
+        body: &ClientBody,
         max_needle_bytes: u64,
     ) -> Result<Upload, Problem> {
         let limit_bytes = max_needle_bytes.saturating_add(MULTIPART_OVERHEAD_BYTES);
@@ -112,7 +108,7 @@ impl Relay {
             Ok(permit) if is_small => {
                 Ok(Upload::Kept { bytes: read_whole(body).await?, _permit: permit })
             }
-            _ => Ok(Upload::Streamed { body, length, limit_bytes }),
+            _ => Ok(Upload::Streamed { body: body.clone(), length, limit_bytes }),
         }
     }
 
@@ -123,25 +119,39 @@ impl Relay {
         bytes: Bytes,
     ) -> Result<UploadResponse, RelayError> {
         let request = self.request(target).body(bytes);
-        read_answer(request, target, &OnceLock::new()).await
+        self.answer(request, target, &Passage::begin()).await
     }
 
     /// Sends a body while it comes in.
     pub(super) async fn send_streamed(
         &self,
         target: &Target<'_>,
-        body: Body,
+        body: ClientBody,
         length: Option<u64>,
         limit_bytes: u64,
     ) -> Result<UploadResponse, RelayError> {
-        let fault = Arc::new(OnceLock::new());
-        let chunks = checked_chunks(body, limit_bytes, fault.clone());
+        let passage = Passage::begin();
+        let chunks = body.chunks(limit_bytes, passage.clone());
         let mut request = self.request(target);
         if let Some(length) = length {
             request = request.header(header::CONTENT_LENGTH, length);
         }
         let request = request.body(reqwest::Body::wrap_stream(chunks));
-        read_answer(request, target, &fault).await
+        self.answer(request, target, &passage).await
+    }
+
+    async fn answer(
+        &self,
+        request: reqwest::RequestBuilder,
+        target: &Target<'_>,
+        passage: &Passage,
+    ) -> Result<UploadResponse, RelayError> {
+        tokio::select! {
+            answer = read_answer(request, target, passage) => answer,
+            () = passage.stalled(self.stall_limit) => {
+                Err(stalled(&target.place.url, self.stall_limit))
+            }
+        }
     }
 
     fn request(&self, target: &Target<'_>) -> reqwest::RequestBuilder {
@@ -180,55 +190,29 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-async fn read_whole(body: Body) -> Result<Bytes, Problem> {
-    let fault = Arc::new(OnceLock::new());
-    let chunks = checked_chunks(body, MAX_KEPT_BYTES, fault.clone());
+async fn read_whole(body: &ClientBody) -> Result<Bytes, Problem> {
+    let passage = Passage::begin();
+    let chunks = body.chunks(MAX_KEPT_BYTES, passage.clone());
     let whole = chunks.try_fold(Vec::new(), |mut whole, chunk| async move {
         whole.extend_from_slice(&chunk);
         Ok(whole)
     });
     match whole.await {
         Ok(whole) => Ok(Bytes::from(whole)),
-        Err(error) => Err(fault.get().cloned().unwrap_or_else(|| body_broke(&error.to_string()))),
+        Err(error) => Err(passage.fault().unwrap_or_else(|| broke_off(&error))),
     }
-}
-
-/// The body's chunks; the stream ends with an error if the client is too slow, sends too much or
-/// goes away. Which of these it was is left in `fault`.
-fn checked_chunks(
-    body: Body,
-    limit_bytes: u64,
-    fault: Arc<OnceLock<Problem>>,
-) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
-    let limit = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
-    let limited = Limited::new(body, limit).into_data_stream();
-    stream::try_unfold((limited, fault), move |(mut chunks, fault)| async move {
-        let next = tokio::time::timeout(CLIENT_IDLE_LIMIT, chunks.try_next()).await;
-        let problem = match next {
-            Ok(Ok(Some(chunk))) => return Ok(Some((chunk, (chunks, fault)))),
-            Ok(Ok(None)) => return Ok(None),
-            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-                too_large(limit_bytes)
-            }
-            Ok(Err(error)) => body_broke(&error.to_string()),
-            Err(_) => body_broke(&format!("nothing came for {CLIENT_IDLE_LIMIT:?}")),
-        };
-        let error = std::io::Error::other(problem.clone());
-        // Only the first fault ends the stream: nobody sets it before.
-        let _ = fault.set(problem);
-        Err(error)
-    })
 }
 
 async fn read_answer(
     request: reqwest::RequestBuilder,
     target: &Target<'_>,
-    fault: &OnceLock<Problem>,
+    passage: &Passage,
 ) -> Result<UploadResponse, RelayError> {
     let url = &target.place.url;
-    let mut response = request.send().await.map_err(|error| {
-        fault.get().cloned().map_or_else(|| broken(url, &error), RelayError::Final)
-    })?;
+    let mut response = request
+        .send()
+        .await
+        .map_err(|error| passage.fault().map_or_else(|| broken(url, &error), RelayError::Final))?;
     let mut answer = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| broken(url, &error))? {
         if answer.len() + chunk.len() > MAX_ANSWER_BYTES {
@@ -270,20 +254,74 @@ fn broken(url: &str, error: &reqwest::Error) -> RelayError {
     RelayError::Final(Problem::new(Code::WriteUnknown, message))
 }
 
+/// It may have the whole upload.
+fn stalled(url: &str, limit: Duration) -> RelayError {
+    let message = format!(
+        "volume server {url} neither took nor answered anything for {} seconds: send the file \
+         again, it will get another fid",
+        limit.as_secs()
+    );
+    RelayError::Final(Problem::new(Code::WriteUnknown, message))
+}
+
 fn unreadable(url: &str, reason: &str) -> RelayError {
     let message = format!("volume server {url} sent an answer that cannot be read: {reason}");
     RelayError::Final(Problem::new(Code::WriteUnknown, message))
 }
 
-fn too_large(limit_bytes: u64) -> Problem {
-    let message = format!(
-        "the body is longer than {limit_bytes} bytes, the most that fits into a needle: split the \
-         file"
-    );
-    Problem::new(Code::TooLarge, message)
-}
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
 
-fn body_broke(reason: &str) -> Problem {
-    let message = format!("the body did not arrive whole: {reason}");
-    Problem::new(Code::BadRequest, message)
+    use axum::{Json, Router, body::Body, routing::post};
+    use dulse_shared::net::{incoming::Incoming, tasks::Tasks};
+    use futures_util::{StreamExt, stream};
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(400);
+
+    fn slow_body() -> ClientBody {
+        let pieces = stream::iter(0..10).then(|_| async {
+            tokio::time::sleep(LIMIT / 4).await;
+            Ok::<_, std::io::Error>("0123456789")
+        });
+        ClientBody::new(Incoming::new(&HeaderMap::new(), Body::from_stream(pieces)))
+    }
+
+    #[tokio::test]
+    async fn an_upload_may_take_long_but_a_volume_server_may_not_be_silent() {
+        static IS_DEAF: AtomicBool = AtomicBool::new(false);
+        let take = |body: Body| async {
+            if IS_DEAF.load(Ordering::SeqCst) {
+                tokio::time::sleep(10 * LIMIT).await;
+            }
+            let size = body.collect().await.unwrap().to_bytes().len() as u64;
+            (StatusCode::CREATED, Json(UploadResponse { size, ..UploadResponse::default() }))
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = listener.local_addr().unwrap().to_string();
+        let routes = Router::new().route("/{fid}", post(take));
+        Tasks::new().spawn_contained(async move { axum::serve(listener, routes).await.unwrap() });
+        let relay = Relay { stall_limit: LIMIT, ..Relay::new().unwrap() };
+        let place = Place {
+            server: dulse_shared::id::ServerId::from(1),
+            public_url: url.clone(),
+            url,
+            data_center: String::new(),
+            rack: String::new(),
+        };
+        let fid = "3,01637037d6".parse().unwrap();
+        let headers = HeaderMap::new();
+        let target = Target { place: &place, fid, stamp: None, headers: &headers };
+        let stored = relay.send_streamed(&target, slow_body(), None, 1 << 20).await.unwrap();
+        assert_eq!(stored.size, 100);
+        IS_DEAF.store(true, Ordering::SeqCst);
+        let Err(RelayError::Final(problem)) = relay.send_kept(&target, "x".into()).await else {
+            panic!("it never answered");
+        };
+        assert_eq!(problem.code, Code::WriteUnknown);
+        assert!(problem.message.contains("neither took nor answered"), "{problem}");
+    }
 }

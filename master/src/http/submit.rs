@@ -2,13 +2,17 @@
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, request::Parts},
     response::Response,
 };
 use bytes::Bytes;
-use dulse_shared::wire::{Problem, SubmitResponse, UploadResponse};
+use dulse_shared::{
+    net::incoming::Incoming,
+    wire::{Problem, SubmitResponse, UploadResponse},
+};
 
 use super::{
+    client_body::ClientBody,
     params::Params,
     relay::{RelayError, Target, Upload},
     render::json,
@@ -26,6 +30,19 @@ pub(super) async fn submit(
     request: Request,
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
+    let body = ClientBody::new(Incoming::new(&head.headers, body));
+    let answer = assign_and_send(&state, &head, &body).await;
+    if answer.is_err() {
+        body.discard().await;
+    }
+    answer
+}
+
+async fn assign_and_send(
+    state: &HttpState,
+    head: &Parts,
+    body: &ClientBody,
+) -> Result<Response, Problem> {
     let params = Params::from_query(head.uri.query());
     let wanted = AssignRequest {
         count: params.count()?,
@@ -37,7 +54,7 @@ pub(super) async fn submit(
     let stamp = params.value("ts");
     let (assignment, stored) = match upload {
         Upload::Kept { bytes, _permit } => {
-            offer_around(&state, &wanted, &head.headers, stamp, &bytes).await?
+            offer_around(state, &wanted, &head.headers, stamp, &bytes).await?
         }
         Upload::Streamed { body, length, limit_bytes } => {
             let assignment = state.assigner.assign(&wanted, &[]).await?;

@@ -484,10 +484,24 @@ async fn a_body_beyond_the_limit_is_refused_at_once_or_in_the_middle() {
     let problem = rig.submit_with("/submit", &told, "x").await.unwrap_err();
     assert_eq!(problem.code, Code::TooLarge);
     let chunk = || Ok::<_, std::io::Error>(vec![7; 1 << 20]);
-    let endless = futures_util::stream::repeat_with(chunk);
-    let problem = rig.submit(Body::from_stream(endless)).await.unwrap_err();
+    let read = Arc::new(AtomicUsize::new(0));
+    let counted = read.clone();
+    let long = futures_util::stream::iter((0..40).map(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        chunk()
+    }));
+    let problem = rig.submit(Body::from_stream(long)).await.unwrap_err();
     assert_eq!(problem.code, Code::TooLarge);
+    assert_eq!(read.swap(0, Ordering::SeqCst), 40, "read on, so that the client sees the answer");
     assert!(rig.fake.arrived.lock().unwrap().is_empty(), "nothing arrived whole");
+    let counted = read.clone();
+    let refused = futures_util::stream::iter((0..40).map(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        chunk()
+    }));
+    let problem = rig.submit_with("/submit?ttl=x", &[], Body::from_stream(refused)).await;
+    assert_eq!(problem.unwrap_err().code, Code::BadRequest);
+    assert_eq!(read.load(Ordering::SeqCst), 40);
     let fits = futures_util::stream::iter((0..4).map(move |_| chunk()));
     let submitted = rig.submit(Body::from_stream(fits)).await.unwrap();
     assert_eq!(submitted.size, MAX_NEEDLE_BYTES);

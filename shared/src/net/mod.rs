@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod connection_threads;
+pub mod incoming;
 pub mod metrics;
 pub mod peer;
 pub mod server;

@@ -55,6 +55,8 @@ pub enum Code {
     NoRoute,
     /// The route exists, the method does not (405).
     MethodNotAllowed,
+    /// The body comes too slowly to be waited for (408).
+    TooSlow,
     /// Another write of the same fid is under way (409).
     Conflict,
     /// The body is larger than a needle may be (413).
@@ -95,6 +97,7 @@ impl Code {
             Self::CookieMismatch => 403,
             Self::NotFound | Self::VolumeNotFound | Self::NoRoute => 404,
             Self::MethodNotAllowed => 405,
+            Self::TooSlow => 408,
             Self::Conflict | Self::OtherCluster => 409,
             Self::TooLarge => 413,
             Self::RangeNotSatisfiable => 416,

@@ -83,10 +83,7 @@ impl<'a> Answer<'a> {
         let plain = if data.len() <= INLINE_GUNZIP_BYTES {
             gunzip::collect(&zipped, gunzip::MAX_COLLECTED_BYTES)
         } else {
-            crate::reader::on_blocking_pool(move || {
-                gunzip::collect(&zipped, gunzip::MAX_COLLECTED_BYTES)
-            })
-            .await
+            gunzip::with_a_core(move || gunzip::collect(&zipped, gunzip::MAX_COLLECTED_BYTES)).await
         };
         match plain.map_err(|error| self.broken_gzip(&error))? {
             Some(plain) => self.content(headers, plain, checksum),

@@ -13,6 +13,7 @@ use axum::{
 use bytes::Bytes;
 use dulse_shared::{
     id::Ttl,
+    net::incoming::Incoming,
     wire::{Code, Problem, UploadResponse},
 };
 use tokio::sync::oneshot;
@@ -41,14 +42,21 @@ pub(super) async fn write(
     request: &Parts,
     body: Body,
 ) -> Result<Response, Problem> {
+    let mut body = Incoming::new(&request.headers, body);
+    let answer = store(state, request, &mut body).await;
+    if answer.is_err() {
+        body.discard().await;
+    }
+    answer
+}
+
+async fn store(
+    state: &HttpState,
+    request: &Parts,
+    body: &mut Incoming,
+) -> Result<Response, Problem> {
     let path = needle_path::decode(request.uri.path())?;
-    let (path, volume, options) = match target(state, request, &path) {
-        Ok(target) => target,
-        Err(problem) => {
-            upload::discard(&request.headers, body).await;
-            return Err(problem);
-        }
-    };
+    let (path, volume, options) = target(state, request, &path)?;
     let (mut upload, room) =
         upload::receive(&state.uploads, request, body, path.base, volume.dir()).await?;
     let file_len = upload.inspect().await?;

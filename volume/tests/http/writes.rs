@@ -164,6 +164,29 @@ async fn bad_uploads_store_nothing() {
     assert_eq!(server.get(FID).await.code(), "not_found");
 }
 
+/// Without reading on, a client that is still sending would see a reset instead.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_read_by_a_client_that_is_still_sending() {
+    let server = Server::start().await;
+    let zeros = || {
+        let pieces = (0..32).map(|_| Ok::<_, std::io::Error>(vec![0; 1 << 20]));
+        reqwest::Body::wrap_stream(futures_util::stream::iter(pieces))
+    };
+    let form = |kind: &'static str| {
+        server.request(Method::POST, FID).header("content-type", kind).body(zeros())
+    };
+    for (request, code) in [
+        (server.request(Method::PUT, FID).body(zeros()), "too_large"),
+        (server.request(Method::PUT, "/99,01637037d6").body(zeros()), "volume_not_found"),
+        (server.request(Method::PUT, "/3,01637037d6%ff%fe").body(zeros()), "bad_fid"),
+        (form("multipart/form-data"), "bad_multipart"),
+        (form("multipart/form-data; boundary=XX"), "bad_multipart"),
+    ] {
+        let answer = server.send(request).await;
+        assert_eq!(answer.code(), code, "{}", answer.text());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_largest_needle_is_stored() {
     let server = Server::start().await;

@@ -1,12 +1,15 @@
 //! The bounds on what uploads under way take: memory, and room on disks for large ones.
 //!
-//! A body of known length is counted before its first byte is read, another one as it grows.
-//! Whoever finds no room waits, for a while. The two are counted apart, so that small uploads never
-//! wait for large ones.
+//! A body of known length is counted before its first byte is read. One of unknown length is
+//! counted as long as a small one may be, and once it outgrows that as long as any may be: nobody
+//! who holds room waits for more of the same, so no two uploads wait for each other. Whoever finds
+//! no room waits, for a while. The two are counted apart, so that small uploads never wait for
+//! large ones.
 
 use std::{sync::Arc, time::Duration};
 
 use dulse_shared::{
+    net::incoming::PATIENCE,
     size::ByteSize,
     wire::{Code, Problem},
 };
@@ -20,28 +23,33 @@ pub(super) const SPOOLED_ABOVE_BYTES: u64 = 1 << 20;
 /// ones.
 const MEMORY_BYTES: u64 = 256 << 20;
 /// Bytes of large uploads in spool files at a time, unless a single needle may be larger: eight of
-/// the largest by default. They lie in the page cache, which has to hold their copies as well.
+/// the largest by default, and so many of unknown length. They lie in the page cache, which has to
+/// hold their copies as well.
 const SPOOL_BYTES: u64 = 2 << 30;
 /// A large upload counts as this much at least: it holds up to two megabytes of memory however
 /// short it is, so 64 at a time are 128 MiB.
 const MIN_SPOOL_BYTES: u64 = 32 << 20;
 /// What a body may have beside the needle: the other parts of a form and their headers.
 pub(super) const MAX_OVERHEAD_BYTES: u64 = 1 << 20;
+/// Uploads that outgrew memory and wait for room on a disk with their first megabyte still in it:
+/// a quarter of the memory, so that small uploads keep the rest. One more is refused at once.
+const MAX_OUTGROWN: usize = 64;
 /// How long an upload waits for room.
 const WAIT: Duration = Duration::from_secs(60);
 /// Bytes are counted in units of this, so that the semaphore's numbers suffice.
 const UNIT_BYTES: u64 = 1 << 10;
-/// A body of unknown length grows by this at least.
-const GROWTH_BYTES: u64 = 256 << 10;
 
 /// The bounds.
 #[derive(Debug)]
 pub(in crate::http) struct UploadBudget {
     memory: Arc<Semaphore>,
     spool: Arc<Semaphore>,
+    outgrown: Semaphore,
     wait: Duration,
     /// The largest needle, in bytes of data.
     pub(super) max_needle_bytes: u64,
+    /// How far a sender may fall behind the lowest speed.
+    pub(super) patience: Duration,
 }
 
 impl UploadBudget {
@@ -51,8 +59,10 @@ impl UploadBudget {
         Self {
             memory: semaphore(MEMORY_BYTES),
             spool: semaphore(SPOOL_BYTES.max(largest)),
+            outgrown: Semaphore::new(MAX_OUTGROWN),
             wait: WAIT,
             max_needle_bytes,
+            patience: PATIENCE,
         }
     }
 
@@ -63,10 +73,19 @@ impl UploadBudget {
         len: Option<u64>,
         dir: &'a DataDir,
     ) -> Result<Reservation<'a>, Problem> {
-        let room = Room { memory: None, spool: None };
-        let mut reservation = Reservation { budget: self, dir, room, bytes: 0 };
-        reservation.grow_to(len.unwrap_or(GROWTH_BYTES).max(1)).await?;
-        Ok(reservation)
+        let admitted_bytes = len.unwrap_or(SPOOLED_ABOVE_BYTES);
+        let room = if admitted_bytes <= SPOOLED_ABOVE_BYTES {
+            Room(self.acquire(&self.memory, admitted_bytes.max(1)).await?)
+        } else {
+            // It is on the disk twice until it is stored.
+            check_disk(dir, admitted_bytes.saturating_mul(2))?;
+            self.spool_room(admitted_bytes).await?
+        };
+        Ok(Reservation { budget: self, dir, room, admitted_bytes, is_open_ended: len.is_none() })
+    }
+
+    async fn spool_room(&self, bytes: u64) -> Result<Room, Problem> {
+        self.acquire(&self.spool, bytes.max(MIN_SPOOL_BYTES)).await.map(Room)
     }
 
     async fn acquire(
@@ -74,26 +93,37 @@ impl UploadBudget {
         from: &Arc<Semaphore>,
         bytes: u64,
     ) -> Result<OwnedSemaphorePermit, Problem> {
-        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
+        let units = units(bytes);
         if let Ok(permit) = from.clone().try_acquire_many_owned(units) {
             return Ok(permit);
         }
         let waited = tokio::time::timeout(self.wait, from.clone().acquire_many_owned(units)).await;
-        waited.ok().and_then(Result::ok).ok_or_else(|| {
-            let text =
-                "too many uploads are under way on this server; nothing was stored: try again";
-            Problem::new(Code::Overloaded, text)
-        })
+        waited.ok().and_then(Result::ok).ok_or_else(too_many)
+    }
+
+    #[cfg(test)]
+    pub(super) fn free_memory(&self) -> usize {
+        self.memory.available_permits()
     }
 
     /// The answer to a needle that is too large.
     pub(super) fn too_large(&self) -> Problem {
         let text = format!(
-            "a needle has at most {}: store larger files in chunks, as `dulse put` does",
+            "a needle has at most {}, and no setting raises that: split the file and store its \
+             parts; nothing was stored",
             ByteSize(self.max_needle_bytes)
         );
         Problem::new(Code::TooLarge, text)
     }
+}
+
+fn too_many() -> Problem {
+    let text = "too many uploads are under way on this server; nothing was stored: try again";
+    Problem::new(Code::Overloaded, text)
+}
+
+fn units(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX)
 }
 
 fn semaphore(bytes: u64) -> Arc<Semaphore> {
@@ -101,9 +131,8 @@ fn semaphore(bytes: u64) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)))
 }
 
-/// A large upload is on the disk twice until it is stored.
 fn check_disk(dir: &DataDir, bytes: u64) -> Result<(), Problem> {
-    if dir.has_room_for(bytes.saturating_mul(2)) {
+    if dir.has_room_for(bytes) {
         return Ok(());
     }
     let text = format!(
@@ -114,20 +143,21 @@ fn check_disk(dir: &DataDir, bytes: u64) -> Result<(), Problem> {
     Err(Problem::new(Code::VolumeFull, text))
 }
 
-/// Room whose bytes are somewhere else now; given back when dropped.
+/// Room in memory or in spool files, whose bytes are somewhere else now; given back when dropped.
 #[derive(Debug)]
-pub(in crate::http) struct Room {
-    memory: Option<OwnedSemaphorePermit>,
-    spool: Option<OwnedSemaphorePermit>,
-}
+pub(in crate::http) struct Room(OwnedSemaphorePermit);
 
 /// Room taken by one upload, given back when dropped.
 #[derive(Debug)]
 pub(in crate::http) struct Reservation<'a> {
     budget: &'a UploadBudget,
     dir: &'a DataDir,
+    /// In memory for up to a megabyte of data, else in spool files.
     room: Room,
-    bytes: u64,
+    /// Bytes of data that the room is enough for; the room itself may count more.
+    admitted_bytes: u64,
+    /// Nobody said how long it will be.
+    is_open_ended: bool,
 }
 
 impl Reservation<'_> {
@@ -136,34 +166,34 @@ impl Reservation<'_> {
         self.room
     }
 
-    /// Makes it room for `bytes` in all.
+    /// Makes it room for `bytes` of data in all. It is asked before each chunk is kept.
     pub(super) async fn grow_to(&mut self, bytes: u64) -> Result<(), Problem> {
-        if bytes <= self.bytes {
+        if self.is_open_ended && bytes > SPOOLED_ABOVE_BYTES {
+            // What is in the spool file has its room; the volume's copy will need as much again.
+            check_disk(self.dir, bytes)?;
+        }
+        if bytes <= self.admitted_bytes {
             return Ok(());
         }
-        // In large steps: each may wait.
-        let doubled = bytes.max(self.bytes.saturating_mul(2));
-        if bytes <= SPOOLED_ABOVE_BYTES {
-            let target = doubled.min(SPOOLED_ABOVE_BYTES);
-            let more = self.budget.acquire(&self.budget.memory, target - self.bytes).await?;
-            merge(&mut self.room.memory, more);
-            self.bytes = target;
-            return Ok(());
-        }
-        check_disk(self.dir, bytes)?;
-        let target = doubled.max(MIN_SPOOL_BYTES);
-        let held = if self.room.spool.is_some() { self.bytes } else { 0 };
-        let more = self.budget.acquire(&self.budget.spool, target - held).await?;
-        merge(&mut self.room.spool, more);
-        self.bytes = target;
+        // All it may ever need: if each took as it grew, several would hold half of what they need
+        // and wait for each other until all are given up.
+        let at_most = bytes.max(self.budget.max_needle_bytes);
+        let Ok(_outgrown) = self.budget.outgrown.try_acquire() else {
+            return Err(too_many());
+        };
+        // The room in memory is given back, which its bytes are about to leave.
+        self.room = self.budget.spool_room(at_most).await?;
+        self.admitted_bytes = at_most;
         Ok(())
     }
-}
 
-fn merge(held: &mut Option<OwnedSemaphorePermit>, more: OwnedSemaphorePermit) {
-    match held {
-        Some(held) => held.merge(more),
-        None => *held = Some(more),
+    /// Gives back what is not needed: the whole of the data is here.
+    pub(super) fn shrink_to(&mut self, bytes: u64) {
+        let least = if self.admitted_bytes > SPOOLED_ABOVE_BYTES { MIN_SPOOL_BYTES } else { 1 };
+        let Room(permit) = &mut self.room;
+        let surplus = permit.num_permits().saturating_sub(units(bytes.max(least)) as usize);
+        drop(permit.split(surplus));
+        self.admitted_bytes = self.admitted_bytes.min(bytes);
     }
 }
 
@@ -175,28 +205,80 @@ mod tests {
         UploadBudget { wait: Duration::from_millis(20), ..UploadBudget::new(SPOOL_BYTES) }
     }
 
+    const LONG: Option<u64> = Some(SPOOLED_ABOVE_BYTES + 1);
+
     #[tokio::test]
     async fn uploads_wait_for_room_and_give_up_after_a_while() {
         let (_, dir) = test_dir();
         let budget = impatient();
         let all = SPOOL_BYTES + MAX_OVERHEAD_BYTES;
         let held = budget.reserve(Some(all - MIN_SPOOL_BYTES), &dir).await.unwrap();
-        let short = budget.reserve(Some(SPOOLED_ABOVE_BYTES + 1), &dir).await.unwrap();
-        let refused = budget.reserve(Some(SPOOLED_ABOVE_BYTES + 1), &dir).await.unwrap_err();
+        let short = budget.reserve(LONG, &dir).await.unwrap();
+        let refused = budget.reserve(LONG, &dir).await.unwrap_err();
         assert_eq!(refused.code, Code::Overloaded);
         drop(short);
         let room = held.into_room();
-        let mut growing = budget.reserve(None, &dir).await.unwrap();
-        growing.grow_to(MIN_SPOOL_BYTES).await.unwrap();
-        assert!(growing.grow_to(MIN_SPOOL_BYTES + 1).await.is_err(), "the other one is held on");
+        budget.reserve(LONG, &dir).await.unwrap();
+        assert!(budget.reserve(Some(all), &dir).await.is_err(), "the other one is held on");
         drop(room);
-        growing.grow_to(MIN_SPOOL_BYTES + 1).await.unwrap();
-        assert!(
-            budget.reserve(Some(all - MIN_SPOOL_BYTES), &dir).await.is_err(),
-            "it took twice that"
-        );
-        drop(growing);
         assert!(budget.reserve(Some(all), &dir).await.is_ok());
+    }
+
+    /// A body of unknown length that has come to be `bytes` long.
+    async fn grown<'a>(
+        budget: &'a UploadBudget,
+        dir: &'a DataDir,
+        bytes: u64,
+    ) -> Result<Reservation<'a>, Problem> {
+        let mut growing = budget.reserve(None, dir).await?;
+        growing.grow_to(bytes).await?;
+        Ok(growing)
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_outgrew_memory_gives_it_back_and_takes_all_it_may_need() {
+        let (_, dir) = test_dir();
+        let largest = SPOOL_BYTES / 8;
+        let budget = UploadBudget { wait: Duration::from_millis(20), ..UploadBudget::new(largest) };
+        let all = budget.memory.available_permits();
+        let mut eight = Vec::new();
+        for _ in 0..8 {
+            eight.push(grown(&budget, &dir, SPOOLED_ABOVE_BYTES + 1).await.unwrap());
+        }
+        assert_eq!(budget.memory.available_permits(), all);
+        let ninth = grown(&budget, &dir, SPOOLED_ABOVE_BYTES + 1).await.unwrap_err();
+        assert_eq!(ninth.code, Code::Overloaded);
+        for upload in &mut eight {
+            upload.grow_to(largest).await.unwrap();
+        }
+        eight[0].shrink_to(SPOOLED_ABOVE_BYTES + 1);
+        budget.reserve(Some(largest - MIN_SPOOL_BYTES), &dir).await.unwrap();
+        drop(eight);
+        let mut small = grown(&budget, &dir, 3).await.unwrap();
+        small.shrink_to(3);
+        assert_eq!(budget.memory.available_permits(), all - 1);
+    }
+
+    #[tokio::test]
+    async fn uploads_that_wait_for_a_disk_leave_memory_to_small_ones() {
+        let (_, dir) = test_dir();
+        let budget = UploadBudget::new(SPOOL_BYTES);
+        let _all = budget.reserve(Some(SPOOL_BYTES + MAX_OVERHEAD_BYTES), &dir).await.unwrap();
+        let waiting = (0..MAX_OUTGROWN).map(|_| grown(&budget, &dir, SPOOLED_ABOVE_BYTES + 1));
+        let waiting = futures_util::future::join_all(waiting);
+        let others = async {
+            // Before anything else could end: one more is refused at once.
+            let refused = grown(&budget, &dir, SPOOLED_ABOVE_BYTES + 1).await.unwrap_err();
+            assert_eq!(refused.code, Code::Overloaded);
+            for _ in 0..MEMORY_BYTES / SPOOLED_ABOVE_BYTES - MAX_OUTGROWN as u64 {
+                std::mem::forget(budget.reserve(Some(SPOOLED_ABOVE_BYTES), &dir).await.unwrap());
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = waiting => panic!("there is no room on the disk"),
+            () = others => {}
+        }
     }
 
     #[tokio::test]
@@ -223,5 +305,8 @@ mod tests {
         assert!(budget.reserve(Some(4 << 20), &dir).await.is_ok());
         let refused = budget.reserve(Some((4 << 20) + 1), &dir).await.unwrap_err();
         assert_eq!(refused.code, Code::VolumeFull);
+        let mut growing = budget.reserve(None, &dir).await.unwrap();
+        growing.grow_to(8 << 20).await.unwrap();
+        assert_eq!(growing.grow_to((8 << 20) + 1).await.unwrap_err().code, Code::VolumeFull);
     }
 }

@@ -27,7 +27,7 @@ impl Upload {
         if self.data.data_len() <= INLINE_BYTES {
             return work();
         }
-        let done = tokio::task::spawn_blocking(work).await;
+        let done = gunzip::with_a_core(move || Ok(work())).await;
         done.map_err(|error| Problem::new(Code::Internal, error.to_string()))?
     }
 }

@@ -5,6 +5,7 @@
 
 mod budget;
 mod collector;
+mod form_body;
 mod headers;
 mod inspect;
 mod multipart;
@@ -16,4 +17,4 @@ mod test_dir;
 
 pub(super) use budget::{Room, UploadBudget};
 pub(super) use headers::pairs;
-pub(super) use receive::{Upload, discard, receive};
+pub(super) use receive::{Upload, receive};

@@ -3,20 +3,24 @@
 //! The file is the first part with a file name, whatever its field is called, or else the first
 //! part. The form is read to its end: one that breaks off stores nothing.
 
-use axum::{
-    body::{Body, HttpBody},
-    http::{HeaderMap, header},
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use dulse_shared::{
+    net::incoming::{Incoming, Pace, broke_off},
+    wire::{Code, Problem},
 };
-use dulse_shared::wire::{Code, Problem};
 use multer::{Constraints, Field, Multipart, SizeLimit};
 
 use super::{
     budget::{MAX_OVERHEAD_BYTES, Reservation, UploadBudget},
     collector::Collector,
+    form_body::{FormBody, Held, TooMuchOutsideParts},
     headers,
-    receive::{Upload, content_md5, discard, in_time, is_gzipped},
+    receive::{Upload, content_md5, is_gzipped},
 };
-use crate::disk::DataDir;
+use crate::{disk::DataDir, format::DataLen};
 
 /// Parts of a form at most: an upload is one file and perhaps a few fields.
 const MAX_PARTS: usize = 16;
@@ -25,7 +29,7 @@ const MAX_PARTS: usize = 16;
 pub(super) async fn receive<'a>(
     budget: &'a UploadBudget,
     request: &HeaderMap,
-    body: Body,
+    body: &mut Incoming,
     dir: &'a DataDir,
 ) -> Result<(Upload, Reservation<'a>), Problem> {
     let kind = headers::text(request, &header::CONTENT_TYPE).unwrap_or_default();
@@ -37,25 +41,17 @@ pub(super) async fn receive<'a>(
         Problem::new(Code::BadMultipart, text)
     })?;
     let max_body_bytes = budget.max_needle_bytes.saturating_add(MAX_OVERHEAD_BYTES);
-    let expected = body.size_hint().exact();
+    let expected = body.announced_len();
     if expected.is_some_and(|len| len > max_body_bytes) {
-        discard(request, body).await;
         return Err(budget.too_large());
     }
-    let reservation = match budget.reserve(expected, dir).await {
-        Ok(reservation) => reservation,
-        Err(problem) => {
-            discard(request, body).await;
-            return Err(problem);
-        }
-    };
+    let reservation = budget.reserve(expected, dir).await?;
     let limit = SizeLimit::new().whole_stream(max_body_bytes);
+    let (body, held) = FormBody::new(body);
     let form = Form {
-        parts: Multipart::with_constraints(
-            body.into_data_stream(),
-            boundary,
-            Constraints::new().size_limit(limit),
-        ),
+        parts: Multipart::with_constraints(body, boundary, Constraints::new().size_limit(limit)),
+        held,
+        pace: Pace::with_patience(budget.patience),
         budget,
         dir,
         reservation,
@@ -64,15 +60,17 @@ pub(super) async fn receive<'a>(
     form.receive(content_md5(request)).await
 }
 
-struct Form<'a> {
-    parts: Multipart<'static>,
+struct Form<'a, 'b> {
+    parts: Multipart<'b>,
+    held: Arc<Held>,
+    pace: Pace,
     budget: &'a UploadBudget,
     dir: &'a DataDir,
     reservation: Reservation<'a>,
     expected: Option<u64>,
 }
 
-impl<'a> Form<'a> {
+impl<'a, 'b> Form<'a, 'b> {
     async fn receive(
         mut self,
         md5_of_request: Option<String>,
@@ -91,26 +89,44 @@ impl<'a> Form<'a> {
                 Some((_, was_named)) => is_named && !was_named,
             };
             if is_better {
+                // Room is taken for one of them.
+                drop(file.take());
                 file = Some((self.collect(part).await?, is_named));
+            } else {
+                self.skip(part).await?;
             }
         }
         let Some((mut upload, _)) = file else {
             return Err(Problem::new(Code::BadMultipart, "the form has no part: send a file"));
         };
+        self.reservation.shrink_to(upload.data.data_len());
         upload.content_md5 = md5_of_request.or(upload.content_md5);
         Ok((upload, self.reservation))
     }
 
-    async fn next_part(&mut self) -> Result<Option<Field<'static>>, Problem> {
-        let next = in_time(self.parts.next_field()).await?;
+    async fn next_part(&mut self) -> Result<Option<Field<'b>>, Problem> {
+        let next = self.pace.wait(self.parts.next_field()).await?;
+        self.held.handed_out(0);
         next.map_err(|error| self.problem(&error))
     }
 
-    async fn collect(&mut self, mut part: Field<'static>) -> Result<Upload, Problem> {
+    async fn next_chunk(&mut self, part: &mut Field<'b>) -> Result<Option<Bytes>, Problem> {
+        let next = self.pace.wait(part.chunk()).await?;
+        let chunk = next.map_err(|error| self.problem(&error))?;
+        let bytes = chunk.as_ref().map_or(0, Bytes::len);
+        self.held.handed_out(bytes);
+        self.pace.earn(bytes);
+        Ok(chunk)
+    }
+
+    async fn skip(&mut self, mut part: Field<'b>) -> Result<(), Problem> {
+        while self.next_chunk(&mut part).await?.is_some() {}
+        Ok(())
+    }
+
+    async fn collect(&mut self, mut part: Field<'b>) -> Result<Upload, Problem> {
         let mut collector = Collector::new(self.dir, self.expected);
-        loop {
-            let chunk = in_time(part.chunk()).await?.map_err(|error| self.problem(&error))?;
-            let Some(chunk) = chunk else { break };
+        while let Some(chunk) = self.next_chunk(&mut part).await? {
             let len = collector.len().saturating_add(chunk.len() as u64);
             if len > self.budget.max_needle_bytes {
                 return Err(self.budget.too_large());
@@ -134,36 +150,52 @@ impl<'a> Form<'a> {
     fn problem(&self, error: &multer::Error) -> Problem {
         match error {
             multer::Error::StreamSizeExceeded { .. } => self.budget.too_large(),
-            multer::Error::StreamReadFailed(cause) => {
-                Problem::new(Code::BadRequest, format!("the body broke off: {cause}"))
+            multer::Error::StreamReadFailed(cause) if !cause.is::<TooMuchOutsideParts>() => {
+                broke_off(cause)
             }
-            error => Problem::new(
-                Code::BadMultipart,
-                format!("the form cannot be read: {error}; nothing was stored"),
-            ),
+            multer::Error::StreamReadFailed(cause) => unreadable(cause),
+            error => unreadable(error),
         }
     }
 }
 
+fn unreadable(cause: &dyn std::fmt::Display) -> Problem {
+    let text = format!(
+        "the form cannot be read: {cause}; nothing was stored: send it as a form or the file as \
+         it is with PUT"
+    );
+    Problem::new(Code::BadMultipart, text)
+}
+
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
+    use axum::{body::Body, http::HeaderValue};
     use futures_util::stream;
 
     use super::{super::test_dir::test_dir, *};
     use crate::needle_data::NeedleData;
 
     async fn send_as(kind: &str, body: &str) -> Result<Upload, Problem> {
-        let budget = UploadBudget::new(100);
+        // In pieces of seven bytes, so that boundaries are cut.
+        send_in_pieces(7, 100, kind, body).await
+    }
+
+    async fn send_in_pieces(
+        bytes: usize,
+        max_needle_bytes: u64,
+        kind: &str,
+        body: &str,
+    ) -> Result<Upload, Problem> {
+        let budget = UploadBudget::new(max_needle_bytes);
         let request =
             HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_str(kind).unwrap())]);
-        // In pieces of seven bytes, so that boundaries are cut.
         let body = body.replace('\n', "\r\n").into_bytes();
         let pieces: Vec<_> =
-            body.chunks(7).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect();
+            body.chunks(bytes).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect();
         let body = Body::from_stream(stream::iter(pieces));
         let (_, dir) = test_dir();
-        receive(&budget, &request, body, &dir).await.map(|(upload, _)| upload)
+        let mut body = Incoming::new(&request, body);
+        receive(&budget, &request, &mut body, &dir).await.map(|(upload, _)| upload)
     }
 
     fn bytes_of(upload: &Upload) -> &[u8] {
@@ -220,6 +252,45 @@ mod tests {
             let error = send_as(kind, "--XX--").await.unwrap_err();
             assert_eq!(error.code, Code::BadMultipart, "{kind}");
             assert!(error.message.contains("boundary"));
+        }
+    }
+
+    const KIND: &str = "multipart/form-data; boundary=XX";
+    const PIECES: [usize; 4] = [7, 5000, 200_000, 10 << 20];
+
+    #[tokio::test]
+    async fn what_is_outside_parts_is_bounded_wherever_it_lies_and_however_it_comes() {
+        let head = "--XX\nContent-Disposition: form-data; name=\"f\"; filename=\"a\"\n";
+        let long = "y".repeat(200_000);
+        let many = "--XX\nContent-Disposition: form-data; name=\"f\"\nX: ".to_owned();
+        let many = format!("{many}{}\n\nz\n", "y".repeat(30_000));
+        for body in [
+            format!("{long}\n{head}\ndata\n--XX--\n"),
+            format!("{head}X-Long: {long}\n\ndata\n--XX--\n"),
+            format!("{head}\ndata\n{}--XX--\n", many.repeat(5)),
+            "\n".repeat(200_000),
+        ] {
+            for bytes in PIECES {
+                let error = send_in_pieces(bytes, 1 << 20, KIND, &body).await.unwrap_err();
+                assert_eq!(error.code, Code::BadMultipart, "{bytes}");
+                assert!(error.message.contains("64 KiB"), "{error}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn data_of_any_length_comes_through_and_parts_beside_it_too() {
+        let preamble = "y".repeat(50_000);
+        let part = "\n--XX\nContent-Disposition: form-data; name=\"f\"";
+        // Lines that could be the beginning of a boundary.
+        let data = "x\n--X\n-".repeat(50_000);
+        let other = "z".repeat(300_000);
+        let body = format!(
+            "{preamble}{part}\n\n{other}{part}; filename=\"a\"\n\n{data}{part}\n\n{other}\n--XX--\n"
+        );
+        for bytes in PIECES {
+            let upload = send_in_pieces(bytes, 1 << 20, KIND, &body).await.unwrap();
+            assert!(bytes_of(&upload) == data.replace('\n', "\r\n").as_bytes(), "{bytes}");
         }
     }
 

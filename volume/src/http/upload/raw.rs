@@ -3,18 +3,17 @@
 //! Its bytes are stored as they came, whatever type they are said to have. The bound on a needle's
 //! length holds from the first byte on, for bodies of unknown length too.
 
-use axum::{
-    body::{Body, HttpBody},
-    http::{HeaderMap, header},
+use axum::http::{HeaderMap, header};
+use dulse_shared::{
+    net::incoming::{Incoming, Pace},
+    wire::Problem,
 };
-use dulse_shared::wire::{Code, Problem};
-use http_body_util::BodyExt;
 
 use super::{
     budget::{Reservation, UploadBudget},
     collector::Collector,
     headers,
-    receive::{Upload, content_md5, discard, in_time, is_gzipped},
+    receive::{Upload, content_md5, is_gzipped},
 };
 use crate::disk::DataDir;
 
@@ -22,37 +21,26 @@ use crate::disk::DataDir;
 pub(super) async fn receive<'a>(
     budget: &'a UploadBudget,
     request: &HeaderMap,
-    mut body: Body,
+    body: &mut Incoming,
     base: &str,
     dir: &'a DataDir,
 ) -> Result<(Upload, Reservation<'a>), Problem> {
-    let expected = body.size_hint().exact();
+    let expected = body.announced_len();
     if expected.is_some_and(|len| len > budget.max_needle_bytes) {
-        discard(request, body).await;
         return Err(budget.too_large());
     }
-    let mut reservation = match budget.reserve(expected, dir).await {
-        Ok(reservation) => reservation,
-        Err(problem) => {
-            discard(request, body).await;
-            return Err(problem);
-        }
-    };
+    let mut reservation = budget.reserve(expected, dir).await?;
     let mut collector = Collector::new(dir, expected);
-    while let Some(frame) = in_time(body.frame()).await? {
-        let frame = frame.map_err(|error| {
-            Problem::new(Code::BadRequest, format!("the body broke off: {error}"))
-        })?;
-        // Trailers say nothing that is stored.
-        let Ok(chunk) = frame.into_data() else { continue };
+    let mut pace = Pace::with_patience(budget.patience);
+    while let Some(chunk) = pace.next_chunk(body).await? {
         let len = collector.len().saturating_add(chunk.len() as u64);
         if len > budget.max_needle_bytes {
-            discard(request, body).await;
             return Err(budget.too_large());
         }
         reservation.grow_to(len).await?;
         collector.push(chunk).await?;
     }
+    reservation.shrink_to(collector.len());
     let (data, checksum) = collector.finish().await?;
     let name = name(request, base);
     let declared = headers::text(request, &header::CONTENT_TYPE).unwrap_or_default();
@@ -76,8 +64,11 @@ fn name(request: &HeaderMap, base: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-    use futures_util::stream;
+    use std::time::Duration;
+
+    use axum::{body::Body, http::HeaderValue};
+    use dulse_shared::wire::Code;
+    use futures_util::{StreamExt, stream};
 
     use super::{super::test_dir::test_dir, *};
     use crate::needle_data::NeedleData;
@@ -94,7 +85,38 @@ mod tests {
             .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_str(value).unwrap()))
             .collect();
         let (_, dir) = test_dir();
-        receive(&budget, &request, body, "3,01637037d6", &dir).await.map(|(upload, _)| upload)
+        let mut body = Incoming::new(&request, body);
+        let received = receive(&budget, &request, &mut body, "3,01637037d6", &dir).await;
+        received.map(|(upload, _)| upload)
+    }
+
+    #[tokio::test]
+    async fn a_trickle_is_given_up_and_its_room_given_back() {
+        let patience = Duration::from_millis(100);
+        let mut budget = UploadBudget::new(1 << 20);
+        budget.patience = patience;
+        let (_, dir) = test_dir();
+        let free = || budget.free_memory();
+        let all = free();
+        let drops = stream::repeat("x").then(|piece| async move {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            Ok::<_, std::io::Error>(piece)
+        });
+        let mut body = Incoming::new(&HeaderMap::new(), Body::from_stream(drops));
+        let none = HeaderMap::new();
+        let refused = {
+            let receiving = std::pin::pin!(receive(&budget, &none, &mut body, "x", &dir));
+            let (_, refused) = tokio::join!(
+                async {
+                    tokio::time::sleep(patience / 2).await;
+                    assert!(free() < all, "it holds room meanwhile");
+                },
+                receiving
+            );
+            refused.unwrap_err()
+        };
+        assert_eq!(refused.code, Code::TooSlow);
+        assert_eq!(free(), all);
     }
 
     #[tokio::test]

@@ -1,27 +1,15 @@
-//! What an upload is, whichever way it came.
+//! What an upload is, whichever way it came, and the choice between the two ways.
 //!
-//! Decides between the two ways, and keeps what both share: how long a silent client is waited
-//! for, and what becomes of the body of a refused upload.
+//! A body that is refused is left where it was: whoever answers reads on.
 
-use std::time::Duration;
-
-use axum::{
-    body::{Body, HttpBody},
-    http::{HeaderMap, Method, header, request::Parts},
-};
-use dulse_shared::wire::{Code, Problem};
-use http_body_util::BodyExt;
+use axum::http::{HeaderMap, Method, header, request::Parts};
+use dulse_shared::{net::incoming::Incoming, wire::Problem};
 
 use super::{
     budget::{Reservation, UploadBudget},
     headers, multipart, raw,
 };
 use crate::{disk::DataDir, needle_data::NeedleData};
-
-/// A body that does not move for this long is given up: it holds room that others wait for.
-const IDLE: Duration = Duration::from_secs(60);
-/// How long the body of a refused upload is read, so that its sender gets to reading the answer.
-const DISCARD: Duration = Duration::from_secs(10);
 
 /// An upload that was received whole.
 #[derive(Debug)]
@@ -45,7 +33,7 @@ pub(in crate::http) struct Upload {
 pub(in crate::http) async fn receive<'a>(
     budget: &'a UploadBudget,
     parts: &Parts,
-    body: Body,
+    body: &mut Incoming,
     base: &str,
     dir: &'a DataDir,
 ) -> Result<(Upload, Reservation<'a>), Problem> {
@@ -56,30 +44,11 @@ pub(in crate::http) async fn receive<'a>(
     }
 }
 
-/// Reads on and throws away: a client that is still sending does not see an answer, and takes the
-/// end of the connection for a failure. One that asked whether to send at all does see it.
-pub(in crate::http) async fn discard(request: &HeaderMap, mut body: Body) {
-    if body.is_end_stream() || request.contains_key(header::EXPECT) {
-        return;
-    }
-    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
-    // The answer goes out either way.
-    let _ = tokio::time::timeout(DISCARD, rest).await;
-}
-
 /// Only a POST is a form, and one that says nothing of its type should be.
 fn is_form(parts: &Parts) -> bool {
     parts.method == Method::POST
         && headers::text(&parts.headers, &header::CONTENT_TYPE)
             .is_none_or(|kind| kind.is_empty() || kind.contains("form-data"))
-}
-
-/// Waits for the next piece of a body, within the limit.
-pub(super) async fn in_time<T>(next: impl Future<Output = T>) -> Result<T, Problem> {
-    tokio::time::timeout(IDLE, next).await.map_err(|_| {
-        let text = format!("nothing of the body came for {} seconds", IDLE.as_secs());
-        Problem::new(Code::BadRequest, text)
-    })
 }
 
 /// The parts of a request that say what the body is, for both ways.
