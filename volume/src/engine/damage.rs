@@ -116,6 +116,8 @@ impl Suspect<'_> {
     }
 
     /// Whether the index says that a whole record was durable where the bad one is, or behind it.
+    /// Where there is nothing but zeros only a row of that very place counts: one flipped bit of a row
+    /// may name any other.
     fn is_indexed(&self) -> io::Result<bool> {
         let mut is_indexed = false;
         load_rows(self.idx, self.width, self.idx.len()?, |row| {
@@ -125,7 +127,9 @@ impl Suspect<'_> {
             };
             let offset = row.offset.as_bytes();
             let end = offset.saturating_add(record_len(size, self.version));
-            is_indexed |= offset >= self.bad_at && end <= self.dat_len;
+            let is_place = offset == self.bad_at;
+            let is_behind = offset > self.bad_at && self.data_end > self.bad_at;
+            is_indexed |= (is_place || is_behind) && end <= self.dat_len;
         })?;
         Ok(is_indexed)
     }
