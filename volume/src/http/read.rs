@@ -15,7 +15,7 @@ use dulse_shared::wire::{Code, Problem};
 use futures_util::stream;
 
 use super::{
-    byte_ranges::{content_range, cut, frame},
+    byte_ranges::{Boundary, content_range, cut, frame},
     conditional::Validators,
     content_headers::{Described, OCTET_STREAM, etag},
     error::{read_problem, volume_not_here},
@@ -45,7 +45,7 @@ pub(super) async fn read(state: &HttpState, request: &Parts) -> Result<Response,
         Found::Whole(needle) => {
             let etag = etag(needle.checksum);
             let answer = Answer::new(request, path, &needle.meta, &etag);
-            answer.with_data(needle.data, needle.checksum).await
+            answer.with_data(needle.data).await
         }
         Found::Large(needle) => {
             let etag = etag(needle.checksum());
@@ -68,16 +68,16 @@ impl<'a> Answer<'a> {
         Self { request, described: Described { meta, validators, path, query } }
     }
 
-    async fn with_data(&self, data: Bytes, checksum: u32) -> Result<Response, Problem> {
+    async fn with_data(&self, data: Bytes) -> Result<Response, Problem> {
         if self.is_not_modified() {
             return Ok(self.not_modified());
         }
         let mut headers = self.described.headers();
         if !self.described.meta.is_gzipped || !gunzip::is_gzip(&data) {
-            return self.content(headers, data, checksum);
+            return self.content(headers, data);
         }
         if self.takes_gzip(&mut headers) {
-            return self.content(headers, data, checksum);
+            return self.content(headers, data);
         }
         let zipped = data.clone();
         let plain = if data.len() <= INLINE_GUNZIP_BYTES {
@@ -89,7 +89,7 @@ impl<'a> Answer<'a> {
             .await
         };
         match plain.map_err(|error| self.broken_gzip(&error))? {
-            Some(plain) => self.content(headers, plain, checksum),
+            Some(plain) => self.content(headers, plain),
             None => self.decompressed(headers, stream::iter([Ok(data)])).await,
         }
     }
@@ -134,12 +134,7 @@ impl<'a> Answer<'a> {
     }
 
     /// Data that is at hand, all of it or the parts asked for.
-    fn content(
-        &self,
-        mut headers: HeaderMap,
-        data: Bytes,
-        checksum: u32,
-    ) -> Result<Response, Problem> {
+    fn content(&self, mut headers: HeaderMap, data: Bytes) -> Result<Response, Problem> {
         let len = data.len() as u64;
         if self.is_head() {
             return Ok(head_only(headers, len));
@@ -153,7 +148,7 @@ impl<'a> Answer<'a> {
                         add_content_range(&mut headers, range, len);
                         cut(&data, range)
                     }
-                    parts => several(&mut headers, &data, parts, checksum),
+                    parts => several(&mut headers, &data, parts),
                 };
                 Ok(respond(StatusCode::PARTIAL_CONTENT, headers, Body::from(body)))
             }
@@ -240,10 +235,11 @@ fn add_content_range(headers: &mut HeaderMap, range: &Range<u64>, len: u64) {
 }
 
 /// The parts as one body, whose type replaces that of the needle.
-fn several(headers: &mut HeaderMap, data: &Bytes, parts: &[Range<u64>], checksum: u32) -> Bytes {
+fn several(headers: &mut HeaderMap, data: &Bytes, parts: &[Range<u64>]) -> Bytes {
+    let boundary = Boundary::random();
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let framed = frame(data, parts, kind.unwrap_or(OCTET_STREAM), checksum);
-    let kind = format!("multipart/byteranges; boundary={}", framed.boundary);
+    let body = frame(data, parts, kind.unwrap_or(OCTET_STREAM), boundary);
+    let kind = format!("multipart/byteranges; boundary={boundary}");
     if let Ok(kind) = HeaderValue::try_from(kind) {
         headers.insert(header::CONTENT_TYPE, kind);
     }
