@@ -62,6 +62,12 @@ impl LargeNeedle {
         self.tail.stored_checksum
     }
 
+    /// The first bytes of the data, up to `len` of them, not verified.
+    pub async fn start(&self, len: u64) -> Result<Bytes, ReadError> {
+        let context = Context { volume: &self.volume, key: self.key };
+        self.chunk(0, len.min(self.data_len)).await.map_err(|error| context.io(error))
+    }
+
     /// All of the data.
     pub fn stream(self) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
         let walk = Walk { needle: self, position: 0, crc: 0, held_back: None, reading: None };

@@ -33,6 +33,8 @@ use crate::{
 
 /// More gzip than this is decompressed on the blocking pool: it takes a millisecond.
 const INLINE_GUNZIP_BYTES: usize = 4 << 10;
+/// What says whether data looks like gzip lies in its first bytes.
+const GZIP_MAGIC_BYTES: u64 = 2;
 
 /// Answers with the needle that the path names.
 pub(super) async fn read(state: &HttpState, request: &Parts) -> Result<Response, Problem> {
@@ -99,7 +101,7 @@ impl<'a> Answer<'a> {
             return Ok(self.not_modified());
         }
         let mut headers = self.described.headers();
-        if self.described.meta.is_gzipped && !self.takes_gzip(&mut headers) {
+        if self.is_really_gzipped(&needle).await? && !self.takes_gzip(&mut headers) {
             return self.decompressed(headers, needle.stream()).await;
         }
         let len = needle.data_len();
@@ -118,6 +120,17 @@ impl<'a> Answer<'a> {
                 Ok(respond(StatusCode::OK, headers, Body::from_stream(needle.stream())))
             }
         }
+    }
+
+    /// Other programs flag some data that is no gzip. The bytes looked at are not verified yet: if
+    /// they are wrong, so is the checksum, and the stream ends with an error either way.
+    async fn is_really_gzipped(&self, needle: &LargeNeedle) -> Result<bool, Problem> {
+        if !self.described.meta.is_gzipped {
+            return Ok(false);
+        }
+        let start = needle.start(GZIP_MAGIC_BYTES).await;
+        let start = start.map_err(|error| read_problem(self.described.path.fid, &error))?;
+        Ok(gunzip::is_gzip(&start))
     }
 
     async fn large_part(
@@ -243,7 +256,7 @@ fn several(headers: &mut HeaderMap, data: &Bytes, parts: &[Range<u64>]) -> Bytes
     if let Ok(kind) = HeaderValue::try_from(kind) {
         headers.insert(header::CONTENT_TYPE, kind);
     }
-    framed.body
+    body
 }
 
 fn unsatisfiable(len: u64) -> Response {
