@@ -60,6 +60,8 @@ struct FakeVolumeServer {
     vacuums: Mutex<Vec<StartVacuum>>,
     /// Looks until a vacuum is done.
     looks: AtomicU32,
+    /// So many looks fail first.
+    failing_looks: AtomicU32,
 }
 
 async fn start_vacuum(
@@ -70,11 +72,16 @@ async fn start_vacuum(
     vacuum_of(JobPhase::Waiting, 4)
 }
 
-async fn vacuum_report(State(fake): State<Arc<FakeVolumeServer>>) -> Json<VacuumReport> {
-    match fake.looks.fetch_sub(1, Ordering::SeqCst) {
+async fn vacuum_report(State(fake): State<Arc<FakeVolumeServer>>) -> Response {
+    let fails = |left: u32| left.checked_sub(1);
+    if fake.failing_looks.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails).is_ok() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "not now").into_response();
+    }
+    let report = match fake.looks.fetch_sub(1, Ordering::SeqCst) {
         1 => vacuum_of(JobPhase::Idle, 5),
         _ => vacuum_of(JobPhase::Running, 4),
-    }
+    };
+    report.into_response()
 }
 
 fn vacuum_of(phase: JobPhase, completed: u64) -> Json<VacuumReport> {
@@ -648,4 +655,20 @@ async fn the_page_escapes_what_servers_say_and_loads_nothing_from_elsewhere() {
     let request = Request::get("/ui/style.css").body(Body::empty()).unwrap();
     let (_, headers, _) = rig.ask(request).await.unwrap();
     assert_eq!(headers["content-type"], "text/css; charset=utf-8");
+#[tokio::test]
+async fn a_vacuum_outlives_three_looks_that_fail_and_after_that_nothing_is_claimed() {
+    let rig = Rig::new().await;
+    rig.join(20).await;
+    rig.fake.looks.store(1, Ordering::SeqCst);
+    rig.fake.failing_looks.store(3, Ordering::SeqCst);
+    assert!(rig.fetch("/vol/vacuum").await.unwrap()["Topology"].is_object());
+
+    rig.fake.failing_looks.store(4, Ordering::SeqCst);
+    let problem = rig.fetch("/vol/vacuum").await.unwrap_err();
+    assert_eq!(problem.code, Code::VolumeUnavailable);
+    let page = format!("http://{}/status", rig.address);
+    assert!(problem.message.contains("may still be"), "{}", problem.message);
+    assert!(problem.message.contains(&page), "{}", problem.message);
+}
+
 }
