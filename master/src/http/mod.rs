@@ -6,6 +6,7 @@
 mod assign;
 mod cluster;
 mod health;
+mod location_wish;
 mod lookup;
 mod params;
 mod relay;
