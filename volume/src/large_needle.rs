@@ -74,7 +74,10 @@ impl LargeNeedle {
         stream::try_unfold(walk, Walk::next)
     }
 
-    /// A part of the data. The whole is read and verified first, unless it was lately.
+    /// A part of the data. The whole is read and verified first, unless that was done within the
+    /// last minute. Either way the bytes of the part are then read anew and not verified a second
+    /// time, since one checksum covers all of the data: a bit that goes bad between the two reads
+    /// is not noticed.
     pub async fn stream_range(
         self,
         range: Range<u64>,
