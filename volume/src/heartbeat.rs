@@ -5,7 +5,7 @@
 //! Each master acknowledges a numbered report; the next one says what changed since. A master that
 //! lost track asks for a full report by acknowledging 0.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, io, time::Duration};
 
 use dulse_shared::{
     id::VolumeId,
@@ -86,9 +86,13 @@ impl Reporter {
                     was_reachable = true;
                     INTERVAL
                 }
-                Err(error) => {
+                Err(BeatError::Master(error)) => {
                     self.judge(&error, &mut was_reachable);
                     RETRY
+                }
+                Err(error @ BeatError::Unmeasured(_)) => {
+                    tracing::error!("no heartbeat to the master {}: {error}", self.master);
+                    INTERVAL
                 }
             };
             tokio::select! {
@@ -101,16 +105,14 @@ impl Reporter {
         drop(self.beat(true).await);
     }
 
-    async fn beat(&mut self, stopping: bool) -> Result<(), PeerError> {
+    async fn beat(&mut self, stopping: bool) -> Result<(), BeatError> {
         let store = self.store.clone();
-        let measured = on_blocking_pool(move || {
+        let reports = measured(move || {
             store.measure();
             store.expire_volumes();
-            Ok(store.reports())
+            store.reports()
         });
-        let reports = measured.await.unwrap_or_default();
-        let reports: HashMap<_, _> =
-            reports.into_iter().map(|report| (report.id, report)).collect();
+        let reports = reports.await?;
         self.seq += 1;
         let heartbeat = self.compose(&reports, stopping);
         let cluster_address = self.master.cluster();
@@ -214,6 +216,27 @@ impl Reporter {
     }
 }
 
+/// Why there was no heartbeat.
+#[derive(Debug, thiserror::Error)]
+enum BeatError {
+    /// What it would have said is not known, which is not the same as no volumes.
+    #[error(
+        "the volumes cannot be looked at ({0}): a line above says where the program went wrong"
+    )]
+    Unmeasured(#[source] io::Error),
+    /// The master did not take it.
+    #[error(transparent)]
+    Master(#[from] PeerError),
+}
+
+/// The reports that `measure` gives, by volume; an error if it panics.
+async fn measured(
+    measure: impl FnOnce() -> Vec<VolumeReport> + Send + 'static,
+) -> Result<HashMap<VolumeId, VolumeReport>, BeatError> {
+    let reports = on_blocking_pool(move || Ok(measure())).await.map_err(BeatError::Unmeasured)?;
+    Ok(reports.into_iter().map(|report| (report.id, report)).collect())
+}
+
 #[derive(Debug, Default, PartialEq)]
 struct Changes {
     changed: Vec<VolumeReport>,
@@ -232,4 +255,16 @@ fn changes(
     let changed = reports.values().filter(differs).cloned().collect();
     let gone = known.keys().filter(|id| !reports.contains_key(id)).copied().collect();
     (*since, Changes { changed, gone })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_while_measuring_is_no_report_that_everything_is_gone() {
+        let outcome = measured(|| panic!("a volume that cannot be measured")).await;
+        assert!(matches!(outcome, Err(BeatError::Unmeasured(_))), "{outcome:?}");
+        assert_eq!(measured(Vec::new).await.unwrap(), HashMap::new());
+    }
 }

@@ -2,12 +2,17 @@
 
 use axum::{
     extract::{Request, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode, header},
     response::Response,
 };
 use dulse_shared::wire::{AssignResponse, Problem};
 
-use super::{params::Params, render::json, state::HttpState};
+use super::{
+    location_wish::require_fulfillable,
+    params::{Params, bad_request},
+    render::json,
+    state::HttpState,
+};
 use crate::assign::{AssignRequest, Assignment};
 
 /// Answers `count`, `collection`, `replication`, `ttl` and `disk`; 503 while nothing is writable.
@@ -16,13 +21,26 @@ pub(super) async fn assign(
     request: Request,
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
+    refuse_multipart(&head.headers)?;
     let params = Params::read(head.uri.query(), &head.headers, body).await?;
+    require_fulfillable(&state, &params)?;
     let wanted = AssignRequest {
         count: params.count()?,
         key: params.layout_key(state.settings.default_replication)?,
     };
     let assignment = state.assigner.assign(&wanted, &[]).await?;
     json(StatusCode::OK, &params, &answer(assignment))
+}
+
+/// Whoever sends parameters in such a form would get one fid where it asked for five.
+fn refuse_multipart(headers: &HeaderMap) -> Result<(), Problem> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    if !kind.is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("multipart/")) {
+        return Ok(());
+    }
+    let message = "/dir/assign takes its parameters from the query or an urlencoded body, not from \
+                   a multipart form: with curl, use -d instead of -F";
+    Err(bad_request(message))
 }
 
 fn answer(assignment: Assignment) -> AssignResponse {

@@ -7,6 +7,7 @@ mod assign;
 mod client_body;
 mod cluster;
 mod health;
+mod location_wish;
 mod lookup;
 mod params;
 mod relay;

@@ -2,13 +2,17 @@
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
+    extract::{DefaultBodyLimit, Request, State},
     http::{Method, Uri},
+    response::Response,
     routing::{any, get, post},
 };
 use dulse_shared::wire::{Code, Problem};
 
-use super::{assign, health, lookup, state::HttpState, status, submit, ui, vacuum};
+use super::{
+    assign, health, location_wish::require_fulfillable, lookup, params::Params, state::HttpState,
+    status, submit, ui, vacuum,
+};
 
 /// Everything that clients and browsers may ask of a master.
 pub(crate) fn public_router(state: HttpState) -> Router {
@@ -18,7 +22,7 @@ pub(crate) fn public_router(state: HttpState) -> Router {
         .route("/dir/status", any(status::dir_status))
         .route("/vol/vacuum", any(vacuum::vacuum))
         .route("/cluster/status", get(status::cluster_status))
-        .route("/submit", post(submit::submit))
+        .route("/submit", post(submit))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
@@ -33,6 +37,12 @@ pub(crate) fn public_router(state: HttpState) -> Router {
         // Handlers that read a body limit it themselves.
         .layer(DefaultBodyLimit::disable())
         .with_state(state)
+}
+
+/// A place that cannot be promised is refused before anything of the file is taken in.
+async fn submit(State(state): State<HttpState>, request: Request) -> Result<Response, Problem> {
+    require_fulfillable(&state, &Params::from_query(request.uri().query()))?;
+    submit::submit(State(state), request).await
 }
 
 /// The answer to a path that means nothing here.

@@ -60,6 +60,8 @@ struct FakeVolumeServer {
     vacuums: Mutex<Vec<StartVacuum>>,
     /// Looks until a vacuum is done.
     looks: AtomicU32,
+    /// So many looks fail first.
+    failing_looks: AtomicU32,
 }
 
 async fn start_vacuum(
@@ -70,11 +72,16 @@ async fn start_vacuum(
     vacuum_of(JobPhase::Waiting, 4)
 }
 
-async fn vacuum_report(State(fake): State<Arc<FakeVolumeServer>>) -> Json<VacuumReport> {
-    match fake.looks.fetch_sub(1, Ordering::SeqCst) {
+async fn vacuum_report(State(fake): State<Arc<FakeVolumeServer>>) -> Response {
+    let fails = |left: u32| left.checked_sub(1);
+    if fake.failing_looks.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails).is_ok() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "not now").into_response();
+    }
+    let report = match fake.looks.fetch_sub(1, Ordering::SeqCst) {
         1 => vacuum_of(JobPhase::Idle, 5),
         _ => vacuum_of(JobPhase::Running, 4),
-    }
+    };
+    report.into_response()
 }
 
 fn vacuum_of(phase: JobPhase, completed: u64) -> Json<VacuumReport> {
@@ -355,13 +362,50 @@ async fn what_is_not_built_yet_and_what_cannot_be_read_is_refused_plainly() {
     }
     assert!(rig.fake.created.lock().unwrap().is_empty(), "nothing grew");
     let body = "collection=pics&count=2";
-    let request = Request::post("/dir/assign?replication=000&dataCenter=dc1&x=y")
+    let request = Request::post("/dir/assign?replication=000&dataCenter=&x=y")
         .header("content-type", "application/x-www-form-urlencoded");
     let (_, _, body) = rig.ask(request.body(Body::from(body)).unwrap()).await.unwrap();
     let assigned: AssignResponse = serde_json::from_slice(&body).unwrap();
     assert_eq!(assigned.count, 2);
     let collection = rig.fake.created.lock().unwrap()[0].collection.clone();
     assert_eq!(collection.as_str(), "pics");
+}
+
+#[tokio::test]
+async fn a_place_is_promised_only_if_every_server_is_there() {
+    let rig = Rig::new().await;
+    assert_eq!(rig.assign("?rack=r1").await.unwrap_err().code, Code::NoWritableVolume);
+    let at = |data_center: &str, rack: &str, heartbeat| Heartbeat {
+        data_center: data_center.to_owned(),
+        rack: rack.to_owned(),
+        ..heartbeat
+    };
+    rig.beat(&at("dc1", "r1", rig.heartbeat(1, 20))).await.unwrap();
+    let here = format!("?dataCenter=dc1&rack=r1&dataNode={}", rig.address);
+    rig.assign(&here).await.unwrap();
+    rig.grown(7).await;
+    rig.beat(&at("dc1", "r2", heartbeat(2, vec![]))).await.unwrap();
+    rig.assign("?dataCenter=dc1").await.unwrap();
+    for elsewhere in ["?dataCenter=dc2", "?rack=r1", "?dataNode=127.0.0.1:8082", &here] {
+        let problem = rig.assign(elsewhere).await.unwrap_err();
+        assert_eq!(problem.code, Code::BadRequest, "{elsewhere}");
+        assert!(problem.message.contains("cannot be promised"), "{problem}");
+        let request = Request::post(format!("/submit{elsewhere}")).body(Body::from("x")).unwrap();
+        assert_eq!(rig.ask(request).await.unwrap_err().code, Code::BadRequest, "{elsewhere}");
+    }
+    assert!(rig.fake.arrived.lock().unwrap().is_empty(), "nothing was stored");
+}
+
+#[tokio::test]
+async fn parameters_in_a_multipart_form_are_refused_and_not_overlooked() {
+    let rig = Rig::new().await;
+    rig.join(20).await;
+    let form = "--b\r\nContent-Disposition: form-data; name=\"count\"\r\n\r\n5\r\n--b--\r\n";
+    let request =
+        Request::post("/dir/assign").header("content-type", "multipart/form-data; boundary=b");
+    let problem = rig.ask(request.body(Body::from(form)).unwrap()).await.unwrap_err();
+    assert_eq!(problem.code, Code::BadRequest);
+    assert!(problem.message.contains("multipart"), "{problem}");
 }
 
 #[tokio::test]
@@ -626,6 +670,22 @@ async fn a_vacuum_is_asked_of_every_server_and_waited_for() {
 }
 
 #[tokio::test]
+async fn a_vacuum_outlives_three_looks_that_fail_and_after_that_nothing_is_claimed() {
+    let rig = Rig::new().await;
+    rig.join(20).await;
+    rig.fake.looks.store(1, Ordering::SeqCst);
+    rig.fake.failing_looks.store(3, Ordering::SeqCst);
+    assert!(rig.fetch("/vol/vacuum").await.unwrap()["Topology"].is_object());
+
+    rig.fake.failing_looks.store(4, Ordering::SeqCst);
+    let problem = rig.fetch("/vol/vacuum").await.unwrap_err();
+    assert_eq!(problem.code, Code::VolumeUnavailable);
+    let page = format!("http://{}/status", rig.address);
+    assert!(problem.message.contains("may still be"), "{}", problem.message);
+    assert!(problem.message.contains(&page), "{}", problem.message);
+}
+
+#[tokio::test]
 async fn pretty_indents_and_methods_that_do_not_exist_are_405() {
     let rig = Rig::new().await;
     let request = |method: &str, path: &str| {
@@ -636,6 +696,10 @@ async fn pretty_indents_and_methods_that_do_not_exist_are_405() {
     for (method, path) in [("GET", "/submit"), ("POST", "/cluster/status"), ("PUT", "/healthz")] {
         let problem = rig.ask(request(method, path)).await.unwrap_err();
         assert_eq!(problem.code, Code::MethodNotAllowed, "{method} {path}");
+    }
+    for path in ["/vol/status", "/vol/grow", "/col/delete", "/collection/info"] {
+        let problem = rig.ask(request("GET", path)).await.unwrap_err();
+        assert_eq!(problem.code, Code::NoRoute, "{path}");
     }
     for path in ["/healthz", "/readyz", "/metrics"] {
         let (status, ..) = rig.ask(request("GET", path)).await.unwrap();

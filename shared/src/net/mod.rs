@@ -8,3 +8,4 @@ pub mod peer;
 pub mod server;
 pub mod tasks;
 pub mod telemetry;
+mod write_limit;

@@ -24,7 +24,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use super::{metrics::RequestMetrics, tasks::Tasks};
+use super::{metrics::RequestMetrics, tasks::Tasks, write_limit::WriteLimited};
 use crate::{
     clock::Clock,
     wire::{Code, Problem, ProblemBody},
@@ -37,6 +37,8 @@ const MAX_CONNECTIONS: usize = 20_000;
 const MAX_HEAD_BYTES: usize = 64 << 10;
 /// A connection that sends no whole request head for this long is closed, idle ones included.
 const HEAD_LIMIT: Duration = Duration::from_secs(75);
+/// A connection whose peer takes nothing of an answer for this long is closed.
+const WRITE_LIMIT: Duration = Duration::from_secs(60);
 /// After a failed accept (out of file descriptors, mostly) the listener rests this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -109,6 +111,7 @@ struct Shared<A> {
     answer: A,
     metrics: RequestMetrics,
     clock: Clock,
+    write_limit: Duration,
 }
 
 /// Answers what comes to `listener` until `tasks` stop, then lets requests under way finish.
@@ -120,7 +123,7 @@ pub fn spawn_server(
     clock: Clock,
     tasks: &Tasks,
 ) {
-    let shared = Arc::new(Shared { answer, metrics, clock });
+    let shared = Arc::new(Shared { answer, metrics, clock, write_limit: WRITE_LIMIT });
     let inner = tasks.clone();
     tasks.spawn(name, async move { accept_loop(listener, shared, inner).await });
 }
@@ -167,6 +170,7 @@ async fn serve_connection<A: Answer>(
         Ok(stream) => stream,
         Err(error) => return tracing::warn!("cannot serve a connection: {error}"),
     };
+    let stream = WriteLimited::new(stream, shared.write_limit);
     let service = service_fn(move |request| answer(request, shared.clone()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -257,8 +261,54 @@ impl IntoResponse for Problem {
 #[cfg(test)]
 mod tests {
     use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::net::metrics::Metrics;
+
+    /// In these tests; a connection has to end within [`DEADLINE`] when it is over.
+    const WRITE_LIMIT: Duration = Duration::from_millis(300);
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    /// A connection to `router`, and the only permit, which is free once the server let go of it.
+    async fn connect(router: Router) -> (TcpStream, Arc<Semaphore>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let permits = Arc::new(Semaphore::new(1));
+        let (stream, permit) = accept(&listener, &permits).await.unwrap();
+        let shared = Arc::new(Shared {
+            answer: router,
+            metrics: RequestMetrics::register(&Metrics::default(), "test"),
+            clock: Clock::System,
+            write_limit: WRITE_LIMIT,
+        });
+        let tasks = Tasks::new();
+        tasks.spawn_contained(serve_connection(stream, permit, shared, tasks.clone()));
+        (client, permits)
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_nothing_loses_its_connection() {
+        let body = || async { vec![7_u8; 64 << 20] };
+        let (mut client, permits) = connect(Router::new().route("/", get(body))).await;
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let let_go = tokio::time::timeout(DEADLINE, permits.acquire()).await;
+        assert!(let_go.is_ok(), "the connection is still served");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_takes_long_is_waited_for() {
+        let slow = || async {
+            tokio::time::sleep(WRITE_LIMIT * 3).await;
+            "at last"
+        };
+        let (mut client, _) = connect(Router::new().route("/", get(slow))).await;
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("at last"), "{answer}");
+    }
 
     #[tokio::test]
     async fn a_problem_is_rendered_at_its_own_length() {

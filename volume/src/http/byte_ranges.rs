@@ -1,30 +1,38 @@
 //! Several parts of a needle as one body, `multipart/byteranges` by RFC 9110 section 14.6. Pure.
 //!
-//! The boundary is never contained in the data. Which parts to send is decided before, and their
-//! sum is at most the data: so is the memory taken here, but for the heads of parts.
+//! Whoever stores data cannot know the boundary that it will be read with: it is random, so that
+//! nothing has to look for it in the data, which would cost as much as somebody wants it to. Which
+//! parts to send is decided before, and their sum is at most the data: so is the memory taken here,
+//! but for the heads of parts.
 
-use std::ops::Range;
+use std::{fmt, ops::Range};
 
 use bytes::Bytes;
 
-/// A body of several parts, and the boundary between them.
-#[derive(Debug)]
-pub(super) struct ByteRanges {
-    /// Separates the parts; not contained in the data.
-    pub(super) boundary: String,
-    /// The whole body.
-    pub(super) body: Bytes,
+/// Separates the parts of one answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Boundary(u128);
+
+impl Boundary {
+    /// One that nobody can foresee.
+    pub(super) fn random() -> Self {
+        Self(rand::random())
+    }
 }
 
-/// Cuts `ranges`, which lie within `data`, and frames each. `seed` makes boundaries of different
-/// needles differ.
+impl fmt::Display for Boundary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "dulse-part-{:032x}", self.0)
+    }
+}
+
+/// Cuts `ranges`, which lie within `data`, and frames each: the whole body.
 pub(super) fn frame(
     data: &Bytes,
     ranges: &[Range<u64>],
     content_type: &str,
-    seed: u32,
-) -> ByteRanges {
-    let boundary = boundary(data, seed);
+    boundary: Boundary,
+) -> Bytes {
     let mut body = Vec::new();
     for range in ranges {
         let part_head = format!(
@@ -37,7 +45,7 @@ pub(super) fn frame(
         body.extend_from_slice(&cut(data, range));
     }
     body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-    ByteRanges { boundary, body: body.into() }
+    body.into()
 }
 
 /// The bytes of a range; nothing where it reaches outside.
@@ -53,20 +61,6 @@ pub(super) fn content_range(range: &Range<u64>, len: u64) -> String {
     format!("bytes {}-{}/{len}", range.start, range.end.saturating_sub(1))
 }
 
-/// Counts up from the seed until the data does not contain it: data of n bytes contains fewer than
-/// n of them, and data made to contain many would have to know its own checksum.
-fn boundary(data: &[u8], seed: u32) -> String {
-    let mut seed = seed;
-    loop {
-        let boundary = format!("dulse-part-{seed:08x}");
-        let is_contained = data.windows(boundary.len()).any(|found| found == boundary.as_bytes());
-        if !is_contained {
-            return boundary;
-        }
-        seed = seed.wrapping_add(1);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,18 +68,13 @@ mod tests {
     #[test]
     fn each_part_has_its_range_and_type() {
         let data = Bytes::from_static(b"0123456789");
-        let framed = frame(&data, &[0..2, 7..10], "text/plain", 0xab);
-        let expected = "--dulse-part-000000ab\r\nContent-Range: bytes 0-1/10\r\n\
-            Content-Type: text/plain\r\n\r\n01\r\n--dulse-part-000000ab\r\n\
-            Content-Range: bytes 7-9/10\r\nContent-Type: text/plain\r\n\r\n789\r\n\
-            --dulse-part-000000ab--\r\n";
-        assert_eq!(framed.body, expected);
-        assert_eq!(framed.boundary, "dulse-part-000000ab");
-    }
-
-    #[test]
-    fn a_boundary_is_not_contained_in_the_data() {
-        let data = Bytes::from_static(b"xx dulse-part-000000ab dulse-part-000000ac");
-        assert_eq!(boundary(&data, 0xab), "dulse-part-000000ad");
+        let framed = frame(&data, &[0..2, 7..10], "text/plain", Boundary(0xab));
+        let line = "--dulse-part-000000000000000000000000000000ab";
+        let expected = format!(
+            "{line}\r\nContent-Range: bytes 0-1/10\r\nContent-Type: text/plain\r\n\r\n01\r\n\
+             {line}\r\nContent-Range: bytes 7-9/10\r\nContent-Type: text/plain\r\n\r\n789\r\n\
+             {line}--\r\n"
+        );
+        assert_eq!(framed, expected);
     }
 }

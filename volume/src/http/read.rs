@@ -15,7 +15,7 @@ use dulse_shared::wire::{Code, Problem};
 use futures_util::stream;
 
 use super::{
-    byte_ranges::{content_range, cut, frame},
+    byte_ranges::{Boundary, content_range, cut, frame},
     conditional::Validators,
     content_headers::{Described, OCTET_STREAM, etag},
     error::{read_problem, volume_not_here},
@@ -33,6 +33,8 @@ use crate::{
 
 /// More gzip than this is decompressed on the blocking pool: it takes a millisecond.
 const INLINE_GUNZIP_BYTES: usize = 4 << 10;
+/// What says whether data looks like gzip lies in its first bytes.
+const GZIP_MAGIC_BYTES: u64 = 2;
 
 /// Answers with the needle that the path names.
 pub(super) async fn read(state: &HttpState, request: &Parts) -> Result<Response, Problem> {
@@ -45,7 +47,7 @@ pub(super) async fn read(state: &HttpState, request: &Parts) -> Result<Response,
         Found::Whole(needle) => {
             let etag = etag(needle.checksum);
             let answer = Answer::new(request, path, &needle.meta, &etag);
-            answer.with_data(needle.data, needle.checksum).await
+            answer.with_data(needle.data).await
         }
         Found::Large(needle) => {
             let etag = etag(needle.checksum());
@@ -68,16 +70,16 @@ impl<'a> Answer<'a> {
         Self { request, described: Described { meta, validators, path, query } }
     }
 
-    async fn with_data(&self, data: Bytes, checksum: u32) -> Result<Response, Problem> {
+    async fn with_data(&self, data: Bytes) -> Result<Response, Problem> {
         if self.is_not_modified() {
             return Ok(self.not_modified());
         }
         let mut headers = self.described.headers();
         if !self.described.meta.is_gzipped || !gunzip::is_gzip(&data) {
-            return self.content(headers, data, checksum);
+            return self.content(headers, data);
         }
         if self.takes_gzip(&mut headers) {
-            return self.content(headers, data, checksum);
+            return self.content(headers, data);
         }
         let zipped = data.clone();
         let plain = if data.len() <= INLINE_GUNZIP_BYTES {
@@ -86,7 +88,7 @@ impl<'a> Answer<'a> {
             gunzip::with_a_core(move || gunzip::collect(&zipped, gunzip::MAX_COLLECTED_BYTES)).await
         };
         match plain.map_err(|error| self.broken_gzip(&error))? {
-            Some(plain) => self.content(headers, plain, checksum),
+            Some(plain) => self.content(headers, plain),
             None => self.decompressed(headers, stream::iter([Ok(data)])).await,
         }
     }
@@ -96,7 +98,7 @@ impl<'a> Answer<'a> {
             return Ok(self.not_modified());
         }
         let mut headers = self.described.headers();
-        if self.described.meta.is_gzipped && !self.takes_gzip(&mut headers) {
+        if self.is_really_gzipped(&needle).await? && !self.takes_gzip(&mut headers) {
             return self.decompressed(headers, needle.stream()).await;
         }
         let len = needle.data_len();
@@ -117,6 +119,17 @@ impl<'a> Answer<'a> {
         }
     }
 
+    /// Other programs flag some data that is no gzip. The bytes looked at are not verified yet: if
+    /// they are wrong, so is the checksum, and the stream ends with an error either way.
+    async fn is_really_gzipped(&self, needle: &LargeNeedle) -> Result<bool, Problem> {
+        if !self.described.meta.is_gzipped {
+            return Ok(false);
+        }
+        let start = needle.start(GZIP_MAGIC_BYTES).await;
+        let start = start.map_err(|error| read_problem(self.described.path.fid, &error))?;
+        Ok(gunzip::is_gzip(&start))
+    }
+
     async fn large_part(
         &self,
         mut headers: HeaderMap,
@@ -131,12 +144,7 @@ impl<'a> Answer<'a> {
     }
 
     /// Data that is at hand, all of it or the parts asked for.
-    fn content(
-        &self,
-        mut headers: HeaderMap,
-        data: Bytes,
-        checksum: u32,
-    ) -> Result<Response, Problem> {
+    fn content(&self, mut headers: HeaderMap, data: Bytes) -> Result<Response, Problem> {
         let len = data.len() as u64;
         if self.is_head() {
             return Ok(head_only(headers, len));
@@ -150,7 +158,7 @@ impl<'a> Answer<'a> {
                         add_content_range(&mut headers, range, len);
                         cut(&data, range)
                     }
-                    parts => several(&mut headers, &data, parts, checksum),
+                    parts => several(&mut headers, &data, parts),
                 };
                 Ok(respond(StatusCode::PARTIAL_CONTENT, headers, Body::from(body)))
             }
@@ -237,14 +245,15 @@ fn add_content_range(headers: &mut HeaderMap, range: &Range<u64>, len: u64) {
 }
 
 /// The parts as one body, whose type replaces that of the needle.
-fn several(headers: &mut HeaderMap, data: &Bytes, parts: &[Range<u64>], checksum: u32) -> Bytes {
+fn several(headers: &mut HeaderMap, data: &Bytes, parts: &[Range<u64>]) -> Bytes {
+    let boundary = Boundary::random();
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let framed = frame(data, parts, kind.unwrap_or(OCTET_STREAM), checksum);
-    let kind = format!("multipart/byteranges; boundary={}", framed.boundary);
+    let body = frame(data, parts, kind.unwrap_or(OCTET_STREAM), boundary);
+    let kind = format!("multipart/byteranges; boundary={boundary}");
     if let Ok(kind) = HeaderValue::try_from(kind) {
         headers.insert(header::CONTENT_TYPE, kind);
     }
-    framed.body
+    body
 }
 
 fn unsatisfiable(len: u64) -> Response {

@@ -9,7 +9,7 @@ use std::{
 
 use dulse_shared::{
     clock::Clock,
-    id::{ClusterId, Collection, ReplicaPlacement, Ttl, VolumeId},
+    id::{ClusterId, Collection, Cookie, NeedleKey, ReplicaPlacement, Ttl, VolumeId},
     net::{
         metrics::{Metrics, RequestMetrics},
         server::{bind, spawn_server},
@@ -21,10 +21,11 @@ use dulse_volume::{
     config::{DirConfig, DirLimits},
     disk::{Disk, RealDisk, open_data_dirs},
     engine::{metrics::EngineMetrics, open::Opener, stamp::StampSource, volume::Shared},
-    format::OffsetWidth,
+    format::{NeedleMeta, NewNeedle, OffsetWidth},
     http::{HttpSettings, HttpState, PublicPort},
     maintenance::{Maintenance, Routine, RoutineScrub, RoutineVacuum},
     store::Store,
+    writer::{self, PutOutcome},
 };
 use reqwest::{Client, Method, RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::Value;
@@ -176,6 +177,19 @@ impl Server {
 
     pub async fn put(&self, path: &str, data: &[u8]) -> Answer {
         self.send(self.request(Method::PUT, path).body(data.to_vec())).await
+    }
+
+    /// Stores a needle in volume 3 that is flagged as gzip whatever it holds, as other programs do.
+    pub async fn put_flagged_gzip(&self, key: u64, cookie: Cookie, data: &[u8]) {
+        let volume = self.store.volume(VolumeId::new(3).unwrap()).unwrap();
+        let needle = NewNeedle {
+            key: NeedleKey::new(key).unwrap(),
+            cookie,
+            data: bytes::Bytes::copy_from_slice(data).into(),
+            checksum: crc32c::crc32c(data),
+            meta: NeedleMeta { is_gzipped: true, ..NeedleMeta::default() },
+        };
+        assert_eq!(writer::put(&volume, needle, false).await.unwrap(), PutOutcome::Stored);
     }
 
     pub async fn delete(&self, path: &str) -> Answer {

@@ -2,6 +2,8 @@
 
 use reqwest::{Method, StatusCode};
 
+use dulse_shared::id::Cookie;
+
 use crate::harness::{NOW_SECS, Server, gzip, noise};
 
 const FID: &str = "/3,01637037d6";
@@ -83,6 +85,9 @@ async fn ranges_of_a_small_needle() {
     assert!(answer.header("content-type").starts_with("multipart/byteranges; boundary="));
     assert!(answer.text().contains("Content-Range: bytes 8-9/10\r\n"));
 
+    let again = server.read_with(FID, "range", "bytes=0-1,-2").await;
+    assert_ne!(again.header("content-type"), answer.header("content-type"), "nobody foresees it");
+
     for ignored in ["bytes=0-8,1-9", "bytes=x", "lines=1-2"] {
         let answer = server.read_with(FID, "range", ignored).await;
         assert_eq!((answer.status, answer.text()), (StatusCode::OK, "0123456789"), "{ignored}");
@@ -150,6 +155,27 @@ async fn gzipped_needles_are_sent_as_they_lie_or_decompressed() {
     assert_eq!(server.get("/3,03637037d6").await.header("accept-ranges"), "none");
     let answer = server.read_with(FID, "range", "bytes=0-7").await;
     assert_eq!((answer.status, answer.text()), (StatusCode::PARTIAL_CONTENT, "compress"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_flagged_gzip_and_is_none_is_sent_as_it_lies() {
+    let server = Server::start().await;
+    for (key, data) in [(1, noise(1000)), (2, noise(2 << 20))] {
+        server.put_flagged_gzip(key, Cookie(0x6370_37d6), &data).await;
+        let path = format!("/3,0{key}637037d6");
+        for accepted in ["gzip", "identity"] {
+            let answer = server.read_with(&path, "accept-encoding", accepted).await;
+            assert_eq!((answer.status, answer.header("content-encoding")), (StatusCode::OK, ""));
+            assert!(answer.body == data, "{path}");
+        }
+        let head = server.head(&path).await;
+        assert_eq!(
+            (head.status, head.header("content-length")),
+            (StatusCode::OK, &*data.len().to_string())
+        );
+        let part = server.read_with(&path, "range", "bytes=1-3").await;
+        assert!(part.status == StatusCode::PARTIAL_CONTENT && part.body == data[1..=3], "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
