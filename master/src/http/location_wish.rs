@@ -12,8 +12,11 @@ use super::{
 };
 use crate::topology::VolumeServer;
 
-/// Parameters that say where, and what of a server they mean.
-const WISHES: [(&str, fn(&VolumeServer) -> &str); 3] = [
+/// What of a server a parameter means.
+type PlaceOf = fn(&VolumeServer) -> &str;
+
+/// Parameters that say where.
+const WISHES: [(&str, PlaceOf); 3] = [
     ("dataCenter", |server| &server.data_center),
     ("rack", |server| &server.rack),
     ("dataNode", |server| &server.url),
