@@ -108,7 +108,8 @@ mod tests {
     async fn a_write_fails_once_the_peer_has_taken_nothing_for_the_limit() {
         let (ours, peer) = duplex(64);
         let mut ours = WriteLimited::new(ours, LIMIT);
-        let error = ours.write_all(&[7; 65]).await.unwrap_err();
+        let written = tokio::time::timeout(LIMIT * 50, ours.write_all(&[7; 65])).await;
+        let error = written.expect("it has an end").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         drop(peer);
     }
