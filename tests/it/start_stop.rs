@@ -183,13 +183,21 @@ fn an_idle_server_stops_within_a_second_and_says_nothing_on_stdout_after_ready()
 }
 
 /// An upload whose last byte has not been sent yet.
+/// An upload that the server has begun to receive, which it says by telling to go on.
 fn begin_upload(server: &Server) -> TcpStream {
     let fid = assign(server);
     let address = server.volume_url();
     let address = address.trim_start_matches("http://");
     let mut stream = TcpStream::connect(address).unwrap();
-    let head = format!("PUT /{fid} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 5\r\n\r\nhell");
+    let head = format!(
+        "PUT /{fid} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 5\r\n\
+         Expect: 100-continue\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).unwrap();
+    let mut goes_on = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+    stream.read_exact(&mut goes_on).unwrap();
+    assert_eq!(&goes_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"hell").unwrap();
     stream
 }
 
