@@ -4,14 +4,12 @@
 //! Files that nobody has claimed yet are listed apart and left untouched.
 
 mod deletion;
+mod side_by_side;
 
 use std::{
     collections::{BTreeMap, HashMap},
     io,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak, atomic::Ordering},
 };
 
 use dulse_shared::{
@@ -20,6 +18,7 @@ use dulse_shared::{
 };
 use tokio::sync::watch;
 
+use self::side_by_side::side_by_side;
 use crate::{
     disk::{DataDir, DataDirError, VolumeName},
     engine::{
@@ -174,22 +173,11 @@ impl Store {
         &self,
         found: &[(usize, VolumeName)],
     ) -> Vec<(usize, Result<Discovered, OpenError>)> {
-        let next = AtomicUsize::new(0);
         let discovered = Mutex::new(Vec::with_capacity(found.len()));
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let work = || {
-            while let Some((at, (dir_index, name))) = {
-                let at = next.fetch_add(1, Ordering::Relaxed);
-                found.get(at).map(|found| (at, found))
-            } {
-                let result = self.0.opener.discover(&self.0.dirs[*dir_index], name);
-                lock(&discovered).push((at, result));
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(work);
-            }
+        side_by_side(found, threads, |at, (dir_index, name)| {
+            let result = self.0.opener.discover(&self.0.dirs[*dir_index], name);
+            lock(&discovered).push((at, result));
         });
         discovered.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
@@ -421,19 +409,7 @@ impl Store {
 
     /// Closes all volumes, several at a time: what waits is written, then a checkpoint.
     pub fn close(&self) {
-        let (volumes, next) = (self.volumes(), AtomicUsize::new(0));
-        let work = || {
-            while let Some(volume) = volumes.get(next.fetch_add(1, Ordering::Relaxed)) {
-                writer::close(volume);
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..CLOSED_AT_ONCE.min(volumes.len()) {
-                // Where threads are limited there are fewer, and this one does the rest.
-                drop(std::thread::Builder::new().spawn_scoped(scope, work));
-            }
-            work();
-        });
+        side_by_side(&self.volumes(), CLOSED_AT_ONCE, |_, volume| writer::close(volume));
     }
 }
 

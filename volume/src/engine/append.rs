@@ -15,7 +15,6 @@ use dulse_shared::id::{BatchPlace, Cookie, NeedleKey, Ts};
 use super::{
     checkpoint::WriteState,
     fill::FillAhead,
-    foreign_stamp,
     lay::{LayError, RecordBytes, lay},
     needle_map::Entry,
     verified::Place,
@@ -172,9 +171,7 @@ impl Volume {
         read_exact_at(&*dat, &mut tail, offset.as_bytes() + head.tail_start())?;
         let is_own = offset.as_bytes() >= own_from;
         let tail = head.parse_tail(tail.into(), is_own).map_err(io::Error::other)?;
-        let is_believed = foreign_stamp::counts(tail.ts, is_own, self.clock().wall_ns());
-        self.foreign_stamps.ignored(self.id(), u64::from(!is_believed));
-        let floor = if is_believed { tail.ts } else { Ts::default() };
+        let floor = if self.believes(tail.ts, is_own) { tail.ts } else { Ts::default() };
         Ok(Some(Existing { size, cookie, ts: tail.ts, floor }))
     }
 

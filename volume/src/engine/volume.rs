@@ -14,7 +14,7 @@ use std::{
 
 use dulse_shared::{
     clock::Clock,
-    id::{ClusterId, Collection, NeedleKey, Ttl, VolumeId},
+    id::{ClusterId, Collection, NeedleKey, Ts, Ttl, VolumeId},
     wire::{LocalState, ReadOnlyReason, VolumeConfig, VolumeReport, VolumeState},
 };
 
@@ -24,7 +24,7 @@ use super::{
     damage::Damage,
     expiry::Ending,
     failure::Failure,
-    foreign_stamp::ForeignStamps,
+    foreign_stamp::{self, ForeignStamps},
     metrics::EngineMetrics,
     needle_map::{Entry, NeedleMap},
     scrub::ScrubBook,
@@ -172,6 +172,14 @@ impl Volume {
     /// The configuration that it serves.
     pub fn config(&self) -> Arc<VolumeConfig> {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the stamp of a record here is one to rise above. The log hears of the first that is
+    /// not.
+    pub(super) fn believes(&self, ts: Ts, is_own: bool) -> bool {
+        let counts = foreign_stamp::counts(ts, is_own, self.clock().wall_ns());
+        self.foreign_stamps.ignored(self.id(), u64::from(!counts));
+        counts
     }
 
     /// The clock that decides expiry.

@@ -5,6 +5,7 @@
 
 use std::{
     io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -178,27 +179,29 @@ impl Files {
     /// of `.dat`. Rows without a place, as other programs write them for needles that were deleted
     /// while they vacuumed, say less than the records do.
     pub(super) fn ends_together(&self, width: OffsetWidth) -> io::Result<bool> {
-        let first = self.superblock.first_needle_offset();
-        let mut has_places = true;
-        load_rows(&*self.idx, width, self.idx.len()?, |row| has_places &= row.offset >= first)?;
-        Ok(has_places && self.end_of_rows(width)? == Some(self.dat_len))
+        let first = self.superblock.first_needle_offset().as_bytes();
+        let extent = self.extent_of_rows(width)?;
+        Ok(extent.is_some_and(|extent| extent.start >= first && extent.end == self.dat_len))
     }
 
     /// The same, but zeros may follow: a server that died leaves them.
     fn makes_sense(&self, width: OffsetWidth) -> io::Result<bool> {
-        let end = self.end_of_rows(width)?.filter(|end| *end <= self.dat_len);
-        let Some(end) = end else { return Ok(false) };
+        let end = self.extent_of_rows(width)?.map(|extent| extent.end);
+        let Some(end) = end.filter(|end| *end <= self.dat_len) else { return Ok(false) };
         Ok(end_of_data(&*self.dat, end, self.dat_len)? == end)
     }
 
-    /// Where the last record ends that the index names; `None` if some row does not parse.
-    fn end_of_rows(&self, width: OffsetWidth) -> io::Result<Option<u64>> {
+    /// From the lowest place that the index names to where the last of its records ends; `None` if
+    /// some row does not parse.
+    fn extent_of_rows(&self, width: OffsetWidth) -> io::Result<Option<Range<u64>>> {
         let idx_len = self.idx.len()?;
-        let mut end = self.superblock.first_needle_offset().as_bytes();
+        let first = self.superblock.first_needle_offset().as_bytes();
+        let mut extent = first..first;
         let (rows_len, _) = load_rows(&*self.idx, width, idx_len, |row| {
-            end = end.max(self.end_of(&row));
+            extent.start = extent.start.min(row.offset.as_bytes());
+            extent.end = extent.end.max(self.end_of(&row));
         })?;
-        Ok((rows_len == idx_len).then_some(end))
+        Ok((rows_len == idx_len).then_some(extent))
     }
 
     fn end_of(&self, row: &IndexRow) -> u64 {

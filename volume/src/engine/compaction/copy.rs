@@ -22,7 +22,6 @@ use crate::{
     disk::{CACHED_AS_ONE_BYTES, OpenMode, VolumeFile, read_exact_at, write_all_at},
     engine::{
         counters::Counters,
-        foreign_stamp,
         index_file::IndexFile,
         needle_map::{Entry, NeedleMap},
         scan::{Scanned, Scanner},
@@ -229,11 +228,8 @@ impl<'a> Copy<'a> {
         let entry = Entry { offset, size };
         let before = self.map.insert(record.key, entry);
         self.counters.moved(before, entry, self.source.version);
-        let is_own = record.offset >= self.source.own_from;
-        if foreign_stamp::counts(record.ts, is_own, self.volume.clock().wall_ns()) {
+        if self.volume.believes(record.ts, record.offset >= self.source.own_from) {
             self.counters.stamped(record.ts);
-        } else {
-            self.volume.foreign_stamps.ignored(self.volume.id(), 1);
         }
         self.round.take(record);
         if self.pending.bytes >= STEP_BYTES { Ok(self.write_pending()?) } else { Ok(()) }

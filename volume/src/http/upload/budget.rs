@@ -166,8 +166,13 @@ impl Reservation<'_> {
         self.room
     }
 
-    /// Makes it room for `bytes` of data in all. It is asked before each chunk is kept.
+    /// Makes it room for `bytes` of data in all, if a needle may have so many. It is asked before
+    /// each chunk is kept.
     pub(super) async fn grow_to(&mut self, bytes: u64) -> Result<(), Problem> {
+        let at_most = self.budget.max_needle_bytes;
+        if bytes > at_most {
+            return Err(self.budget.too_large());
+        }
         if self.is_open_ended && bytes > SPOOLED_ABOVE_BYTES {
             // What is in the spool file has its room; the volume's copy will need as much again.
             check_disk(self.dir, bytes)?;
@@ -177,7 +182,6 @@ impl Reservation<'_> {
         }
         // All it may ever need: if each took as it grew, several would hold half of what they need
         // and wait for each other until all are given up.
-        let at_most = bytes.max(self.budget.max_needle_bytes);
         let Ok(_outgrown) = self.budget.outgrown.try_acquire() else {
             return Err(too_many());
         };

@@ -127,11 +127,7 @@ impl<'a, 'b> Form<'a, 'b> {
     async fn collect(&mut self, mut part: Field<'b>) -> Result<Upload, Problem> {
         let mut collector = Collector::new(self.dir, self.expected);
         while let Some(chunk) = self.next_chunk(&mut part).await? {
-            let len = collector.len().saturating_add(chunk.len() as u64);
-            if len > self.budget.max_needle_bytes {
-                return Err(self.budget.too_large());
-            }
-            self.reservation.grow_to(len).await?;
+            self.reservation.grow_to(collector.len().saturating_add(chunk.len() as u64)).await?;
             collector.push(chunk).await?;
         }
         let (data, checksum) = collector.finish().await?;

@@ -33,11 +33,7 @@ pub(super) async fn receive<'a>(
     let mut collector = Collector::new(dir, expected);
     let mut pace = Pace::with_patience(budget.patience);
     while let Some(chunk) = pace.next_chunk(body).await? {
-        let len = collector.len().saturating_add(chunk.len() as u64);
-        if len > budget.max_needle_bytes {
-            return Err(budget.too_large());
-        }
-        reservation.grow_to(len).await?;
+        reservation.grow_to(collector.len().saturating_add(chunk.len() as u64)).await?;
         collector.push(chunk).await?;
     }
     reservation.shrink_to(collector.len());
