@@ -50,19 +50,12 @@ def main():
         call, error = FAULTS[number % len(FAULTS)]
         tally = Tally()
         Round(options, number, call, error, tally).run()
-        for name, count in tally.counts.items():
-            total.count(name, count)
-        total.findings += tally.findings
+        total.add(tally)
         total.count("rounds")
         say(f"round {number + 1}: {call} {error}: {dict(tally.counts)}, {len(tally.findings)} findings")
         if total.findings:
             break
-    for name in COUNTED:
-        print(f"{name:24} {total[name]}")
-    for finding in total.findings[:20]:
-        print(finding)
-    print(f"{'findings':24} {len(total.findings)}")
-    sys.exit(1 if total.findings else 0)
+    total.report(COUNTED)
 
 
 class Round:

@@ -19,7 +19,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 
 from cut_disk import REFUSED, CutDisk, Unavailable  # noqa: E402
 from known_needles import ABSENT, Sample, Tally, rng_of  # noqa: E402
-from power_cuts import Client, Keys, findings_of_check, verify  # noqa: E402
+from power_cuts import Client, Keys, check, verify  # noqa: E402
 from servers import ScriptError, Server, get_json, request, say  # noqa: E402
 
 CLIENTS = 16
@@ -56,12 +56,7 @@ def main():
         sys.exit(REFUSED)
     finally:
         disk.detach()
-    for name in COUNTED:
-        print(f"{name:24} {total[name]}")
-    for finding in total.findings[:20]:
-        print(finding)
-    print(f"{'findings':24} {len(total.findings)}")
-    sys.exit(1 if total.findings else 0)
+    total.report(COUNTED)
 
 
 class Run:
@@ -131,9 +126,7 @@ class Run:
     def check(self):
         if self.server.stop() != 0:
             self.tally.find("the server did not stop cleanly")
-        words = [os.environ["DULSE"], "check", "--json", self.server.directory]
-        checked = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
-        self.tally.findings += [f"dulse check: {code}: {text}" for code, text in findings_of_check(checked)]
+        self.tally.findings += [f"dulse check: {code}: {text}" for code, text in check(self.server.directory)]
 
 
 class Filler(Client):

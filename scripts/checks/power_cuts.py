@@ -168,7 +168,8 @@ class Run:
         if not tally["written"]:
             tally.find("nothing was written")
         self.sample.add(needles)
-        self.add_up(tally)
+        self.total.add(tally)
+        self.total.count("cuts")
         say(
             f"cut {cut}/{self.options.cuts} after {after_s:.2f} s: acknowledged {tally['written']} writes and "
             f"{tally['deleted']} deletes, under way {tally['under way']} ({tally['took effect']} took effect), "
@@ -261,9 +262,7 @@ class Run:
         """Stops cleanly and has every byte verified."""
         if self.server.stop() != 0:
             self.total.find("the server did not stop cleanly")
-        words = [os.environ["DULSE"], "check", "--json", self.server.directory]
-        checked = subprocess.run(words, capture_output=True, text=True, timeout=CHECK_LIMIT_S, check=False)
-        self.total.findings += [f"dulse check: {code}: {text}" for code, text in findings_of_check(checked)]
+        self.total.findings += [f"dulse check: {code}: {text}" for code, text in check(self.server.directory)]
         if self.total.findings:
             self.copy_files()
             self.keep_evidence("check")
@@ -278,31 +277,22 @@ class Run:
         with open(os.path.join(self.evidence, "findings"), "w", encoding="utf-8") as file:
             file.write(f"seed {self.options.seed}, cut {cut}\n" + "\n".join(self.total.findings) + "\n")
 
-    def add_up(self, tally):
-        for name, count in tally.counts.items():
-            self.total.count(name, count)
-        self.total.findings += tally.findings
-        self.total.count("cuts")
-
     def end(self):
         if self.server:
             self.server.kill9()
         self.disk.detach()
 
     def report(self):
-        for name in COUNTED:
-            print(f"{name:24} {self.total[name]}")
-        print(f"{'took':24} {time.monotonic() - self.began:.0f} s")
-        for line in self.total.findings[:20]:
-            print(line)
+        notes = [f"{'took':24} {time.monotonic() - self.began:.0f} s"]
         if self.evidence:
-            print(f"seed {self.options.seed}; files and log are kept in {self.evidence}")
-        print(f"{'findings':24} {len(self.total.findings)}")
-        sys.exit(1 if self.total.findings else 0)
+            notes.append(f"seed {self.options.seed}; files and log are kept in {self.evidence}")
+        self.total.report(COUNTED, notes)
 
 
-def findings_of_check(checked):
-    """(code, text) of whatever `dulse check --json` found."""
+def check(directory):
+    """(code, text) of whatever `dulse check` finds in the data directory of a stopped server."""
+    words = [os.environ["DULSE"], "check", "--json", directory]
+    checked = subprocess.run(words, capture_output=True, text=True, timeout=CHECK_LIMIT_S, check=False)
     try:
         directory = json.loads(checked.stdout)["directories"][0]
     except (ValueError, LookupError) as error:

@@ -6,6 +6,7 @@ read names the write it comes from.
 
 import hashlib
 import random
+import sys
 import threading
 from typing import NamedTuple
 
@@ -106,6 +107,21 @@ class Tally:
 
     def __getitem__(self, name):
         return self.counts.get(name, 0)
+
+    def add(self, other):
+        """What another counted and found as well."""
+        for name, count in other.counts.items():
+            self.count(name, count)
+        self.findings += other.findings
+
+    def report(self, names, notes=()):
+        """Prints counts, notes and the first findings, and ends the program: with 1 if there is one."""
+        for name in names:
+            print(f"{name:24} {self[name]}")
+        for line in (*notes, *self.findings[:20]):
+            print(line)
+        print(f"{'findings':24} {len(self.findings)}")
+        sys.exit(1 if self.findings else 0)
 
 
 def random_length(rng):
