@@ -210,16 +210,22 @@ MUTATIONS = [
         ENGINE + "damage.rs",
         [
             (
-                "if resume_at.is_none() && self.covered_len <= self.bad_at && !self.is_indexed()? {",
-                "if self.covered_len <= self.bad_at {",
+                "if resume == Resume::Never && !self.was_durable() && !self.is_indexed()? {",
+                "if !self.was_durable() {",
             )
         ],
         "damage::a_flipped_bit_in_the_middle_is_damage_and_the_others_are_read_on",
     ),
     Mutation(
+        "serve records that lie in the data of a torn needle",
+        ENGINE + "damage.rs",
+        [("None => self.later_batch(scanner)?,\n", "None => match self.later_batch(scanner)? {\n                Resume::Doubtful(offset) => Resume::At(offset),\n                other => other,\n            },\n")],
+        "recovery::records_within_a_torn_needle_replace_nothing",
+    ),
+    Mutation(
         "truncate what the checkpoint covers",
         ENGINE + "damage.rs",
-        [(" && self.covered_len <= self.bad_at", "")],
+        [(" && !self.was_durable()", "")],
         "damage::damage_below_the_checkpoint_at_the_end_of_the_file_is_not_taken_for_a_torn_tail",
     ),
     Mutation(

@@ -70,8 +70,9 @@ pub async fn read_needle(
     key: NeedleKey,
     cookie: Cookie,
 ) -> Result<Found, ReadError> {
-    let located = volume.locate(key).ok_or(ReadError::NotFound)?;
     let context = Context { volume, key };
+    context.refuse_doubtful()?;
+    let located = volume.locate(key).ok_or(ReadError::NotFound)?;
     context.refuse_known_bad(&located)?;
     if located.size > WHOLE_BODY_BYTES {
         return read_large(context, located, cookie).await;
@@ -209,6 +210,15 @@ impl Context<'_> {
             return Ok(());
         }
         let reason = format!("another record (needle {key}, {size} bytes) lies in its place");
+        Err(ReadError::Corrupt { volume: self.volume.id(), key: self.key, reason })
+    }
+
+    /// What was there before may have been replaced, and what replaced it may be forged.
+    fn refuse_doubtful(&self) -> Result<(), ReadError> {
+        if !self.volume.is_doubtful(self.key) {
+            return Ok(());
+        }
+        let reason = "the record before it is damaged, and nothing vouches for it".to_owned();
         Err(ReadError::Corrupt { volume: self.volume.id(), key: self.key, reason })
     }
 

@@ -8,6 +8,11 @@
 //! record, and the file is long enough to hold it (rows are written once their records are
 //! durable); soon after come valid records of a later batch.
 //!
+//! What is found by searching proves damage, but nothing vouches for it: whoever uploads a needle can
+//! put records into it, and a power cut can take the beginning of that needle alone. So what lies
+//! behind a bad record counts only if the index or the bad record's own length leads there, or if no
+//! power cut can have torn that record. Other needles found are [doubtful](Resume::Doubtful).
+//!
 //! The pages of a batch reach the disk in any order, so that a torn one may have valid records
 //! behind a bad one. They count only if a batch begins among them, since a batch is written when
 //! everything before it is durable, and if they are newer than what came before, or go on to the
@@ -21,11 +26,15 @@ use dulse_shared::id::{BatchPlace, Ts};
 use super::{index_file::load_rows, scan::Scanner};
 use crate::{
     disk::VolumeFile,
-    format::{IndexRow, MAX_BODY_LEN, OffsetWidth, RowSize, Version, record_len},
+    format::{
+        HEADER_LEN, IndexRow, MAX_BODY_LEN, NeedleHeader, OffsetWidth, RowSize, Version, record_len,
+    },
 };
 
 /// How far behind the longest that a bad record can be valid ones are looked for.
 const SEARCH_BYTES: u64 = 64 << 20;
+/// Bits of a record's size.
+const SIZE_BITS: usize = 32;
 /// Rows of the index that are tried as evidence.
 const ROWS_TRIED: usize = 10_000;
 
@@ -61,11 +70,30 @@ pub enum Damage {
 pub enum Verdict {
     /// Everything from it on was never acknowledged.
     TornTail,
-    /// It was good once. Where the next good record starts, if there is one.
-    Damage {
-        /// That offset.
-        resume_at: Option<u64>,
-    },
+    /// It was good once.
+    Damage(Resume),
+}
+
+/// Where good records go on behind a bad one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resume {
+    /// Here.
+    At(u64),
+    /// Here are records that verify, but they may be data of the bad one: a read of their needles
+    /// answers an error, neither what they say nor what was before.
+    Doubtful(u64),
+    /// Nowhere.
+    Never,
+}
+
+impl Resume {
+    /// The offset, if there is one.
+    pub fn offset(self) -> Option<u64> {
+        match self {
+            Self::At(offset) | Self::Doubtful(offset) => Some(offset),
+            Self::Never => None,
+        }
+    }
 }
 
 /// What is known of a file with a bad record.
@@ -105,14 +133,19 @@ enum Run {
 impl Suspect<'_> {
     /// Weighs the evidence; `scanner` is moved about.
     pub fn judge(&self, scanner: &mut Scanner<'_>) -> io::Result<Verdict> {
-        let resume_at = match self.first_indexed_record(scanner)? {
-            Some(offset) => Some(offset),
+        let resume = match self.first_indexed_record(scanner)? {
+            Some(offset) => Resume::At(offset),
             None => self.later_batch(scanner)?,
         };
-        if resume_at.is_none() && self.covered_len <= self.bad_at && !self.is_indexed()? {
+        if resume == Resume::Never && !self.was_durable() && !self.is_indexed()? {
             return Ok(Verdict::TornTail);
         }
-        Ok(Verdict::Damage { resume_at })
+        Ok(Verdict::Damage(resume))
+    }
+
+    /// Whether a checkpoint covers the beginning of the bad record.
+    fn was_durable(&self) -> bool {
+        self.covered_len > self.bad_at
     }
 
     /// Whether the index says that a whole record was durable where the bad one is, or behind it.
@@ -153,7 +186,43 @@ impl Suspect<'_> {
     }
 
     /// Where valid records of a later batch begin.
-    fn later_batch(&self, scanner: &mut Scanner<'_>) -> io::Result<Option<u64>> {
+    fn later_batch(&self, scanner: &mut Scanner<'_>) -> io::Result<Resume> {
+        for end in self.ends_by_its_length(scanner)? {
+            if self.run(scanner, end, &mut HashSet::new())? == Run::LaterBatch {
+                return Ok(Resume::At(end));
+            }
+        }
+        let found = self.search(scanner)?;
+        Ok(match found {
+            // No power cut tears what was durable, or what another program wrote.
+            Some(at) if self.was_durable() || self.bad_at < self.own_from => Resume::At(at),
+            Some(offset) => Resume::Doubtful(offset),
+            None => Resume::Never,
+        })
+    }
+
+    /// Where the bad record ends by what its header says, the likeliest first: one flipped bit of a
+    /// length can be told, because the sums are right without it.
+    fn ends_by_its_length(&self, scanner: &mut Scanner<'_>) -> io::Result<Vec<u64>> {
+        let Some(head) = scanner.head_bytes(self.bad_at)? else {
+            return Ok(Vec::new());
+        };
+        let mut ends = Vec::new();
+        for bit in 0..SIZE_BITS {
+            let mut head = head;
+            head[HEADER_LEN - 1 - bit / 8] ^= 1 << (bit % 8);
+            if let Ok(record) = scanner.record_with(self.bad_at, &head)? {
+                ends.push(self.bad_at + record.len);
+            }
+        }
+        if let Some(Ok(header)) = head.first_chunk().map(NeedleHeader::parse) {
+            ends.push(self.bad_at + header.record_len(self.version));
+        }
+        Ok(ends)
+    }
+
+    /// Looks at every offset behind the bad record's beginning.
+    fn search(&self, scanner: &mut Scanner<'_>) -> io::Result<Option<u64>> {
         // Runs merge: one that comes to an offset of another one goes on like that one. None comes
         // to where an earlier one began, so those are not kept.
         let mut walked = HashSet::new();

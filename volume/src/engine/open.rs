@@ -4,6 +4,7 @@
 //! else when one is admitted: a volume file with a sidecar is always ours and whole.
 
 use std::{
+    collections::HashSet,
     io::{self, IoSlice},
     path::Path,
     sync::{Arc, Mutex, RwLock, atomic::AtomicU64},
@@ -146,6 +147,7 @@ impl Opener {
             idx,
             dat_len: own_from,
             damage: None,
+            doubtful: HashSet::new(),
             ignored_stamps: 0,
         };
         Ok(self.assemble(dir, &name, claim, loaded))
@@ -235,6 +237,7 @@ impl Opener {
             counters: Mutex::new(loaded.counters),
             dat_len: AtomicU64::new(loaded.dat_len),
             damage: loaded.damage,
+            doubtful: loaded.doubtful,
             foreign_stamps,
             ending: Ending::from_sidecar(claim.has_expired),
             failure: Failure::default(),

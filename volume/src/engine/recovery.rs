@@ -6,11 +6,11 @@
 
 use std::{collections::HashSet, io, ops::Range, sync::Arc};
 
-use dulse_shared::id::Ts;
+use dulse_shared::id::{NeedleKey, Ts};
 
 use super::{
     counters::Counters,
-    damage::{Damage, Suspect, Verdict},
+    damage::{Damage, Resume, Suspect, Verdict},
     fill::end_of_data,
     foreign_stamp,
     index_file::{IndexFile, load_rows},
@@ -48,6 +48,8 @@ pub struct Loaded {
     pub dat_len: u64,
     /// What of the file does not verify, or is missing.
     pub damage: Option<Damage>,
+    /// Needles of records that nothing vouches for.
+    pub doubtful: HashSet<NeedleKey>,
     /// How many stamps of other programs are too far ahead to be believed.
     pub ignored_stamps: u64,
 }
@@ -250,8 +252,14 @@ impl Files {
                             (end.valid_len, end.data_end) = (bad_at, data_end);
                             return Ok(end);
                         }
-                        Verdict::Damage { resume_at } => {
-                            let resume_at = resume_at.unwrap_or(self.dat_len);
+                        Verdict::Damage(resume) => {
+                            if let Resume::Doubtful(offset) = resume {
+                                memory.doubtful = self.doubtful_from(offset, &mut scanner)?;
+                            }
+                            let resume_at = match resume {
+                                Resume::At(offset) => offset,
+                                Resume::Doubtful(_) | Resume::Never => self.dat_len,
+                            };
                             self.keep_damaged_rows(bad_at..resume_at, memory, row_sink)?;
                             end.damage.get_or_insert(Damage::Record(bad_at));
                             scanner.seek(resume_at);
@@ -261,6 +269,21 @@ impl Files {
             }
         }
         Ok(end)
+    }
+
+    /// The needles of the records from `offset` on, up to the next bad one.
+    fn doubtful_from(
+        &self,
+        offset: u64,
+        scanner: &mut Scanner<'_>,
+    ) -> io::Result<HashSet<NeedleKey>> {
+        scanner.seek(offset);
+        let mut needles = HashSet::new();
+        while let Some(Ok(record)) = scanner.advance()? {
+            needles.insert(record.key);
+        }
+        tracing::error!(volume = %self.name.id, "records from offset {offset} on verify, but they may be data of a needle that was never stored: {} needles are not served; `dulse export` writes them out", needles.len());
+        Ok(needles)
     }
 
     /// Needles behind the end of a file that lost its own end stay in the index like damaged ones.
@@ -389,6 +412,7 @@ struct Memory {
     loader: Loader,
     counters: Counters,
     damage: Option<Damage>,
+    doubtful: HashSet<NeedleKey>,
     ignored_stamps: u64,
 }
 
@@ -409,10 +433,21 @@ impl Memory {
     }
 
     fn finish(self, files: Files, idx: IndexFile, dat_len: u64) -> Loaded {
-        let Self { loader, mut counters, damage, ignored_stamps } = self;
+        let Self { loader, mut counters, damage, doubtful, ignored_stamps } = self;
         let Files { dat, superblock, width, .. } = files;
         let version = superblock.version;
         let map = loader.finish(|before, after| counters.moved(before, after, version));
-        Loaded { dat, superblock, width, map, counters, idx, dat_len, damage, ignored_stamps }
+        Loaded {
+            dat,
+            superblock,
+            width,
+            map,
+            counters,
+            idx,
+            dat_len,
+            damage,
+            doubtful,
+            ignored_stamps,
+        }
     }
 }

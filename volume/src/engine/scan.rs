@@ -153,18 +153,34 @@ impl<'a> Scanner<'a> {
 
     /// The record at `offset`, if one is there that verifies.
     pub fn record_at(&mut self, offset: u64) -> io::Result<Result<Scanned, ScanError>> {
-        let left = self.end.saturating_sub(offset);
+        match self.head_bytes(offset)? {
+            Some(head) => self.record_with(offset, &head),
+            None => Ok(Err(ScanError::PastEnd)),
+        }
+    }
+
+    /// What would be the head of a record at `offset`; `None` if the file ends before.
+    pub fn head_bytes(&mut self, offset: u64) -> io::Result<Option<[u8; HEAD_LEN]>> {
         // A record without a body has no data length, but is longer than a head all the same.
-        if left < HEAD_LEN as u64 {
-            return Ok(Err(ScanError::PastEnd));
+        if self.end.saturating_sub(offset) < HEAD_LEN as u64 {
+            return Ok(None);
         }
         let mut head = [0; HEAD_LEN];
         head.copy_from_slice(self.bytes(offset, HEAD_LEN)?);
-        let head = match Head::parse(&head, self.version) {
+        Ok(Some(head))
+    }
+
+    /// The record at `offset`, if it verifies with this head in place of its own.
+    pub fn record_with(
+        &mut self,
+        offset: u64,
+        head: &[u8; HEAD_LEN],
+    ) -> io::Result<Result<Scanned, ScanError>> {
+        let head = match Head::parse(head, self.version) {
             Ok(head) => head,
             Err(error) => return Ok(Err(error.into())),
         };
-        if head.record_len() > left {
+        if head.record_len() > self.end.saturating_sub(offset) {
             return Ok(Err(ScanError::PastEnd));
         }
         self.hold_whole(offset, head.record_len())?;

@@ -5,6 +5,7 @@
 //! the map only after its record is durable.
 
 use std::{
+    collections::HashSet,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
@@ -68,6 +69,8 @@ pub struct Volume {
     pub(super) dat_len: AtomicU64,
     /// What of the file does not verify, or is missing.
     pub(super) damage: Option<Damage>,
+    /// Needles of records that verify and that nothing vouches for.
+    pub(super) doubtful: HashSet<NeedleKey>,
     /// Whether its log says that stamps of another program are not believed.
     pub(super) foreign_stamps: ForeignStamps,
     /// Held by the one compaction at a time.
@@ -202,6 +205,11 @@ impl Volume {
         let is_own = offset >= snapshot.own_from;
         let (dat, revision) = (snapshot.dat.clone(), snapshot.revision);
         Some(Located { dat, revision, offset, size, is_own })
+    }
+
+    /// Whether a record behind a damaged one may be a version of this needle, or data of another.
+    pub fn is_doubtful(&self, key: NeedleKey) -> bool {
+        self.doubtful.contains(&key)
     }
 
     /// What scrubs found out about it.

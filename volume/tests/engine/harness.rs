@@ -147,7 +147,7 @@ impl Rig {
         Self::create(Arc::new(disk.clone()), SIMULATED_DIR.into(), clock, ttl.parse().unwrap())
     }
 
-    fn create(disk: Arc<dyn Disk>, path: PathBuf, clock: Clock, ttl: Ttl) -> Self {
+    pub fn create(disk: Arc<dyn Disk>, path: PathBuf, clock: Clock, ttl: Ttl) -> Self {
         let dir = open_dir(&disk, &path);
         let cluster = ClusterId::from(1);
         dir.join(cluster).unwrap();

@@ -2,14 +2,19 @@
 
 use std::fs;
 
-use dulse_shared::wire::LocalState;
+use dulse_shared::{
+    clock::Clock,
+    id::{BatchPlace, Ts, Ttl},
+    wire::LocalState,
+};
 use dulse_volume::{
     disk::simulated::SimulatedDisk,
     engine::{open::Discovered, write::Write},
+    reader::ReadError,
     writer,
 };
 
-use crate::harness::{Rig, key, name, needle};
+use crate::harness::{NOW_NS, Rig, key, name, needle, real_disk};
 
 fn three_needles() -> (Rig, Vec<u64>) {
     let rig = Rig::new();
@@ -106,8 +111,70 @@ fn a_lost_record_is_damage_when_a_later_batch_reached_the_disk() {
     fs::write(rig.idx(), "").unwrap();
     rig.reopen(false);
     assert_eq!(rig.volume.report().local, LocalState::Damaged);
-    assert_eq!(rig.data(3).unwrap(), b"data of needle 3");
     assert!(rig.trash().is_empty());
+    assert_eq!(rig.data(1).unwrap(), b"data of needle 1");
+    assert_eq!(rig.data(2), None, "no trace of it is left");
+    assert!(matches!(rig.read(3), Err(ReadError::Corrupt { .. })), "nothing vouches for it");
+}
+
+#[test]
+fn a_record_whose_length_has_a_flipped_bit_is_passed_by() {
+    for bit in 0..32 {
+        let (mut rig, ends) = three_needles();
+        let mut dat = fs::read(rig.dat()).unwrap();
+        dat[ends[1] as usize + 12 + bit / 8] ^= 0x80 >> (bit % 8);
+        fs::write(rig.dat(), &dat).unwrap();
+        fs::write(rig.idx(), "").unwrap();
+        rig.reopen(false);
+        assert_eq!(rig.volume.report().local, LocalState::Damaged, "bit {bit}");
+        assert_eq!(rig.data(3).unwrap(), b"data of needle 3", "bit {bit}");
+    }
+}
+
+/// A record as an attacker makes it, for needle 1 of the same cookie: newer than all others, and the
+/// first of its batch.
+fn forged_record() -> Vec<u8> {
+    let temp = tempfile::tempdir().unwrap();
+    let ahead = Clock::manual(2 * NOW_NS);
+    let rig = Rig::create(real_disk(), temp.path().to_owned(), ahead, Ttl::NONE);
+    rig.put(1, b"forged").unwrap();
+    let end = rig.volume.report().size_bytes as usize;
+    fs::read(rig.dat()).unwrap()[8..end].to_vec()
+}
+
+/// The data of needle 4 is full of records, and only its middle reached the disk before the power
+/// went.
+#[test]
+fn records_within_a_torn_needle_replace_nothing() {
+    let forged = forged_record();
+    for is_indexed in [false, true] {
+        let (mut rig, ends) = three_needles();
+        // Records begin at multiples of eight, data four bytes behind one.
+        rig.put(4, &[b"four".to_vec(), forged.repeat(100)].concat()).unwrap();
+        let mut dat = fs::read(rig.dat()).unwrap();
+        let (start, end) = (ends[3] as usize, rig.volume.report().size_bytes as usize);
+        dat[start..start + 20].fill(0);
+        dat[end - 60..end].fill(0);
+        fs::write(rig.dat(), &dat).unwrap();
+        if !is_indexed {
+            fs::write(rig.idx(), "").unwrap();
+        }
+        for _ in 0..2 {
+            rig.reopen(false);
+            assert_eq!(rig.volume.report().local, LocalState::Damaged);
+            assert!(
+                matches!(rig.read(1), Err(ReadError::Corrupt { .. })),
+                "it may be an overwrite"
+            );
+            for key in 2..=3 {
+                assert_eq!(rig.data(key).unwrap(), format!("data of needle {key}").as_bytes());
+            }
+            assert_eq!(rig.volume.keys().0, 3 + usize::from(is_indexed));
+        }
+        let stamp = rig.opener.shared.stamps.next(Ts(0), 0, BatchPlace::First);
+        assert!(stamp.0 < 2 * NOW_NS, "its stamp is not taken up");
+        assert_eq!(fs::read(rig.dat()).unwrap(), dat, "nothing is cut");
+    }
 }
 
 #[test]
@@ -124,7 +191,7 @@ fn a_lost_record_is_damage_however_long_it_was() {
     fs::write(rig.idx(), "").unwrap();
     rig.reopen(false);
     assert_eq!(rig.volume.report().local, LocalState::Damaged);
-    assert_eq!(rig.data(3).unwrap(), b"behind");
+    assert!(matches!(rig.read(3), Err(ReadError::Corrupt { .. })), "nothing vouches for it");
     assert!(rig.trash().is_empty());
 }
 

@@ -2,7 +2,7 @@
 
 use dulse_shared::id::NeedleKey;
 
-use crate::engine::scan::ScanError;
+use crate::engine::{damage::Resume, scan::ScanError};
 
 /// Findings that are kept. A volume with more is no better understood by reading them.
 const MAX_KEPT: usize = 1000;
@@ -22,16 +22,19 @@ pub enum Finding {
     /// A record is damaged.
     #[error(
         "the record at offset {offset} does not verify: {reason}; {}",
-        match resume_at {
-            Some(at) => format!("the next good one is at {at}"),
-            None => "no good one follows".to_owned(),
+        match resume {
+            Resume::At(at) => format!("the next good one is at {at}"),
+            Resume::Doubtful(at) => {
+                format!("those from {at} on may be its data, and the server does not serve them")
+            }
+            Resume::Never => "no good one follows".to_owned(),
         }
     )]
     Record {
         /// Where it starts.
         offset: u64,
-        /// Where the next good one starts.
-        resume_at: Option<u64>,
+        /// Where good ones go on.
+        resume: Resume,
         /// What is wrong with it.
         reason: ScanError,
     },

@@ -13,7 +13,7 @@ use crate::{
     disk::VolumeFile,
     engine::{
         counters::Counters,
-        damage::{Suspect, Verdict},
+        damage::{Resume, Suspect, Verdict},
         fill::end_of_data,
         index_file::load_rows,
         lost_tail::Tail,
@@ -217,7 +217,7 @@ impl<'a> Walk<'a> {
         self.rows_before(bad_at);
         match suspect.judge(scanner)? {
             Verdict::TornTail if self.is_lost_behind(bad_at)? => {
-                self.damaged(bad_at, None, reason);
+                self.damaged(bad_at, Resume::Never, reason);
                 Ok(true)
             }
             // A volume that was written to when its server died.
@@ -228,22 +228,22 @@ impl<'a> Walk<'a> {
                 Ok(true)
             }
             Verdict::TornTail => {
-                self.damaged(bad_at, None, reason);
+                self.damaged(bad_at, Resume::Never, reason);
                 Ok(true)
             }
-            Verdict::Damage { resume_at } => {
-                self.damaged(bad_at, resume_at, reason);
-                scanner.seek(resume_at.unwrap_or(dat_len));
+            Verdict::Damage(resume) => {
+                self.damaged(bad_at, resume, reason);
+                scanner.seek(resume.offset().unwrap_or(dat_len));
                 Ok(false)
             }
         }
     }
 
     /// The index is all that knows what lay in a damaged stretch.
-    fn damaged(&mut self, offset: u64, resume_at: Option<u64>, reason: ScanError) {
+    fn damaged(&mut self, offset: u64, resume: Resume, reason: ScanError) {
         self.survey.is_damaged = true;
-        self.survey.findings.push(Finding::Record { offset, resume_at, reason });
-        let end = resume_at.unwrap_or(self.subject.dat_len);
+        self.survey.findings.push(Finding::Record { offset, resume, reason });
+        let end = resume.offset().unwrap_or(self.subject.dat_len);
         while let Some(row) =
             self.rows.get(self.next_row).copied().filter(|row| row.offset.as_bytes() < end)
         {
