@@ -14,6 +14,7 @@ use dulse_shared::id::{BatchPlace, Cookie, NeedleKey, Ts};
 
 use super::{
     checkpoint::WriteState,
+    existing::Existing,
     fill::FillAhead,
     lay::{LayError, RecordBytes, lay},
     needle_map::Entry,
@@ -22,10 +23,9 @@ use super::{
     write::{Write, WriteError, Written},
 };
 use crate::{
-    disk::{VolumeFile, read_exact_at},
+    disk::VolumeFile,
     format::{
-        CURRENT_VERSION, HEAD_LEN, Head, IndexRow, NeedleHeader, Offset, RowSize, TOMBSTONE_LEN,
-        encode_tombstone, record_len,
+        CURRENT_VERSION, IndexRow, Offset, RowSize, TOMBSTONE_LEN, encode_tombstone, record_len,
     },
 };
 
@@ -46,16 +46,6 @@ struct Planned {
     row: IndexRow,
     ts: Ts,
     bytes: RecordBytes,
-}
-
-/// The version that a write would replace.
-#[derive(Clone, Copy)]
-struct Existing {
-    size: RowSize,
-    cookie: Cookie,
-    ts: Ts,
-    /// What a write over it has to be above.
-    floor: Ts,
 }
 
 impl Volume {
@@ -113,7 +103,9 @@ impl Volume {
                 batch.leaning.push(index);
                 Some(*existing)
             }
-            None => self.existing(key).map_err(|error| WriteError::Unreadable(Arc::new(error)))?,
+            None => self
+                .existing(key, write.cookie())
+                .map_err(|error| WriteError::Unreadable(Arc::new(error)))?,
         };
         let place = if batch.planned.is_empty() { BatchPlace::First } else { BatchPlace::Later };
         let known = existing.map_or(Ts::default(), |existing| existing.floor);
@@ -143,36 +135,6 @@ impl Volume {
         let row = IndexRow { key, offset, size };
         batch.planned.push(Planned { index, row, ts, bytes });
         Ok(written)
-    }
-
-    /// The version of `key` that is committed, read from its record; tombstones count, because
-    /// their cookie still guards the fid. What is read is verified, all but the data: one flipped
-    /// bit of a stamp would carry the server's stamps, and with them every ttl, far into the future.
-    fn existing(&self, key: NeedleKey) -> io::Result<Option<Existing>> {
-        let Some(Entry { offset, size }) = self.entry(key) else {
-            return Ok(None);
-        };
-        let (dat, own_from) = {
-            let snapshot = self.snapshot();
-            (snapshot.dat.clone(), snapshot.own_from)
-        };
-        let mut head = [0; HEAD_LEN];
-        read_exact_at(&*dat, &mut head, offset.as_bytes())?;
-        let head = Head::parse(&head, self.superblock.version).map_err(io::Error::other)?;
-        let NeedleHeader { key: found, cookie, size: body_size } = *head.header();
-        let is_its_size = match size {
-            RowSize::Live(size) => size == body_size,
-            RowSize::Tombstone => body_size == 0,
-        };
-        if found != key || !is_its_size {
-            return Err(io::Error::other("another record lies there, or a damaged one"));
-        }
-        let mut tail = vec![0; usize::try_from(head.tail_len()).map_err(io::Error::other)?];
-        read_exact_at(&*dat, &mut tail, offset.as_bytes() + head.tail_start())?;
-        let is_own = offset.as_bytes() >= own_from;
-        let tail = head.parse_tail(tail.into(), is_own).map_err(io::Error::other)?;
-        let floor = if self.believes(tail.ts, is_own) { tail.ts } else { Ts::default() };
-        Ok(Some(Existing { size, cookie, ts: tail.ts, floor }))
     }
 
     /// Our stamp's slot in the volume's configuration.

@@ -47,6 +47,13 @@ impl Write {
         matches!(self, Self::Put(needle) if needle.data.is_spooled())
     }
 
+    pub(super) fn cookie(&self) -> Cookie {
+        match self {
+            Self::Put(needle) => needle.cookie,
+            Self::Delete { cookie, .. } | Self::Expire { cookie, .. } => *cookie,
+        }
+    }
+
     pub(super) fn key(&self) -> NeedleKey {
         match self {
             Self::Put(needle) => needle.key,
@@ -83,7 +90,10 @@ pub enum WriteError {
     #[error(transparent)]
     Invalid(#[from] EncodeError),
     /// The needle that it would replace cannot be read; nothing was stored.
-    #[error("the needle that is stored there cannot be read: {0}")]
+    #[error(
+        "the disk does not give the needle that is stored there: {0}; try again, or scrub the volume: \
+         what a scrub finds unreadable can be written over or deleted"
+    )]
     Unreadable(#[source] Arc<io::Error>),
     /// What was received did not survive until it was to be stored; nothing was stored.
     #[error(

@@ -13,7 +13,7 @@ use dulse_volume::{
         compaction::{Compacted, CompactionError, Pace},
         write::Write,
     },
-    format::NewNeedle,
+    format::{CURRENT_VERSION, NewNeedle, record_len},
     needle_data::NeedleData,
 };
 
@@ -238,11 +238,35 @@ fn a_record_that_does_not_verify_is_not_left_behind() {
     let disk = SimulatedDisk::new(9);
     let rig = Rig::on(&disk);
     half_deleted(&rig);
-    disk.flip(&rig.dat(), 8 * 60);
+    let live_at = rig.volume.locate(key(10)).unwrap().offset;
+    disk.flip(&rig.dat(), 8 * (live_at as usize + 60));
     let before = disk.contents(&rig.dat());
-    assert!(matches!(compact(&rig), Err(CompactionError::Damaged { offset: 8, .. })));
+    let refused = compact(&rig);
+    assert!(
+        matches!(refused, Err(CompactionError::Damaged { offset, .. }) if offset == live_at),
+        "{refused:?}"
+    );
     assert_eq!(disk.contents(&rig.dat()), before);
     assert_eq!(strays(&disk), Vec::<String>::new());
+    rig.put(10, &data_of(10)).unwrap();
+    compact(&rig).unwrap();
+    verify_half_deleted(&rig);
+}
+
+#[test]
+fn garbage_that_does_not_verify_is_dropped() {
+    let record_len = record_len(100 + 6, CURRENT_VERSION) as usize;
+    for bit in 0..8 * record_len {
+        let disk = SimulatedDisk::new(9);
+        let rig = Rig::on(&disk);
+        half_deleted(&rig);
+        let before = rig.volume.report();
+        // The first record is that of needle 1, which was deleted.
+        disk.flip(&rig.dat(), 64 + bit);
+        compact(&rig).unwrap_or_else(|error| panic!("bit {bit}: {error}"));
+        assert!(rig.volume.report().size_bytes < before.size_bytes);
+        verify_half_deleted(&rig);
+    }
 }
 
 /// A copy that the disk spoils is noticed before it takes the place of the original.

@@ -27,6 +27,8 @@ pub enum Injury {
 pub struct Reference {
     needles: BTreeMap<u64, Known>,
     pub injury: Injury,
+    /// Nothing covers the keys in the file any more: a flipped bit makes one needle another.
+    pub keys_are_unsummed: bool,
 }
 
 #[derive(Clone, Default)]
@@ -81,13 +83,17 @@ impl Reference {
         found: Result<Data, ()>,
         is_restarted: bool,
     ) -> Result<(), String> {
-        let known = self.needles.entry(key).or_default();
+        let is_of_another = |data: &Vec<u8>| {
+            self.keys_are_unsummed && self.needles.values().any(|other| other.ever.contains(data))
+        };
+        let was_ever = |known: &Known, data| known.ever.contains(data) || is_of_another(data);
+        let known = self.needles.get(&key).cloned().unwrap_or_default();
         let is_known = |data: &Data| {
             *data == known.acknowledged || (is_restarted && known.perhaps.contains(data))
         };
         let is_right = match &found {
             Ok(data) if is_known(data) => true,
-            Ok(Some(data)) => self.injury == Injury::Often && known.ever.contains(data),
+            Ok(Some(data)) => self.injury == Injury::Often && was_ever(&known, data),
             Ok(None) => self.injury == Injury::Often,
             Err(()) => self.injury >= Injury::Once,
         };
@@ -96,7 +102,8 @@ impl Reference {
             return Err(format!("needle {key} reads {found:?} with injury {injury:?}: {known:?}"));
         }
         if is_restarted && let Ok(data) = found {
-            *known = Known { acknowledged: data, perhaps: Vec::new(), ..known.clone() };
+            let known = Known { acknowledged: data, perhaps: Vec::new(), ..known };
+            self.needles.insert(key, known);
         }
         Ok(())
     }

@@ -6,12 +6,15 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use dulse_shared::wire::{LocalState, ScrubFinding};
+use dulse_shared::{
+    id::Cookie,
+    wire::{LocalState, ScrubFinding},
+};
 use dulse_volume::{
     disk::simulated::{EIO, Fault, Operation, SimulatedDisk},
     engine::{
         scrub::{ScrubEnd, ScrubFindings},
-        write::Write,
+        write::{Write, WriteError},
     },
     reader::ReadError,
 };
@@ -138,6 +141,52 @@ fn a_bad_needle_is_mended_by_an_overwrite_or_a_delete() {
     assert_eq!(rig.volume.report().local, LocalState::Ready);
     assert_eq!(rig.data(1).unwrap(), b"restored");
     assert_eq!(keys(&scrub(&rig)), [0, 0]);
+}
+
+#[test]
+fn a_needle_with_any_flipped_bit_can_be_put_back_or_given_up() {
+    for bit in 0..8 * ((end(&three_needles().1) - 8) / 3) {
+        let (disk, rig) = three_needles();
+        disk.flip(&rig.dat(), 64 + bit);
+        if bit % 2 == 0 {
+            rig.put(1, b"put back").unwrap_or_else(|error| panic!("bit {bit}: {error}"));
+            assert_eq!(rig.data(1).unwrap(), b"put back");
+        } else {
+            rig.delete(1).unwrap_or_else(|error| panic!("bit {bit}: {error}"));
+            assert_eq!(rig.data(1), None);
+        }
+        assert!(rig.read(2).is_ok() && rig.read(3).is_ok());
+    }
+}
+
+/// What is left of a damaged record still guards its needle.
+#[test]
+fn a_damaged_needle_keeps_strangers_out() {
+    let (disk, rig) = three_needles();
+    let record = (end(&rig) - 8) / 3;
+    let stranger = Write::Delete { key: key(1), cookie: Cookie(1) };
+    // The cookie, and the stamp.
+    for bit in (0..32).chain(8 * (record - 20)..8 * (record - 12)) {
+        disk.flip(&rig.dat(), 64 + bit);
+        let answer = rig.commit(vec![stranger.clone()]).remove(0);
+        assert!(matches!(answer, Err(WriteError::CookieMismatch)), "bit {bit}: {answer:?}");
+        disk.flip(&rig.dat(), 64 + bit);
+    }
+}
+
+#[test]
+fn a_needle_that_the_disk_does_not_give_is_written_over_once_a_scrub_said_so() {
+    let (disk, rig) = three_needles();
+    let fails = || disk.plan(Operation::Read, Some("dat"), 0, Fault::Fails(EIO));
+    fails();
+    assert!(matches!(rig.put(1, b"again"), Err(WriteError::Unreadable(_))));
+    (0..6).for_each(|_| fails());
+    assert_eq!(keys(&scrub(&rig)), [1]);
+    disk.forgive();
+    fails();
+    rig.put(1, b"again").unwrap();
+    assert_eq!(rig.data(1).unwrap(), b"again");
+    assert_eq!(rig.volume.report().local, LocalState::Ready);
 }
 
 #[test]

@@ -293,6 +293,7 @@ impl Machine {
         // Where its own records begin is forgotten, and with it that a tail may be cut.
         self.may_look_damaged = true;
         self.is_foreign = true;
+        self.reference.keys_are_unsummed = true;
         if self.reference.injury != Injury::None {
             self.reference.injure();
         }

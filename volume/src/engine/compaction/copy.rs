@@ -24,7 +24,7 @@ use crate::{
         counters::Counters,
         index_file::IndexFile,
         needle_map::{Entry, NeedleMap},
-        scan::{Scanned, Scanner},
+        scan::{ScanError, Scanned, Scanner},
         sidecar::{Checkpoint, Generation},
         volume::Volume,
         write::{Write, WriteError},
@@ -164,11 +164,13 @@ impl<'a> Copy<'a> {
             Scanner::new(&*dat, version, own_from, self.copied_to, end).in_small_steps();
         let mut steps = Steps { pace, reached: self.copied_to };
         while let Some(found) = scanner.advance()? {
-            let record = found.map_err(|reason| CompactionError::Damaged {
-                offset: scanner.position(),
-                reason: reason.to_string(),
-            })?;
-            self.record(&record, round, &mut expired)?;
+            match found {
+                Ok(record) => self.record(&record, round, &mut expired)?,
+                Err(reason) => {
+                    let behind = self.pass_by(scanner.position(), end, reason)?;
+                    scanner.seek(behind);
+                }
+            }
             if expired.len() >= EXPIRED_AT_ONCE {
                 self.delete_expired(&mut expired)?;
             }
@@ -207,6 +209,24 @@ impl<'a> Copy<'a> {
             RowSize::Tombstone | RowSize::Live(_) => {}
         }
         self.choose(record, entry.size)
+    }
+
+    /// Where the walk goes on behind the bad record at `bad_at`: where the needle map points next. What
+    /// it does not point at is garbage, and nobody needs to read it.
+    fn pass_by(&self, bad_at: u64, end: u64, reason: ScanError) -> Result<u64, CompactionError> {
+        let mut behind = end;
+        let mut next = NeedleKey::new(1);
+        while let Some(first) = next {
+            let piece = self.volume.map_piece(first);
+            let offsets = piece.entries.iter().map(|(_, entry)| entry.offset.as_bytes());
+            behind = offsets.filter(|offset| *offset >= bad_at).fold(behind, u64::min);
+            next = piece.next;
+        }
+        if behind == bad_at {
+            return Err(CompactionError::Damaged { offset: bad_at, reason: reason.to_string() });
+        }
+        tracing::warn!(volume = %self.volume.id(), offset = bad_at, "a compaction drops garbage that does not verify: {reason}");
+        Ok(behind)
     }
 
     fn is_old(&self, ts: Ts) -> bool {
@@ -312,18 +332,15 @@ impl<'a> Copy<'a> {
     /// Holds the new map against the old one, as far as the rounds have come: every needle of the
     /// old one must be there. That there are no others is told by their number.
     pub(super) fn compare(&self) -> Result<(), CompactionError> {
-        /// Entries that are compared while readers may read and writers have to wait.
-        const AT_ONCE: usize = 4096;
         let mut next = NeedleKey::new(1);
-        while let Some(from) = next {
-            let entries: Vec<(NeedleKey, Entry)> =
-                self.volume.snapshot().map.iter_from(from).take(AT_ONCE).collect();
-            next =
-                entries.last().and_then(|(last, _)| NeedleKey::new(last.as_u64().checked_add(1)?));
+        while let Some(first) = next {
+            let piece = self.volume.map_piece(first);
             let is_behind = |entry: &Entry| entry.offset.as_bytes() >= self.copied_to;
-            if entries.iter().any(|(key, entry)| !is_behind(entry) && !self.has(*key, entry)) {
+            let mut entries = piece.entries.iter().filter(|(_, entry)| !is_behind(entry));
+            if entries.any(|(key, entry)| !self.has(*key, entry)) {
                 return Err(CompactionError::Differs);
             }
+            next = piece.next;
         }
         Ok(())
     }

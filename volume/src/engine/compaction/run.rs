@@ -59,8 +59,11 @@ pub enum CompactionError {
     /// It was asked to stop.
     #[error("it was stopped")]
     Stopped,
-    /// A record does not verify.
-    #[error("the record at {offset} does not verify ({reason}): nothing of it is thrown away")]
+    /// The record of a needle does not verify.
+    #[error(
+        "the needle at offset {offset} does not verify ({reason}): a scrub tells which it is; upload \
+         it again or delete it, and then vacuum the volume"
+    )]
     Damaged {
         /// Where it lies.
         offset: u64,

@@ -80,6 +80,11 @@ impl ScrubBook {
         }
     }
 
+    /// Whether the needle there is known to be bad, in whatever way.
+    pub fn has_bad_needle_at(&self, place: Place) -> bool {
+        self.has_bad_needles() && self.lock().bad.contains_key(&place)
+    }
+
     /// What became of scrubs so far.
     pub fn summary(&self) -> ScrubSummary {
         self.lock().last.clone()

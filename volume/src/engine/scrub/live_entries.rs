@@ -1,9 +1,9 @@
 //! A volume's live needles in the order of the file, a bounded number at a time.
 //!
 //! The map is in the order of keys, and a volume may have more needles than a second list of them
-//! has room for. So each pass over it picks those that come next in the file. The map is let go
-//! between a few thousand entries: writes go on. What is written meanwhile lies behind the end of
-//! what is asked for, so that an entry below it can vanish during a pass but not appear.
+//! has room for. So each pass over it picks those that come next in the file, while writes go on. What
+//! is written meanwhile lies behind the end of what is asked for, so that an entry below it can vanish
+//! during a pass but not appear.
 
 use dulse_shared::id::NeedleKey;
 
@@ -11,8 +11,6 @@ use crate::{engine::volume::Volume, format::RowSize};
 
 /// Entries of one pass at most; twice that many are in memory at times, 24 bytes each.
 const MAX_ENTRIES: usize = 1 << 18;
-/// Entries looked at in one go: some hundred microseconds for which a write may have to wait.
-const ENTRIES_AT_ONCE: usize = 4096;
 
 /// A live needle, as the map says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,18 +40,16 @@ pub(super) fn live_entries(
     let mut picked = Picked::new(from, end, MAX_ENTRIES);
     let mut next = NeedleKey::new(1);
     while let Some(first) = next {
-        let snapshot = volume.snapshot();
-        if snapshot.revision != revision {
+        let piece = volume.map_piece(first);
+        if piece.revision != revision {
             return None;
         }
-        let mut last = None;
-        for (key, entry) in snapshot.map.iter_from(first).take(ENTRIES_AT_ONCE) {
-            last = Some(key);
+        for (key, entry) in piece.entries {
             if let RowSize::Live(size) = entry.size {
                 picked.push(LiveEntry { offset: entry.offset.as_bytes(), key, size });
             }
         }
-        next = last.and_then(|key| NeedleKey::new(key.as_u64().checked_add(1)?));
+        next = piece.next;
     }
     Some(picked.finish())
 }
