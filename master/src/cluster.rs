@@ -18,6 +18,7 @@ use std::{
 use dulse_shared::{
     clock::{BootTime, Clock},
     id::{ClusterId, ServerId},
+    steady_clock::{SteadyClock, SteadyTime},
     wire::{Code, Incarnation, Problem, VolumeReport},
 };
 use tokio::sync::watch;
@@ -44,6 +45,7 @@ pub(crate) struct Cluster {
     pub(crate) volume_size_limit_bytes: u64,
     /// Where time comes from.
     pub(crate) clock: Clock,
+    steady_clock: SteadyClock,
     topology: Mutex<Topology>,
     layouts: watch::Sender<Arc<Layouts>>,
     built_at: AtomicU64,
@@ -63,6 +65,7 @@ impl Cluster {
             log,
             volume_size_limit_bytes,
             started: clock.boot(),
+            steady_clock: SteadyClock::new(clock.clone()),
             clock,
             topology: Mutex::default(),
             layouts: watch::Sender::new(Arc::default()),
@@ -132,8 +135,22 @@ impl Cluster {
         self.rebuild(&self.topology());
     }
 
-    /// What is due as time passes: servers that fell silent, changes that came from elsewhere.
+    /// Wall time, and how far it may be believed. The log hears of a jump.
+    pub(crate) fn time(&self) -> SteadyTime {
+        let (time, jump) = self.steady_clock.look();
+        if let Some(jump) = jump {
+            tracing::warn!(
+                "the clock of this master jumped {jump}: it deletes no volume whose time is over \
+                 until the clock was steady for as long as the volume lives, an hour at most"
+            );
+        }
+        time
+    }
+
+    /// What is due as time passes: servers that fell silent, changes that came from elsewhere, a
+    /// clock that jumped.
     pub(crate) fn tick(&self) {
+        self.time();
         let mut topology = self.topology();
         let dead = topology.expire(self.clock.boot());
         for server in dead.iter().filter_map(|id| topology.server(*id)) {

@@ -272,9 +272,8 @@ impl Executor {
         if !self.cluster.log.leadership().is_leader {
             return;
         }
-        let now_secs = self.cluster.clock.wall_secs();
-        let volumes =
-            self.cluster.look(|state, topology| plan_deletions(state, topology, now_secs));
+        let now = self.cluster.time();
+        let volumes = self.cluster.look(|state, topology| plan_deletions(state, topology, now));
         if volumes.is_empty() {
             return;
         }

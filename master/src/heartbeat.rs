@@ -79,6 +79,7 @@ impl Cluster {
             configs,
             refused: foreign.refused,
             deleted,
+            wall_ns: self.time().wall_ns,
         }
     }
 

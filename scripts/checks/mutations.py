@@ -95,6 +95,18 @@ MUTATIONS = [
         "compaction::what_is_written_and_deleted_while_it_copies_stands",
     ),
     Mutation(
+        "delete what expired by a clock that is not believed",
+        ENGINE + "compaction/copy.rs",
+        [("self.volume.secs_to_delete_by(ttl).is_some_and(is_over)", "self.volume.secs_to_delete_by(ttl).is_none_or(is_over)")],
+        "compaction::a_clock_that_is_not_believed_hides_what_expired_by_it_and_deletes_nothing",
+    ),
+    Mutation(
+        "end a volume by a clock that is not believed",
+        ENGINE + "expiry.rs",
+        [("self.secs_to_delete_by(lifetime).is_some_and(is_over)", "is_over(self.clock().wall_secs())")],
+        "expiry::a_volume_is_not_over_by_a_clock_that_is_not_believed",
+    ),
+    Mutation(
         "delete an expired needle whatever was written over it",
         ENGINE + "append.rs",
         [("existing.filter(|existing| existing.ts == written)", "existing.filter(|existing| existing.ts >= written)")],

@@ -24,11 +24,21 @@ pub enum Clock {
     Manual(Arc<ManualClock>),
 }
 
-/// The clock of a test.
+/// The clock of a test. Wall time is kept as what it is ahead of boot time, so that either changes
+/// by one store, and nobody who looks meanwhile sees a jump that was none.
 #[derive(Debug, Default)]
 pub struct ManualClock {
-    wall_ns: AtomicU64,
     boot_ns: AtomicU64,
+    wall_ahead_ns: AtomicU64,
+}
+
+/// Both clocks at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reading {
+    /// Nanoseconds since 1970.
+    pub wall_ns: u64,
+    /// Boot time.
+    pub boot: BootTime,
 }
 
 /// A point on the boot-time clock of this machine; meaningless on another one.
@@ -39,16 +49,38 @@ impl Clock {
     /// A clock that stands at `wall_ns` since 1970 until it is advanced.
     pub fn manual(wall_ns: u64) -> Self {
         let clock = ManualClock::default();
-        clock.wall_ns.store(wall_ns, Ordering::Relaxed);
+        clock.wall_ahead_ns.store(wall_ns, Ordering::Relaxed);
         Self::Manual(Arc::new(clock))
     }
 
     /// Moves a manual clock; does nothing to the machine's.
     pub fn advance(&self, by: Duration) {
         if let Self::Manual(clock) = self {
-            let by_ns = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
-            clock.wall_ns.fetch_add(by_ns, Ordering::Relaxed);
-            clock.boot_ns.fetch_add(by_ns, Ordering::Relaxed);
+            clock.boot_ns.fetch_add(whole_ns(by), Ordering::Relaxed);
+        }
+    }
+
+    /// Sets the wall time of a manual clock ahead, as if no time had passed; does nothing to the
+    /// machine's.
+    pub fn jump_ahead(&self, by: Duration) {
+        if let Self::Manual(clock) = self {
+            clock.wall_ahead_ns.fetch_add(whole_ns(by), Ordering::Relaxed);
+        }
+    }
+
+    /// Sets the wall time of a manual clock back, as if no time had passed; does nothing to the
+    /// machine's.
+    pub fn jump_back(&self, by: Duration) {
+        if let Self::Manual(clock) = self {
+            clock.wall_ahead_ns.fetch_sub(whole_ns(by), Ordering::Relaxed);
+        }
+    }
+
+    /// Both clocks now.
+    pub fn read(&self) -> Reading {
+        match self {
+            Self::System => Reading { wall_ns: self.wall_ns(), boot: self.boot() },
+            Self::Manual(clock) => clock.read(),
         }
     }
 
@@ -56,7 +88,7 @@ impl Clock {
     pub fn wall_ns(&self) -> u64 {
         match self {
             Self::System => nanoseconds(clock_gettime(ClockId::Realtime)),
-            Self::Manual(clock) => clock.wall_ns.load(Ordering::Relaxed),
+            Self::Manual(clock) => clock.read().wall_ns,
         }
     }
 
@@ -79,6 +111,14 @@ impl Clock {
     }
 }
 
+impl ManualClock {
+    fn read(&self) -> Reading {
+        let boot_ns = self.boot_ns.load(Ordering::Relaxed);
+        let wall_ns = boot_ns.wrapping_add(self.wall_ahead_ns.load(Ordering::Relaxed));
+        Reading { wall_ns, boot: BootTime(Duration::from_nanos(boot_ns)) }
+    }
+}
+
 impl BootTime {
     /// Time from `earlier` to this; zero if that lies ahead.
     pub fn since(self, earlier: Self) -> Duration {
@@ -90,6 +130,10 @@ impl BootTime {
     pub fn plus(self, by: Duration) -> Self {
         Self(self.0.saturating_add(by))
     }
+}
+
+fn whole_ns(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn nanoseconds(time: Timespec) -> u64 {
@@ -109,6 +153,17 @@ mod tests {
         assert_eq!(clock.wall_secs(), 5);
         clock.advance(Duration::from_secs(2));
         assert_eq!((clock.wall_secs(), clock.since(start)), (7, Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_jump_moves_wall_time_alone() {
+        let clock = Clock::manual(5_000_000_000);
+        clock.advance(Duration::from_secs(1));
+        clock.jump_ahead(Duration::from_secs(60));
+        clock.jump_back(Duration::from_secs(62));
+        let boot = BootTime::default().plus(Duration::from_secs(1));
+        assert_eq!(clock.read(), Reading { wall_ns: 4_000_000_000, boot });
+        assert_eq!((clock.wall_secs(), clock.boot()), (4, boot));
     }
 
     #[test]

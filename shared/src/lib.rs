@@ -5,11 +5,13 @@
 //! - [`wire`]: what goes over HTTP as JSON, without logic.
 //! - [`net`]: listening, calling peers, background tasks, telemetry.
 //! - [`disk`]: replacing a file so that a crash leaves the old or the new one.
-//! - [`clock`]: the only place that reads a clock.
+//! - [`clock`]: the only place that reads a clock; [`steady_clock`]: whether wall time may be
+//!   believed for deleting something.
 
 pub mod clock;
 pub mod disk;
 pub mod id;
 pub mod net;
 pub mod size;
+pub mod steady_clock;
 pub mod wire;

@@ -58,3 +58,15 @@ fn every_write_is_counted_with_the_time_that_it_waited() {
     let metrics = get(&format!("{}/metrics", server.volume_url())).text();
     assert_eq!(metric(&metrics, "dulse_queue_wait_seconds_count"), 3);
 }
+
+#[test]
+fn a_master_tells_its_time_with_every_heartbeat_and_the_difference_is_a_metric() {
+    let server = Server::builder().start();
+    let metrics = get(&format!("{}/metrics", server.volume_url())).text();
+    let master = server.master_url().replace("http://", "");
+    let name = format!("dulse_clock_difference_seconds{{master=\"{master}");
+    let lines: Vec<_> = metrics.lines().filter(|line| line.starts_with(&name)).collect();
+    assert_eq!(lines.len(), 1, "{metrics}");
+    let seconds: f64 = lines[0].rsplit(' ').next().unwrap().parse().unwrap();
+    assert!(seconds.abs() < 10.0, "one clock differs from itself: {}", lines[0]);
+}

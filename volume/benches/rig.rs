@@ -16,6 +16,7 @@ use dulse_volume::{
     config::{DirConfig, DirLimits},
     disk::{DataDir, Disk, RealDisk, VolumeName, open_data_dirs},
     engine::{
+        clock_trust::ClockTrust,
         metrics::EngineMetrics,
         open::Opener,
         stamp::StampSource,
@@ -53,6 +54,7 @@ pub fn create(
 pub fn opener() -> Opener {
     let shared = Shared {
         stamps: StampSource::new(Clock::System),
+        clock_trust: ClockTrust::new(Clock::System),
         volume_size_limit_bytes: AtomicU64::new(0),
         max_needle_bytes: 256 << 20,
         metrics: EngineMetrics::register(&Metrics::default()),

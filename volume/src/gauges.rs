@@ -1,8 +1,8 @@
-//! What a server's volume files are made of, which of its volumes are read-only and why, and how
-//! much room its directories have.
+//! What a server's volume files are made of, which of its volumes are read-only and why, how much
+//! room its directories have, and how far its clock is from the masters'.
 //!
 //! They are counted when they are asked for. The bytes of live needles, garbage and overhead add up to
-//! the length of all volume files. Series are bounded by directories and reasons, never by volumes.
+//! the length of all volume files. Series are bounded by directories, reasons and masters, never by volumes.
 //! A stopped server's metrics do not keep its volumes open: without a store there is nothing to tell.
 
 use dulse_shared::{net::metrics::Metrics, wire::VolumeReport};
@@ -58,6 +58,7 @@ impl Collector for StoreGauges {
         let read_only = ReadOnlyCause::ALL.map(|cause| (cause.as_word().to_owned(), count(cause)));
         let help = "Volumes of this server that take no new needles, by reason";
         encode_family(&mut encoder, "store_volumes_read_only", help, "reason", &read_only)?;
+        encode_clocks(&mut encoder, &store)?;
         encode_room(&mut encoder, &store)
     }
 }
@@ -71,6 +72,18 @@ fn encode_room(encoder: &mut DescriptorEncoder, store: &Store) -> Result<(), std
     let kept: Vec<_> = dirs.into_iter().map(|dir| (dir.dir, dir.min_free_bytes)).collect();
     let help = "Free bytes below which a data directory gets no new data";
     encode_family(encoder, "disk_min_free_bytes", help, "dir", &kept)
+}
+
+fn encode_clocks(encoder: &mut DescriptorEncoder, store: &Store) -> Result<(), std::fmt::Error> {
+    let help =
+        "By how much each master's clock is ahead of this server's; negative if it is behind";
+    let name = "clock_difference_seconds";
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (master, seconds) in store.clock_trust().differences() {
+        let of = [("master", master.as_str())];
+        ConstGauge::new(seconds).encode(metric.encode_family(&of)?)?;
+    }
+    Ok(())
 }
 
 /// A gauge for each value of a label.

@@ -116,8 +116,10 @@ impl Reporter {
         self.seq += 1;
         let heartbeat = self.compose(&reports, stopping);
         let cluster_address = self.master.cluster();
+        let began = self.store.clock_trust().begin();
         let answer: HeartbeatAnswer =
             self.peers.post(&cluster_address, "/heartbeat", &heartbeat, LIMIT).await?;
+        self.store.clock_trust().heard(&self.master.to_string(), answer.wall_ns, began);
         let is_acknowledged = answer.acknowledged == self.seq;
         self.base = is_acknowledged.then_some((self.seq, reports));
         self.obey(answer).await;

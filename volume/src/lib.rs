@@ -10,6 +10,7 @@
 //! - [`offline`]: a directory that no server has open.
 
 pub mod admin;
+pub mod clock_watch;
 pub mod config;
 pub mod disk;
 pub mod engine;

@@ -23,9 +23,13 @@ use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
     admin::cluster_router,
+    clock_watch,
     config::{VolumeServerConfig, offset_width},
     disk::{DataDirError, Disk, RealDisk, open_data_dirs},
-    engine::{metrics::EngineMetrics, open::Opener, stamp::StampSource, volume::Shared},
+    engine::{
+        clock_trust::ClockTrust, metrics::EngineMetrics, open::Opener, stamp::StampSource,
+        volume::Shared,
+    },
     gauges,
     heartbeat::{Introduction, Reporter},
     http::{HttpSettings, HttpState, PublicPort},
@@ -93,6 +97,7 @@ impl VolumeServer {
         server.report(&config, &clock, tasks, acknowledge)?;
         let maintenance = Maintenance::new(server.store.clone(), config.routine, &clock, &metrics);
         maintenance.spawn(tasks);
+        tasks.spawn("clock", clock_watch::run(server.store.clone(), tasks.clone()));
         tasks.spawn("trash", purge::run(server.store.clone(), tasks.clone()));
         let listeners = Listeners { public, cluster };
         server.serve(&config, listeners, maintenance, clock, metrics, tasks);
@@ -207,6 +212,7 @@ async fn open_store(
 ) -> Result<Store, VolumeStartError> {
     let shared = Shared {
         stamps: StampSource::new(clock.clone()),
+        clock_trust: ClockTrust::new(clock.clone()),
         volume_size_limit_bytes: AtomicU64::new(0),
         max_needle_bytes: config.max_needle_bytes,
         metrics: EngineMetrics::register(metrics),

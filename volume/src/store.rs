@@ -22,6 +22,7 @@ use self::side_by_side::side_by_side;
 use crate::{
     disk::{DataDir, DataDirError, VolumeName},
     engine::{
+        clock_trust::ClockTrust,
         open::{Discovered, Opener},
         volume::Volume,
         volume_files::OpenError,
@@ -259,6 +260,11 @@ impl Store {
     /// Takes note of the size at which a volume is full.
     pub fn limit_volume_size(&self, bytes: u64) {
         self.0.opener.shared.volume_size_limit_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Says whether something may be deleted by the server's clock.
+    pub fn clock_trust(&self) -> &ClockTrust {
+        &self.0.opener.shared.clock_trust
     }
 
     /// Measures the room of every disk anew.

@@ -48,6 +48,14 @@ impl Running {
         self.peers.fetch(&address, path, Duration::from_secs(5)).await.unwrap()
     }
 
+    /// Lets time pass. Each heartbeat has the master look at its clock.
+    async fn watch(&self, minutes: u64) {
+        for seq in 1..=minutes {
+            self.clock.advance(Duration::from_secs(60));
+            self.beat(&Heartbeat { seq, ..heartbeat(2, vec![]) }).await;
+        }
+    }
+
     async fn beat(&self, heartbeat: &Heartbeat) -> HeartbeatAnswer {
         let address = self.master.cluster_address().to_string();
         let limit = Duration::from_secs(5);
@@ -99,7 +107,12 @@ async fn an_expired_volume_is_deleted_and_whoever_has_its_files_is_told() {
     let again = |seq| Heartbeat { seq, ..heartbeat(1, vec![expired.clone()]) };
     assert!(running.beat(&again(2)).await.deleted.is_empty(), "its grace is not over");
     running.clock.advance(Duration::from_secs(360));
+    running.watch(50).await;
+    tokio::time::sleep(2 * COMPLETION_PAUSE).await;
     let mut answer = running.beat(&again(3)).await;
+    assert!(answer.deleted.is_empty(), "its clock was not steady for an hour yet");
+    assert_eq!(answer.wall_ns, running.clock.wall_ns());
+    running.watch(10).await;
     for seq in 4..200 {
         if !answer.deleted.is_empty() {
             break;

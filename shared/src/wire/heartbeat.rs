@@ -200,6 +200,9 @@ pub struct HeartbeatAnswer {
     /// Volumes that the server reported and that were deleted: their files are of no use.
     #[serde(default)]
     pub deleted: Vec<VolumeId>,
+    /// The master's wall time, in nanoseconds since 1970; 0 if it does not say.
+    #[serde(default)]
+    pub wall_ns: u64,
 }
 
 /// A foreign volume that was not admitted.

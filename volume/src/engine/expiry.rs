@@ -4,7 +4,8 @@
 //! The decision is taken under the write lock, so that every write either came before it and
 //! counts, or is refused. It is never taken back: it is in the sidecar before it is reported, so
 //! that neither a clock that goes back nor a restart makes the volume take writes while the masters
-//! delete it. A damaged volume is left to people: when its last needle was written is unknown.
+//! delete it. For the same reason it is decided by a clock that may be believed alone
+//! ([`super::clock_trust`]). A damaged volume is left to people: when its last needle was written is unknown.
 
 use std::{
     io,
@@ -92,7 +93,11 @@ impl Volume {
         let written_at = self.counters().modified_at_secs;
         let is_sound = self.damage.is_none() && !self.failure.is_set();
         let over_at = written_at.saturating_add(lifetime.as_secs());
-        is_sound && !is_empty && written_at != 0 && over_at <= self.clock().wall_secs()
+        let is_over = |now_secs| over_at <= now_secs;
+        is_sound
+            && !is_empty
+            && written_at != 0
+            && self.secs_to_delete_by(lifetime).is_some_and(is_over)
     }
 
     /// Takes the files of a volume that the cluster has deleted to the trash, durably; its writer

@@ -3,6 +3,7 @@
 pub mod append;
 pub mod check;
 mod checkpoint;
+pub mod clock_trust;
 pub mod compaction;
 pub mod counters;
 pub mod damage;

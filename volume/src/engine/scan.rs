@@ -6,7 +6,7 @@
 use std::io;
 
 use bytes::Bytes;
-use dulse_shared::id::{Cookie, NeedleKey, Ts};
+use dulse_shared::id::{Cookie, NeedleKey, Ts, Ttl};
 
 use crate::{
     disk::{CACHED_AS_ONE_BYTES, VolumeFile, read_exact_at},
@@ -40,6 +40,8 @@ pub struct Scanned {
     pub ts: Ts,
     /// When it is gone, in seconds since 1970.
     pub expires_at_secs: Option<u64>,
+    /// How long it lives.
+    pub ttl: Ttl,
     /// CRC-32C of all its bytes, those of the data by their own CRC-32C: two records with the same
     /// are the same.
     pub sum: u32,
@@ -64,6 +66,7 @@ impl Scanned {
             size,
             ts: tail.ts,
             expires_at_secs: expires_at_secs(&tail.meta, tail.ts),
+            ttl: tail.meta.ttl,
             sum: crc32c::crc32c_append(ends, &data_crc.to_be_bytes()),
         }
     }

@@ -11,6 +11,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use dulse_shared::{
@@ -21,6 +22,7 @@ use dulse_shared::{
 
 use super::{
     checkpoint::WriteState,
+    clock_trust::ClockTrust,
     counters::Counters,
     damage::Damage,
     expiry::Ending,
@@ -44,6 +46,8 @@ use crate::{
 pub struct Shared {
     /// Stamps every write.
     pub stamps: StampSource,
+    /// Says whether something may be deleted by the clock.
+    pub clock_trust: ClockTrust,
     /// The size at which a volume is full; 0 until a master told it, when nothing is full.
     pub volume_size_limit_bytes: AtomicU64,
     /// The largest needle, in bytes of data: a volume is full once its offsets could not address
@@ -188,6 +192,11 @@ impl Volume {
     /// The clock that decides expiry.
     pub fn clock(&self) -> &Clock {
         self.shared.stamps.clock()
+    }
+
+    /// Seconds since 1970, if that may be believed for deleting what lives as long as `lifetime`.
+    pub(super) fn secs_to_delete_by(&self, lifetime: Duration) -> Option<u64> {
+        self.shared.clock_trust.secs_to_delete_by(lifetime)
     }
 
     /// The histograms that its writes go into.

@@ -84,9 +84,12 @@ impl Worker {
             Err(error) => (size_bytes, size_bytes, 0, Some(error.to_string())),
         };
         match result {
-            Ok(Compacted { writes_stopped, .. }) => {
+            Ok(Compacted { writes_stopped, doubted, .. }) => {
                 self.vacuum_metrics.note(before_bytes.saturating_sub(after_bytes), *writes_stopped);
                 tracing::info!(volume = %volume.id(), "compacted from {before_bytes} to {after_bytes} bytes, {expired} expired needles deleted, writes waited {} ms", writes_stopped.as_millis());
+                if *doubted > 0 {
+                    tracing::info!(volume = %volume.id(), "{doubted} needles whose time seems over are kept, because the clock was not steady for long enough or a master's differs; they are hidden, and a later vacuum deletes them");
+                }
             }
             Err(error) => {
                 self.vacuum_metrics.failures.inc();

@@ -172,7 +172,7 @@ fn the_expired_are_deleted_but_not_what_was_written_over_them_meanwhile() {
     let rig = Rig::on(&SimulatedDisk::new(5));
     rig.commit(vec![Write::Put(expiring(1, b"one")), Write::Put(expiring(2, b"two"))]);
     rig.put(3, b"three").unwrap();
-    advance(&rig, Duration::from_secs(61));
+    rig.watch(Duration::from_secs(61));
     let renew = || {
         rig.put(2, b"renewed").unwrap();
         ControlFlow::Continue(())
@@ -184,6 +184,39 @@ fn the_expired_are_deleted_but_not_what_was_written_over_them_meanwhile() {
     assert_eq!(rig.data(3).as_deref(), Some(&b"three"[..]));
     assert_eq!(rig.volume.report().live_needles, 2);
     assert!(rig.volume.check().unwrap().is_empty());
+}
+
+#[test]
+fn a_clock_that_is_not_believed_hides_what_expired_by_it_and_deletes_nothing() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let rig = Rig::on(&SimulatedDisk::new(5));
+    let mut daily = needle(1, b"for a day");
+    daily.meta.ttl = "1d".parse().unwrap();
+    rig.put(2, b"lasting").unwrap();
+    rig.commit(vec![Write::Put(daily)]);
+    rig.put(3, b"garbage").unwrap();
+    rig.delete(3).unwrap();
+    let outcome = || {
+        let compacted = compact(&rig).unwrap();
+        assert!(rig.volume.check().unwrap().is_empty());
+        assert_eq!(rig.data(2).as_deref(), Some(&b"lasting"[..]));
+        (compacted.expired, compacted.doubted)
+    };
+    rig.clock().jump_ahead(30 * DAY);
+    assert_eq!((outcome(), rig.data(1)), ((0, 1), None));
+    rig.watch(Duration::from_secs(59 * 60));
+    assert_eq!((outcome(), rig.data(1)), ((0, 1), None));
+    rig.clock().jump_back(30 * DAY);
+    assert_eq!((outcome(), rig.data(1).as_deref()), ((0, 0), Some(&b"for a day"[..])));
+    rig.watch(DAY);
+    let trust = &rig.opener.shared.clock_trust;
+    let hear = |wall_ns| trust.heard("the master", wall_ns, rig.clock().boot());
+    hear(rig.clock().wall_ns() - 61_000_000_000);
+    assert_eq!((outcome(), rig.data(1)), ((0, 1), None));
+    hear(rig.clock().wall_ns());
+    let live = rig.volume.report().live_needles;
+    assert_eq!((outcome(), rig.data(1)), ((1, 0), None));
+    assert_eq!(rig.volume.report().live_needles, live - 1);
 }
 
 #[test]

@@ -22,7 +22,9 @@ use dulse_volume::{
     store::Store,
 };
 
-use crate::harness::{NOW_NS, SIMULATED_DIR, needle, open_dir, opener_at, read_of, volume_config};
+use crate::harness::{
+    NOW_NS, SIMULATED_DIR, needle, open_dir, opener_at, read_of, volume_config, watch,
+};
 
 const CLUSTER: u128 = 1;
 const LIFETIME: Duration = Duration::from_secs(3960);
@@ -100,7 +102,7 @@ fn a_deleted_volume_goes_to_the_trash_and_readers_that_have_it_go_on() {
     held.rest().unwrap();
     // Nothing writes a sidecar where its own was.
     held.accept_config(VolumeConfig { epoch: Epoch(9), ..(*held.config()).clone() }).unwrap();
-    clock.advance(LIFETIME);
+    watch(&clock, store.clock_trust(), LIFETIME);
     held.expire_if_due().unwrap();
     assert_trashed_whole(&disk, &dat, "discarded");
     assert_lives(&store, "discarded");
@@ -197,7 +199,7 @@ fn a_store_ends_what_is_over_and_empties_the_trash_a_day_after_it_was_deleted() 
     let local = |number| store.volume(id(number)).unwrap().report().local;
     store.expire_volumes();
     assert_eq!((local(7), local(8)), (LocalState::Ready, LocalState::Ready));
-    clock.advance(LIFETIME);
+    watch(&clock, store.clock_trust(), LIFETIME);
     store.expire_volumes();
     assert_eq!((local(7), local(8)), (LocalState::Expired, LocalState::Ready));
     discard(&store, 7);

@@ -31,10 +31,6 @@ fn expire(written: Ts) -> Write {
     Write::Expire { key: key(1), cookie: COOKIE, written }
 }
 
-fn advance(rig: &Rig, by: Duration) {
-    rig.opener.shared.stamps.clock().advance(by);
-}
-
 fn is_read_only<T>(result: &Result<T, WriteError>) -> bool {
     matches!(result, Err(WriteError::Refused(Refusal::ReadOnly { .. })))
 }
@@ -75,22 +71,45 @@ fn a_needle_that_was_written_again_is_not_deleted_for_the_age_of_its_old_version
 fn a_volume_is_over_once_its_last_write_is_a_ttl_and_a_grace_ago() {
     let rig = Rig::with_ttl(&SimulatedDisk::new(1), "1h");
     rig.put(1, b"first").unwrap();
-    advance(&rig, HOUR);
+    rig.watch(HOUR);
     // The last write counts, a delete too.
     rig.delete(1).unwrap();
-    advance(&rig, LIFETIME - Duration::from_secs(1));
+    rig.watch(LIFETIME - Duration::from_secs(1));
     assert_eq!(rig.volume.expire_if_due().unwrap(), Expiry::Unchanged);
     assert_eq!(rig.volume.report().local, LocalState::Ready);
     rig.put(2, b"keeps it alive").unwrap();
-    advance(&rig, LIFETIME - Duration::from_secs(1));
+    rig.watch(LIFETIME - Duration::from_secs(1));
     assert_eq!(rig.volume.expire_if_due().unwrap(), Expiry::Unchanged);
-    advance(&rig, Duration::from_secs(1));
+    rig.watch(Duration::from_secs(1));
     assert_eq!(rig.volume.expire_if_due().unwrap(), Expiry::Over);
     assert_eq!(rig.volume.report().local, LocalState::Expired);
     assert!(is_read_only(&rig.put(3, b"late")) && is_read_only(&rig.delete(2)));
     let written = rig.read(2).unwrap().ts;
     assert!(is_read_only(&rig.commit(vec![expire(written)])[0]));
     assert_eq!(rig.volume.expire_if_due().unwrap(), Expiry::Unchanged, "once is enough");
+}
+
+#[test]
+fn a_volume_is_not_over_by_a_clock_that_is_not_believed() {
+    let rig = Rig::with_ttl(&SimulatedDisk::new(1), "1h");
+    let mut hourly = needle(1, b"hidden for a while");
+    hourly.meta.ttl = rig.volume.ttl();
+    rig.commit(vec![Write::Put(hourly)]).remove(0).unwrap();
+    let look = || (rig.volume.expire_if_due().unwrap(), rig.data(1).is_some());
+    rig.clock().jump_ahead(LIFETIME);
+    assert_eq!(look(), (Expiry::Unchanged, false));
+    rig.watch(HOUR - Duration::from_secs(1));
+    assert_eq!(look(), (Expiry::Unchanged, false), "not for an hour yet");
+    rig.clock().jump_back(LIFETIME);
+    assert_eq!(look(), (Expiry::Unchanged, true));
+    rig.put(2, b"it takes writes").unwrap();
+    rig.watch(LIFETIME);
+    let trust = &rig.opener.shared.clock_trust;
+    let hear = |wall_ns| trust.heard("the master", wall_ns, rig.clock().boot());
+    hear(rig.clock().wall_ns() - 61_000_000_000);
+    assert_eq!(look(), (Expiry::Unchanged, false));
+    hear(rig.clock().wall_ns());
+    assert_eq!(look(), (Expiry::Over, false));
 }
 
 #[test]
@@ -111,10 +130,10 @@ fn what_is_empty_damaged_or_without_a_ttl_is_never_over() {
     let emptied = Rig::with_ttl(&SimulatedDisk::new(1), "1h");
     emptied.put(1, b"deleted").unwrap();
     emptied.delete(1).unwrap();
-    advance(&emptied, HOUR);
+    emptied.watch(HOUR);
     emptied.volume.compact(&mut AtOnce).unwrap();
     for rig in [empty, emptied, lasting, damaged] {
-        advance(&rig, ages);
+        rig.watch(ages);
         assert_eq!(rig.volume.expire_if_due().unwrap(), Expiry::Unchanged);
         assert_ne!(rig.volume.report().local, LocalState::Expired);
     }
@@ -126,7 +145,7 @@ fn a_volume_that_is_over_stays_so_after_a_restart_with_a_clock_that_went_back() 
         let disk = SimulatedDisk::new(1);
         let mut rig = Rig::with_ttl(&disk, "1h");
         rig.put(1, b"brief").unwrap();
-        advance(&rig, LIFETIME);
+        rig.watch(LIFETIME);
         rig.volume.expire_if_due().unwrap();
         rig.opener = opener_at(Clock::manual(NOW_NS));
         rig.reopen(is_clean);
@@ -140,7 +159,7 @@ fn an_end_that_cannot_be_written_down_is_kept_but_told_to_nobody() {
     let disk = SimulatedDisk::new(1);
     let rig = Rig::with_ttl(&disk, "1h");
     rig.put(1, b"brief").unwrap();
-    advance(&rig, LIFETIME);
+    rig.watch(LIFETIME);
     disk.plan(Operation::Rename, None, 0, Fault::Fails(EIO));
     assert!(rig.volume.expire_if_due().is_err());
     assert_ne!(rig.volume.report().local, LocalState::Expired);

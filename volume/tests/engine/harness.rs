@@ -4,6 +4,7 @@ use std::{
     io::{self, IoSlice},
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicU64},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use dulse_volume::{
         simulated::SimulatedDisk, write_all_at,
     },
     engine::{
+        clock_trust::ClockTrust,
         metrics::EngineMetrics,
         open::{Discovered, Opener},
         stamp::StampSource,
@@ -109,7 +111,8 @@ pub fn real_disk() -> Arc<dyn Disk> {
 
 pub fn opener_at(clock: Clock) -> Opener {
     let shared = Shared {
-        stamps: StampSource::new(clock),
+        stamps: StampSource::new(clock.clone()),
+        clock_trust: ClockTrust::new(clock),
         volume_size_limit_bytes: AtomicU64::new(30 << 30),
         max_needle_bytes: 256 << 20,
         metrics: EngineMetrics::register(&Metrics::default()),
@@ -127,6 +130,17 @@ pub fn read_of(volume: &Arc<Volume>, key: u64) -> Result<Needle, ReadError> {
     match RUNTIME.with(|runtime| runtime.block_on(read))? {
         Found::Whole(needle) => Ok(needle),
         Found::Large(_) => panic!("the needles here are small"),
+    }
+}
+
+/// Lets time pass on a manual clock while the server looks at it regularly.
+pub fn watch(clock: &Clock, trust: &ClockTrust, length: Duration) {
+    let mut left = length;
+    while !left.is_zero() {
+        let step = left.min(Duration::from_secs(60));
+        clock.advance(step);
+        trust.look();
+        left -= step;
     }
 }
 
@@ -155,6 +169,15 @@ impl Rig {
         let config = VolumeConfig { ttl, ..volume_config(&dir) };
         let volume = opener.create(&dir, cluster, config).unwrap();
         Self { _temp: None, disk, path, dir, opener, volume }
+    }
+
+    pub fn clock(&self) -> &Clock {
+        self.opener.shared.stamps.clock()
+    }
+
+    /// Lets time pass while the server looks at its clock regularly.
+    pub fn watch(&self, length: Duration) {
+        watch(self.clock(), &self.opener.shared.clock_trust, length);
     }
 
     pub fn dat(&self) -> PathBuf {

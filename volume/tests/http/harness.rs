@@ -20,7 +20,10 @@ use dulse_shared::{
 use dulse_volume::{
     config::{DirConfig, DirLimits},
     disk::{Disk, RealDisk, open_data_dirs},
-    engine::{metrics::EngineMetrics, open::Opener, stamp::StampSource, volume::Shared},
+    engine::{
+        clock_trust::ClockTrust, metrics::EngineMetrics, open::Opener, stamp::StampSource,
+        volume::Shared,
+    },
     format::{NeedleMeta, NewNeedle, OffsetWidth},
     http::{HttpSettings, HttpState, PublicPort},
     maintenance::{Maintenance, Routine, RoutineScrub, RoutineVacuum},
@@ -78,7 +81,8 @@ pub fn open_store(dir: &Path, clock: Clock) -> Store {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let dirs = open_data_dirs(&disk, &dirs).unwrap();
     let shared = Shared {
-        stamps: StampSource::new(clock),
+        stamps: StampSource::new(clock.clone()),
+        clock_trust: ClockTrust::new(clock),
         volume_size_limit_bytes: AtomicU64::new(30 << 30),
         max_needle_bytes: MAX_NEEDLE_BYTES,
         metrics: EngineMetrics::register(&Metrics::default()),

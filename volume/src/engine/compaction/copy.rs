@@ -64,6 +64,8 @@ pub(super) struct Copy<'a> {
     pub(super) superblock: Superblock,
     /// Needles that were deleted because they had expired.
     pub(super) expired: u64,
+    /// Needles that look expired by a clock that is not believed: they were copied.
+    pub(super) doubted: u64,
     own_from: Option<u64>,
     /// Up to where the old file was walked.
     copied_to: u64,
@@ -126,6 +128,7 @@ impl<'a> Copy<'a> {
             len: first,
             superblock,
             expired: 0,
+            doubted: 0,
             own_from: None,
             copied_to: first,
             synced_len: 0,
@@ -233,8 +236,17 @@ impl<'a> Copy<'a> {
         ts.0.saturating_add(TOMBSTONE_AGE_NS) <= self.volume.clock().wall_ns()
     }
 
-    fn is_expired(&self, record: &Scanned) -> bool {
-        record.expires_at_secs.is_some_and(|at| at <= self.volume.clock().wall_secs())
+    /// Whether a needle is to be deleted. One that a wrong clock takes for expired is hidden until
+    /// the clock is set right: deleted it would be gone.
+    fn is_expired(&mut self, record: &Scanned) -> bool {
+        let is_over = |now_secs| record.expires_at_secs.is_some_and(|at| at <= now_secs);
+        let (true, Some(ttl)) = (is_over(self.volume.clock().wall_secs()), record.ttl.duration())
+        else {
+            return false;
+        };
+        let is_believed = self.volume.secs_to_delete_by(ttl).is_some_and(is_over);
+        self.doubted += u64::from(!is_believed);
+        is_believed
     }
 
     fn choose(&mut self, record: &Scanned, size: RowSize) -> Result<(), CompactionError> {

@@ -35,6 +35,8 @@ pub struct Compacted {
     pub after_bytes: u64,
     /// Needles that were deleted because they had expired.
     pub expired: u64,
+    /// Needles that look expired and were kept, because the clock is not believed.
+    pub doubted: u64,
     /// For how long writes waited at the end.
     pub writes_stopped: Duration,
 }
@@ -135,12 +137,12 @@ impl Volume {
         self.refuses_deletes()?;
         copy.round(Round::Later, &mut AtOnce)?;
         self.compare_counts(&mut copy)?;
-        let (after_bytes, expired) = (copy.len, copy.expired);
+        let (after_bytes, expired, doubted) = (copy.len, copy.expired, copy.doubted);
         let replaced = copy.swap(self, &mut state)?;
         drop(state);
         let writes_stopped = self.clock().since(stopped_at);
         drop(replaced);
-        Ok(Compacted { before_bytes, after_bytes, expired, writes_stopped })
+        Ok(Compacted { before_bytes, after_bytes, expired, doubted, writes_stopped })
     }
 
     /// Has the sidecar speak of the new files as well, so that whichever a start finds is known.
