@@ -6,6 +6,7 @@ mod checkpoint;
 pub mod compaction;
 pub mod counters;
 pub mod damage;
+pub(crate) mod duplicate;
 pub mod expiry;
 mod failure;
 mod fill;

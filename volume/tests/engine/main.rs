@@ -23,3 +23,4 @@ mod scrub;
 mod sequence;
 mod steps;
 mod store;
+mod twins;
