@@ -24,3 +24,4 @@ mod sequence;
 mod steps;
 mod store;
 mod twins;
+mod unkept_tail;
