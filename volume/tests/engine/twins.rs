@@ -173,6 +173,28 @@ fn of_two_files_with_one_id_the_newer_is_read_and_none_is_written() {
     assert_written(&site.open(&[B, A]), A);
 }
 
+/// What a kill leaves has no checkpoint over its last writes; nor does a start among twins write one.
+#[test]
+fn the_sidecars_of_two_files_with_one_id_stay_as_they_are() {
+    let site = Site::new();
+    site.create(A, "");
+    put(&served(&site.open(&[A])), 1, b"before a kill").unwrap();
+    site.copy(A, B);
+    let sidecars =
+        || [A, B].map(|dir| site.disk.contents(&Path::new(dir).join("7.dulse")).unwrap());
+    let before = sidecars();
+    let store = site.open(&[A, B]);
+    assert_only_read(&store, A);
+    served(&store).checkpoint().unwrap();
+    store.close();
+    drop(store);
+    assert!(sidecars() == before, "no checkpoint was written");
+    site.erase(B);
+    let store = site.open(&[A, B]);
+    assert_eq!(data(&served(&store), 1), b"before a kill");
+    assert_written(&store, A);
+}
+
 #[test]
 fn of_two_files_that_know_the_same_the_longer_and_then_the_first_is_read() {
     let site = Site::new();
