@@ -128,6 +128,7 @@ const fn gravity(standing: Standing) -> Option<(Verdict, &'static str)> {
         Standing::LowSpace => Some((Verdict::AtRisk, "LOW_SPACE")),
         Standing::MissingCopies => Some((Verdict::AtRisk, "VOLUME_UNDER_REPLICATED")),
         Standing::Corrupt => Some((Verdict::AtRisk, "VOLUME_CORRUPT")),
+        Standing::Duplicate => Some((Verdict::AtRisk, "VOLUME_DUPLICATE")),
         Standing::Damaged => Some((Verdict::AtRisk, "VOLUME_DAMAGED")),
         Standing::Failed => Some((Verdict::AtRisk, "VOLUME_FAILED")),
         Standing::NotThere => Some((Verdict::Unavailable, "VOLUME_MISSING")),

@@ -47,6 +47,7 @@ fn of_troubled_volumes(server: &VolumeServer) -> impl Iterator<Item = Finding> {
         let trouble = report.trouble.as_deref()?;
         let code = match report.local {
             LocalState::Damaged => "VOLUME_DAMAGED",
+            LocalState::Duplicate => "VOLUME_DUPLICATE",
             _ => "VOLUME_FAILED",
         };
         let sentence = format!("volume {} on {}: {trouble}", report.id, server.url);

@@ -62,6 +62,8 @@ pub(crate) enum Standing {
     MissingCopies,
     /// Needles in it do not verify.
     Corrupt,
+    /// Its server has another file with its id.
+    Duplicate,
     /// A part of its file does not verify.
     Damaged,
     /// Its format is older than the one that is written.
@@ -88,6 +90,7 @@ impl Standing {
             Self::Behind => "behind",
             Self::MissingCopies => "missing_copies",
             Self::Corrupt => "corrupt",
+            Self::Duplicate => "duplicate",
             Self::Damaged => "damaged",
             Self::OldFormat => "old_format",
             Self::Failed => "failed",
@@ -110,6 +113,9 @@ impl Standing {
             Self::MissingCopies => "has fewer copies than its replication asks for",
             Self::Corrupt => {
                 "needles in it do not verify: restore them; `dulse volume scrub` names them"
+            }
+            Self::Duplicate => {
+                "its server has two files with its id: move one away, then start the server again"
             }
             Self::Damaged => "a part of its file does not verify: see the server's log",
             Self::OldFormat => "in an older format: readable, never written",
@@ -302,6 +308,7 @@ fn standing_by_itself(report: &VolumeReport, limit_bytes: u64) -> Standing {
         LocalState::Failed => Standing::Failed,
         LocalState::OldFormat => Standing::OldFormat,
         LocalState::Damaged => Standing::Damaged,
+        LocalState::Duplicate => Standing::Duplicate,
         LocalState::Corrupt => Standing::Corrupt,
         LocalState::Expired => Standing::Expired,
         LocalState::Full => Standing::Full,

@@ -228,3 +228,60 @@ fn a_volume_that_cannot_be_opened_takes_only_itself() {
     served.push(lost);
     site.assert_served(&served, 404, "volume_not_found");
 }
+
+#[test]
+fn a_volume_file_that_lies_in_two_directories_is_read_and_not_written_until_one_is_moved_away() {
+    let mut site = Site::new();
+    let mut all = site.ids_in("a");
+    all.extend(site.ids_in("b"));
+    let id = site.ids_in("b")[0];
+    let files = |dir: &Path| -> Vec<PathBuf> {
+        let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        let prefix = format!("{id}.");
+        let is_of_it =
+            |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(&prefix);
+        paths.filter(is_of_it).collect()
+    };
+    let kept = site.scratch.path().join("kept");
+    fs::create_dir(&kept).unwrap();
+    site.restart_after(|site| {
+        for path in files(&site.dir("b")) {
+            fs::copy(&path, kept.join(path.file_name().unwrap())).unwrap();
+        }
+    });
+    // The copy is the older one from here on.
+    let at = site.needles.iter().position(|(fid, _)| volume_of(fid) == id).unwrap();
+    let url = format!("{}/{}", site.volume.volume_url(), site.needles[at].0);
+    site.needles[at].1 = b"written after it was copied".to_vec();
+    let answer = http::send(Method::PUT, &url, &[], site.needles[at].1.clone());
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    site.restart_after(|site| {
+        for path in files(&kept) {
+            fs::copy(&path, site.dir("a").join(path.file_name().unwrap())).unwrap();
+        }
+    });
+    let (older, newer) = (site.dat("a", id), site.dat("b", id));
+    let names_both = |reason: &str| {
+        let parts = [older.display().to_string(), newer.display().to_string()];
+        parts.iter().all(|part| reason.contains(part)) && reason.contains("move one away")
+    };
+    let status = site.status();
+    let volumes = status["Volumes"].as_array().unwrap();
+    let of_it = volumes.iter().find(|volume| volume["Id"] == id).unwrap();
+    assert!(of_it["ReadOnly"] == true && names_both(of_it["Reason"].as_str().unwrap()), "{of_it}");
+    assert!(names_both(status["Unserved"][0]["Reason"].as_str().unwrap()), "{status}");
+    let findings = site.findings("VOLUME_DUPLICATE", 2);
+    assert!(findings.iter().any(|sentence| names_both(sentence)), "{findings:?}");
+    site.assert_served(&all, 404, "volume_not_found");
+    let answer = http::send(Method::PUT, &url, &[], b"refused".to_vec());
+    assert!(answer.status >= 400 && answer.text().contains("another file"), "{}", answer.text());
+    site.assert_goes_on();
+
+    site.restart_after(|site| {
+        files(&site.dir("a")).iter().for_each(|path| fs::remove_file(path).unwrap());
+    });
+    site.findings("VOLUME_DUPLICATE", 0);
+    site.assert_served(&all, 404, "volume_not_found");
+    let answer = http::send(Method::PUT, &url, &[], b"written again".to_vec());
+    assert_eq!(answer.status, 201, "{}", answer.text());
+}

@@ -15,6 +15,8 @@ pub(crate) enum ReadOnlyCause {
     Expired,
     /// A write, a sync or the disk under it failed.
     Failed,
+    /// The server has another file with its id.
+    Duplicate,
     /// A part of its file does not verify.
     Damaged,
     /// Its format is older than the one that is written.
@@ -25,8 +27,15 @@ pub(crate) enum ReadOnlyCause {
 
 impl ReadOnlyCause {
     /// All of them.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Full, Self::Expired, Self::Failed, Self::Damaged, Self::OldFormat, Self::Agreed];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Full,
+        Self::Expired,
+        Self::Failed,
+        Self::Duplicate,
+        Self::Damaged,
+        Self::OldFormat,
+        Self::Agreed,
+    ];
 
     /// Of a volume, if it is read-only.
     pub(crate) fn of(report: &VolumeReport, config: &VolumeConfig) -> Option<Self> {
@@ -34,6 +43,7 @@ impl ReadOnlyCause {
             LocalState::Full => Some(Self::Full),
             LocalState::Expired => Some(Self::Expired),
             LocalState::Failed => Some(Self::Failed),
+            LocalState::Duplicate => Some(Self::Duplicate),
             LocalState::Damaged => Some(Self::Damaged),
             LocalState::OldFormat => Some(Self::OldFormat),
             LocalState::Ready | LocalState::LowSpace | LocalState::Corrupt => {
@@ -48,6 +58,7 @@ impl ReadOnlyCause {
             Self::Full => "full",
             Self::Expired => "expired",
             Self::Failed => "failed",
+            Self::Duplicate => "duplicate",
             Self::Damaged => "damaged",
             Self::OldFormat => "old_format",
             Self::Agreed => "agreed",

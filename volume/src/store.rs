@@ -5,6 +5,7 @@
 
 mod deletion;
 mod side_by_side;
+mod twins;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,7 +19,7 @@ use dulse_shared::{
 };
 use tokio::sync::watch;
 
-use self::side_by_side::side_by_side;
+use self::{side_by_side::side_by_side, twins::Opened};
 use crate::{
     disk::{DataDir, DataDirError, VolumeName},
     engine::{
@@ -138,13 +139,14 @@ impl Store {
             }
         }
         let mut discovered = store.discover_all(&found);
-        // In the order of the directories, so that of two files with one id the same one is served
-        // after every start.
+        // In the order of the directories, whichever was opened first.
         discovered.sort_by_key(|(at, _)| *at);
+        let mut opened = Opened::default();
         for (at, result) in discovered {
             let (dir_index, name) = &found[at];
-            store.take_in(*dir_index, name, result);
+            store.take_in(*dir_index, name, result, &mut opened);
         }
+        store.serve(opened);
         Ok(store)
     }
 
@@ -183,30 +185,47 @@ impl Store {
         discovered.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_in(&self, dir_index: usize, name: &VolumeName, result: Result<Discovered, OpenError>) {
+    fn take_in(
+        &self,
+        dir_index: usize,
+        name: &VolumeName,
+        result: Result<Discovered, OpenError>,
+        opened: &mut Opened,
+    ) {
+        let dir = &self.0.dirs[dir_index];
         match result {
-            Ok(Discovered::Own(volume)) => self.insert(volume),
-            Ok(Discovered::Foreign(volume)) => {
-                let foreign = Foreign { volume, refusal: None };
-                lock(&self.0.foreign).insert((dir_index, name.id), foreign);
+            Ok(Discovered::Own(volume)) => opened.add(volume),
+            Ok(Discovered::Foreign(volume)) => self.let_wait(dir_index, volume),
+            Err(error) => {
+                lock(&self.0.unserved).note(name, &error.to_string());
+                opened.add_unopened(dir, name, &error);
             }
-            Err(error) => lock(&self.0.unserved).note(name, &error.to_string()),
         }
     }
 
-    /// Two directories may hold an id twice, after a careless copy: the first stays.
-    fn insert(&self, volume: Arc<Volume>) {
-        let mut volumes = self.0.volumes.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(first) = volumes.get(&volume.id()) {
+    /// Lists a volume that nobody has claimed. One directory may have two with an id, in two
+    /// collections: the first waits.
+    fn let_wait(&self, dir_index: usize, volume: ForeignVolume) {
+        let mut foreign = lock(&self.0.foreign);
+        if let Some(first) = foreign.get(&(dir_index, volume.id)) {
+            let name =
+                |of: &ForeignVolume| VolumeName { collection: of.collection.clone(), id: of.id };
+            let dir = self.0.dirs[dir_index].path();
             let reason = format!(
-                "it lies in {} and in {}: the second is not served; move one away",
-                first.dir().path().display(),
-                volume.dir().path().display(),
+                "{} and {} have the same id: the first may be admitted; move one away and start the \
+                 server again",
+                name(&first.volume).dat(dir).display(),
+                name(&volume).dat(dir).display(),
             );
-            let name = VolumeName { collection: volume.collection().clone(), id: volume.id() };
-            lock(&self.0.unserved).note(&name, &reason);
+            lock(&self.0.unserved).note(&name(&volume), &reason);
             return;
         }
+        foreign.insert((dir_index, volume.id), Foreign { volume, refusal: None });
+    }
+
+    /// Whoever adds a volume makes sure that none with its id is served.
+    fn insert(&self, volume: Arc<Volume>) {
+        let mut volumes = self.0.volumes.write().unwrap_or_else(PoisonError::into_inner);
         volumes.insert(volume.id(), volume);
     }
 
@@ -397,9 +416,11 @@ impl Store {
     pub fn refuse_foreign(&self, id: VolumeId, reason: &str) {
         let mut foreign = lock(&self.0.foreign);
         let with_id = foreign.iter_mut().filter(|((_, other), _)| *other == id);
-        for (_, foreign) in with_id {
+        for ((dir_index, _), foreign) in with_id {
             if foreign.refusal.as_deref() != Some(reason) {
-                tracing::warn!("volume {id} is not admitted: {reason}");
+                let name = VolumeName { collection: foreign.volume.collection.clone(), id };
+                let dat = name.dat(self.0.dirs[*dir_index].path());
+                tracing::warn!("volume {id} in {} is not admitted: {reason}", dat.display());
                 foreign.refusal = Some(reason.to_owned());
             }
         }

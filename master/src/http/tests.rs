@@ -31,7 +31,9 @@ use crate::{
     assign::Assigner,
     cluster::Cluster,
     executor::Executor,
-    testing::{CountedKeys, LIMIT, LoneLog, cluster, dir, foreign, heartbeat, report_of, server},
+    testing::{
+        CountedKeys, LIMIT, LoneLog, cluster, dir, foreign, heartbeat, report, report_of, server,
+    },
 };
 
 /// A needle may have this many bytes in these tests.
@@ -593,6 +595,11 @@ async fn foreign_volumes_are_admitted_if_their_id_is_free_and_a_second_copy_wait
     }
     let page = rig.fetch("/ui/status.json").await.unwrap();
     assert_eq!(page["refused"].as_array().unwrap().len(), 2);
+    // The server that was told to take it in has yet another one.
+    let served = Heartbeat { foreign: vec![foreign(5, "000")], ..heartbeat(1, vec![report(5)]) };
+    let answer = rig.beat(&Heartbeat { seq: 3, ..served }).await.unwrap();
+    let [twin] = answer.refused.as_slice() else { panic!("{answer:?}") };
+    assert!(twin.reason.contains("serves another file with the id 5"), "{}", twin.reason);
     let ids = rig.cluster.log.read(|state| state.next_volume_id);
     assert_eq!(ids, 6, "new volumes go on above the admitted ones");
 }

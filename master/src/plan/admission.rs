@@ -44,7 +44,9 @@ pub(crate) fn plan_admission(
         return Admission::Admitted(config.clone());
     }
     let is_copy = !is_member && is_same_kind(config, foreign) && config.closed;
-    let reason = if is_copy && config.members.len() < config.placement.copies() {
+    let reason = if has_one_already {
+        doubled(foreign, server)
+    } else if is_copy && config.members.len() < config.placement.copies() {
         waiting(config, topology, foreign, server)
     } else {
         taken(config, topology, foreign, server)
@@ -92,6 +94,14 @@ fn deleted(foreign: &ForeignVolume, server: &VolumeServer) -> String {
          {:?} on {} does not say which cluster it is of and is left as it is: remove it, or move it \
          into the data directory of another cluster to read it",
         foreign.id, foreign.collection, server.url
+    )
+}
+
+fn doubled(foreign: &ForeignVolume, server: &VolumeServer) -> String {
+    format!(
+        "{} serves another file with the id {}; this one, of collection {:?}, is left as it is: move \
+         one of the two away and start the server again",
+        server.url, foreign.id, foreign.collection
     )
 }
 

@@ -54,6 +54,7 @@ fn every_reason_not_to_write_is_told() {
     assert_eq!(says(|r| r.local = LocalState::Expired), Standing::Expired);
     assert_eq!(says(|r| r.local = LocalState::LowSpace), Standing::LowSpace);
     assert_eq!(says(|r| r.local = LocalState::Corrupt), Standing::Corrupt);
+    assert_eq!(says(|r| r.local = LocalState::Duplicate), Standing::Duplicate);
     assert_eq!(says(|r| r.local = LocalState::Damaged), Standing::Damaged);
     assert_eq!(says(|r| r.local = LocalState::Failed), Standing::Failed);
     assert_eq!(says(|r| r.epoch = Epoch(0)), Standing::Behind);
@@ -92,8 +93,8 @@ fn admitted_volumes_are_closed_or_miss_copies_and_stay_readable() {
 
 /// A volume server's state in a drawn cluster.
 fn drawn_report(n: u32, rng: &mut SmallRng) -> VolumeReport {
-    use LocalState::{Damaged, Expired, Failed, Full, LowSpace, Ready};
-    let unwilling = [Full, Expired, LowSpace, Damaged, Failed];
+    use LocalState::{Damaged, Duplicate, Expired, Failed, Full, LowSpace, Ready};
+    let unwilling = [Full, Expired, LowSpace, Duplicate, Damaged, Failed];
     let locals = [[Ready; 9].as_slice(), &unwilling].concat();
     VolumeReport {
         local: locals[rng.random_range(0..locals.len())],

@@ -133,6 +133,8 @@ pub enum LocalState {
     /// A scrub found needles that do not verify: nothing new is assigned to it; overwrites and
     /// deletes, which mend it, are taken.
     Corrupt,
+    /// Its server has another file with its id: reads only, until one of the two is moved away.
+    Duplicate,
     /// A part of its file does not verify: reads only.
     Damaged,
     /// Its format is older than the one that is written: reads only.

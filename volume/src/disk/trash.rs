@@ -3,7 +3,7 @@
 //!
 //! An entry's name says what it was and when it came, `7.1795305600000000000.torn`: a rename keeps
 //! the time of modification, so that cannot tell its age. Only what has such a name is ever removed,
-//! in [`Trash::purge`] and nowhere else.
+//! in [`Trash::purge`] and nowhere else, but for a copy that could not be finished.
 
 mod deleted_volume;
 mod purge;
@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use super::file::{Disk, OpenMode, write_all_at};
+use super::file::{Disk, OpenMode, VolumeFile, write_all_at};
 
 const TRASH: &str = "trash";
 /// Bytes that are copied at once.
@@ -44,9 +44,19 @@ impl Trash {
     }
 
     /// Keeps a copy of `bytes`, the torn end of the volume file with this stem, durably; its path.
+    /// Nothing of it is left where that fails.
     pub fn keep_torn(&self, stem: &str, now_ns: u64, bytes: &mut dyn Read) -> io::Result<PathBuf> {
         self.disk.create_dir(&self.path)?;
         let (path, file) = self.unused(&kept_name(stem, now_ns, TORN))?;
+        let kept = self.copy_in(&*file, bytes);
+        if kept.is_err() {
+            // The original is still where it was; what stays here is purged like a whole one.
+            drop(self.disk.remove(&path));
+        }
+        kept.map(|()| path)
+    }
+
+    fn copy_in(&self, file: &dyn VolumeFile, bytes: &mut dyn Read) -> io::Result<()> {
         let mut buffer = vec![0; COPY_BYTES];
         let mut position = 0;
         loop {
@@ -54,12 +64,11 @@ impl Trash {
             if read == 0 {
                 break;
             }
-            write_all_at(&*file, &mut [IoSlice::new(&buffer[..read])], position)?;
+            write_all_at(file, &mut [IoSlice::new(&buffer[..read])], position)?;
             position += read as u64;
         }
         file.sync_data()?;
-        self.disk.sync_dir(&self.path)?;
-        Ok(path)
+        self.disk.sync_dir(&self.path)
     }
 
     /// Moves the leftover at `path` here, durably; its new path.
@@ -75,7 +84,7 @@ impl Trash {
     }
 
     /// A name that nothing has yet, and the empty file that now has it.
-    fn unused(&self, name: &str) -> io::Result<(PathBuf, Arc<dyn super::VolumeFile>)> {
+    fn unused(&self, name: &str) -> io::Result<(PathBuf, Arc<dyn VolumeFile>)> {
         let mut path = self.path.join(name);
         for attempt in 1_u32.. {
             match self.disk.open(&path, OpenMode::CreateNew) {

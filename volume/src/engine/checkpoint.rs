@@ -132,10 +132,10 @@ impl Volume {
         })
     }
 
-    /// Up to where the files agree: all of them, unless the volume is damaged or its index could
-    /// not be written. Then the last checkpoint stays, and the next start looks for itself.
+    /// Up to where the files agree: all of them, unless the volume is damaged, there twice, or its
+    /// index could not be written. Then the last checkpoint stays, and the next start looks for itself.
     fn next_checkpoint(&self, state: &WriteState) -> Checkpoint {
-        if self.damage.is_some() || state.idx_is_broken {
+        if self.damage.is_some() || self.duplicate.is_set() || state.idx_is_broken {
             return state.checkpoint;
         }
         let dat_len = self.dat_len.load(Ordering::Acquire);

@@ -39,7 +39,7 @@ const SIZE_BITS: usize = 32;
 const ROWS_TRIED: usize = 10_000;
 
 /// Why a volume counts as damaged: what was met first.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Damage {
     /// A record does not verify.
     #[error("the record at offset {0} does not verify: see the server's log")]
@@ -62,6 +62,17 @@ pub enum Damage {
         end: u64,
         /// How many rows speak of them.
         rows: u64,
+    },
+    /// The end of the file was torn off, and is still there: the next start cuts it off.
+    #[error(
+        "its torn end of {len} bytes cannot be kept in the trash: {reason}; make room and start the \
+         server again"
+    )]
+    UnkeptTail {
+        /// How long that is.
+        len: u64,
+        /// Why it was not cut off.
+        reason: String,
     },
 }
 

@@ -5,7 +5,8 @@
 //! counts, or is refused. It is never taken back: it is in the sidecar before it is reported, so
 //! that neither a clock that goes back nor a restart makes the volume take writes while the masters
 //! delete it. For the same reason it is decided by a clock that may be believed alone
-//! ([`super::clock_trust`]). A damaged volume is left to people: when its last needle was written is unknown.
+//! ([`super::clock_trust`]). A damaged volume is left to people: when its last needle was written is
+//! unknown. So is one of two files with one id: the other may be the newer.
 
 use std::{
     io,
@@ -91,7 +92,7 @@ impl Volume {
         let first = self.superblock.first_needle_offset().as_bytes();
         let is_empty = self.dat_len.load(Ordering::Acquire) <= first;
         let written_at = self.counters().modified_at_secs;
-        let is_sound = self.damage.is_none() && !self.failure.is_set();
+        let is_sound = self.damage.is_none() && !self.failure.is_set() && !self.duplicate.is_set();
         let over_at = written_at.saturating_add(lifetime.as_secs());
         let is_over = |now_secs| over_at <= now_secs;
         is_sound

@@ -7,6 +7,7 @@ pub mod clock_trust;
 pub mod compaction;
 pub mod counters;
 pub mod damage;
+pub(crate) mod duplicate;
 mod existing;
 pub mod expiry;
 mod failure;

@@ -6,7 +6,7 @@
 use std::{
     collections::HashSet,
     io::{self, IoSlice},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, RwLock, atomic::AtomicU64},
 };
 
@@ -20,6 +20,7 @@ use super::{
     checkpoint::WriteState,
     compaction::finish_swap,
     counters::Counters,
+    duplicate::Duplicate,
     expiry::Ending,
     failure::Failure,
     fill::FillAhead,
@@ -27,6 +28,7 @@ use super::{
     index_file::load_rows,
     needle_map::{Entry, Loader, NeedleMap},
     recovery::Loaded,
+    remains,
     scrub::ScrubBook,
     sidecar::{Checkpoint, Found, SIDECAR_VERSION, Sidecar},
     verified::VerifiedLately,
@@ -105,7 +107,8 @@ impl Opener {
         Ok(Discovered::Own(volume))
     }
 
-    /// Makes the files of a new, empty volume.
+    /// Makes the files of a new, empty volume. If that fails half way, what was made is removed, as
+    /// far as the disk lets it: the masters may have the volume created in another directory.
     pub fn create(
         &self,
         dir: &Arc<DataDir>,
@@ -113,8 +116,28 @@ impl Opener {
         config: VolumeConfig,
     ) -> io::Result<Arc<Volume>> {
         let name = VolumeName { collection: config.collection.clone(), id: config.id };
+        refuse_to_replace(&**dir.files(), dir.path(), &name)?;
+        let mut begun = Vec::new();
+        let made = self.make(dir, cluster, config, &name, &mut begun);
+        if made.is_err() {
+            take_back(dir, &name, &begun);
+        }
+        made
+    }
+
+    fn make(
+        &self,
+        dir: &Arc<DataDir>,
+        cluster: ClusterId,
+        config: VolumeConfig,
+        name: &VolumeName,
+        begun: &mut Vec<PathBuf>,
+    ) -> io::Result<Arc<Volume>> {
         let disk = &**dir.files();
-        refuse_to_replace(disk, &name.dat(dir.path()))?;
+        let mut begin = |path: PathBuf| {
+            begun.push(path.clone());
+            path
+        };
         let superblock = Superblock {
             version: CURRENT_VERSION,
             placement: config.placement,
@@ -125,15 +148,15 @@ impl Opener {
         let own_from = superblock.first_needle_offset().as_bytes();
         let checkpoint = Checkpoint { dat_len: own_from, ..Checkpoint::default() };
         let claim = Claim { cluster, config, own_from, has_expired: false, checkpoint };
-        claim.sidecar(&superblock).write(disk, &name.sidecar(dir.path()))?;
+        claim.sidecar(&superblock).write(disk, &begin(name.sidecar(dir.path())))?;
         let expire_at_secs = match superblock.ttl.duration() {
             Some(ttl) => self.shared.stamps.clock().wall_secs() + ttl.as_secs(),
             None => 0,
         };
         let vif = Vif::new(self.default_width, expire_at_secs);
-        durable_replace(disk, &name.vif(dir.path()), vif.encode().as_bytes())?;
-        let idx = empty_file(disk, &name.idx(dir.path()))?;
-        let dat = empty_file(disk, &name.dat(dir.path()))?;
+        durable_replace(disk, &begin(name.vif(dir.path())), vif.encode().as_bytes())?;
+        let idx = empty_file(disk, &begin(name.idx(dir.path())))?;
+        let dat = empty_file(disk, &begin(name.dat(dir.path())))?;
         write_all_at(&*dat, &mut [IoSlice::new(&superblock.encode())], 0)?;
         dat.sync_data()?;
         disk.sync_dir(dir.path())?;
@@ -150,7 +173,7 @@ impl Opener {
             doubtful: HashSet::new(),
             ignored_stamps: 0,
         };
-        Ok(self.assemble(dir, &name, claim, loaded))
+        Ok(self.assemble(dir, name, claim, loaded))
     }
 
     /// Takes in a foreign volume that the cluster state now lists.
@@ -238,6 +261,7 @@ impl Opener {
             dat_len: AtomicU64::new(loaded.dat_len),
             damage: loaded.damage,
             doubtful: loaded.doubtful,
+            duplicate: Duplicate::default(),
             foreign_stamps,
             ending: Ending::from_sidecar(claim.has_expired),
             failure: Failure::default(),
@@ -254,16 +278,35 @@ impl Opener {
 }
 
 /// A volume file that could not be opened, or was put there meanwhile, is nobody's to overwrite.
-/// One without a needle is what an interrupted creation left.
-fn refuse_to_replace(disk: &dyn Disk, dat: &Path) -> io::Result<()> {
-    match disk.open(dat, OpenMode::Read) {
-        Ok(file) if file.len()? > SUPERBLOCK_LEN as u64 => {
-            let text = format!("{} is there already and is left alone", dat.display());
-            Err(io::Error::new(io::ErrorKind::AlreadyExists, text))
+/// One without a needle is what an interrupted creation left. Nor is an index with a row, which may
+/// be all that is left of a volume.
+fn refuse_to_replace(disk: &dyn Disk, dir: &Path, name: &VolumeName) -> io::Result<()> {
+    let without_a_row = OffsetWidth::Four.row_len() - 1;
+    for (path, len) in [(name.dat(dir), SUPERBLOCK_LEN), (name.idx(dir), without_a_row)] {
+        match disk.open(&path, OpenMode::Read) {
+            Ok(file) if file.len()? > len as u64 => {
+                let text = format!("{} is there already and is left alone", path.display());
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+    }
+    Ok(())
+}
+
+/// Removes what a creation that failed has made, the volume file first. Whatever stays still has its
+/// sidecar, which says that nothing is in it, so that the next start removes it or sets it aside.
+fn take_back(dir: &DataDir, name: &VolumeName, begun: &[PathBuf]) {
+    let file_name = |path: &PathBuf| Some(path.file_name()?.to_str()?.to_owned());
+    let files: Vec<String> = begun.iter().rev().filter_map(file_name).collect();
+    if let Err(error) = remains::remove(&**dir.files(), dir.path(), &files) {
+        let path = dir.path().display();
+        tracing::warn!(
+            "{path}: what is left of the failed creation of volume {} cannot be removed: {error}; the next start does it",
+            name.id
+        );
     }
 }
 

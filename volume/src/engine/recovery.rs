@@ -146,8 +146,8 @@ impl Files {
             HashSet::new()
         };
         let walk = Walk { own_from, from, checkpoint: *checkpoint, empties: &empties, now_ns };
-        let end = self.walk(&walk, &mut memory, &mut row_sink)?;
-        let dat_len = self.cut_torn_tail(&end, trash, now_ns)?;
+        let mut end = self.walk(&walk, &mut memory, &mut row_sink)?;
+        let dat_len = self.cut_torn_tail(&mut end, trash, now_ns)?;
         let (len, crc) = (checkpoint.idx_len, checkpoint.idx_crc32c);
         // Written over before it is cut: if this start fails half way, the next finds the same rows.
         let mut idx = IndexFile::over(self.idx.clone(), self.width, len, crc);
@@ -165,7 +165,15 @@ impl Files {
         trash: &Trash,
         now_ns: u64,
     ) -> Result<Loaded, OpenError> {
-        self.rebuild(trash, own_from.unwrap_or(FOREIGN), checkpoint, now_ns)
+        let dat_path = self.name.dat(&self.dir);
+        let loaded = self.rebuild(trash, own_from.unwrap_or(FOREIGN), checkpoint, now_ns)?;
+        match &loaded.damage {
+            // Whoever asked for a repair hears why there was none.
+            Some(damage @ Damage::UnkeptTail { .. }) => {
+                Err(at(&dat_path)(io::Error::other(damage.to_string())))
+            }
+            _ => Ok(loaded),
+        }
     }
 
     fn rebuild(
@@ -184,9 +192,9 @@ impl Files {
         let mut memory = Memory::default();
         let from = self.superblock.first_needle_offset().as_bytes();
         let walk = Walk { own_from, from, checkpoint, empties: &empties, now_ns };
-        let end = self.walk(&walk, &mut memory, &mut |row| writer.push(row))?;
+        let mut end = self.walk(&walk, &mut memory, &mut |row| writer.push(row))?;
         let idx = writer.finish(&*self.disk, &new_path, &idx_path).map_err(at(&new_path))?;
-        let dat_len = self.cut_torn_tail(&end, trash, now_ns)?;
+        let dat_len = self.cut_torn_tail(&mut end, trash, now_ns)?;
         memory.damage = end.damage;
         Ok(memory.finish(self, idx, dat_len))
     }
@@ -342,19 +350,28 @@ impl Files {
     }
 
     /// Cuts off what was never acknowledged, keeping the bytes in the trash, and the zeros behind
-    /// the data. The file's new length.
-    fn cut_torn_tail(&self, end: &WalkEnd, trash: &Trash, now_ns: u64) -> Result<u64, OpenError> {
+    /// the data. Where the records end. What cannot be kept stays, as damage that the next start
+    /// may cut off: nothing is written behind it.
+    fn cut_torn_tail(
+        &self,
+        end: &mut WalkEnd,
+        trash: &Trash,
+        now_ns: u64,
+    ) -> Result<u64, OpenError> {
         if end.valid_len == self.dat_len || end.damage.is_some() {
             return Ok(self.dat_len);
         }
-        let cut = || {
-            if end.data_end > end.valid_len {
-                self.keep_torn_tail(end.valid_len..end.data_end, trash, now_ns)?;
-            }
-            self.dat.truncate(end.valid_len)?;
-            self.dat.sync_data()
-        };
-        cut().map_err(at(&self.name.dat(&self.dir)))?;
+        if end.data_end > end.valid_len
+            && let Err(error) = self.keep_torn_tail(end.valid_len..end.data_end, trash, now_ns)
+        {
+            let (len, reason) = (end.data_end - end.valid_len, error.to_string());
+            let damage = Damage::UnkeptTail { len, reason };
+            tracing::error!(volume = %self.name.id, "{damage}");
+            end.damage = Some(damage);
+            return Ok(end.valid_len);
+        }
+        let cut = self.dat.truncate(end.valid_len).and_then(|()| self.dat.sync_data());
+        cut.map_err(at(&self.name.dat(&self.dir)))?;
         Ok(end.valid_len)
     }
 

@@ -127,8 +127,11 @@ pub fn remove(disk: &dyn Disk, dir: &Path, files: &[String]) -> io::Result<()> {
     for group in [others, sidecar] {
         for file in group {
             match disk.remove(&dir.join(file)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => tracing::info!("removed {file}, left by a creation that was interrupted"),
+                Ok(()) => {
+                    tracing::info!("removed {file}, left by a creation that was interrupted");
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
         disk.sync_dir(dir)?;

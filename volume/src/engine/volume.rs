@@ -25,6 +25,7 @@ use super::{
     clock_trust::ClockTrust,
     counters::Counters,
     damage::Damage,
+    duplicate::Duplicate,
     expiry::Ending,
     failure::Failure,
     foreign_stamp::{self, ForeignStamps},
@@ -75,6 +76,8 @@ pub struct Volume {
     pub(super) damage: Option<Damage>,
     /// Needles of records that verify and that nothing vouches for.
     pub(super) doubtful: HashSet<NeedleKey>,
+    /// Whether the server has another file with its id.
+    pub(super) duplicate: Duplicate,
     /// Whether its log says that stamps of another program are not believed.
     pub(super) foreign_stamps: ForeignStamps,
     /// Held by the one compaction at a time.
@@ -265,6 +268,8 @@ impl Volume {
             LocalState::Failed
         } else if self.damage.is_some() {
             LocalState::Damaged
+        } else if self.duplicate.is_set() {
+            LocalState::Duplicate
         } else if self.ending.is_durable() {
             LocalState::Expired
         } else if self.version() != crate::format::CURRENT_VERSION {
@@ -304,6 +309,9 @@ impl Volume {
                 read_only("its disk failed; see /status for the reason, then restart the server")
             }
             LocalState::Damaged => read_only("a part of its file does not verify"),
+            LocalState::Duplicate => {
+                read_only("its server has another file with its id; see /status for both")
+            }
             LocalState::OldFormat => read_only("its format is older than the one that is written"),
             LocalState::Expired => read_only("it has expired; ask the master for another fid"),
             LocalState::Corrupt | LocalState::Full | LocalState::LowSpace | LocalState::Ready => {
@@ -324,10 +332,14 @@ impl Volume {
         Ok(())
     }
 
-    /// What failed or is damaged, if something is.
+    /// What failed, is damaged or is there twice, if something is.
     fn trouble(&self) -> Option<String> {
         let failure = self.failure.sentence().or_else(|| self.dir.failure().map(str::to_owned));
-        failure.or_else(|| self.damage.map(|damage| damage.to_string()))
+        failure.or_else(|| {
+            let damage = self.damage.as_ref().map(Damage::to_string);
+            let found: Vec<String> = damage.into_iter().chain(self.duplicate.sentence()).collect();
+            (!found.is_empty()).then(|| found.join("; "))
+        })
     }
 
     /// Nothing is written to it any more, because `action` failed. The first reason stays.

@@ -163,6 +163,7 @@ impl Overview {
 /// Whether a volume takes new needles, and why not.
 pub(super) fn state_in_words(report: &VolumeReport, config: &VolumeConfig) -> &'static str {
     match (report.local, config.state) {
+        (LocalState::Duplicate, _) => "read-only: the server has another file with its id",
         (LocalState::Damaged, _) => "read-only: a part of the file does not verify",
         (LocalState::Failed, _) => "read-only: the disk failed",
         (LocalState::Expired, _) => "read-only: expired, about to be deleted",

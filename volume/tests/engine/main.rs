@@ -23,3 +23,5 @@ mod scrub;
 mod sequence;
 mod steps;
 mod store;
+mod twins;
+mod unkept_tail;

@@ -1,8 +1,9 @@
 //! The only place where anything in the trash is removed for good.
 //!
-//! A deleted volume stays a day, in case it was a mistake, unless its disk is short of room: then
-//! the oldest go first. What is evidence of something that went wrong is small and stays a month,
-//! whatever the room. What has another name than we give is somebody else's and stays.
+//! A deleted volume stays a day, in case it was a mistake, and what is evidence of something that went
+//! wrong stays a month. While the disk is short of room deleted volumes go before their time, the
+//! oldest first, and when all are gone evidence of more than a day, the oldest first. What has another
+//! name than we give is somebody else's and stays.
 
 use std::{io, time::Duration};
 
@@ -12,20 +13,23 @@ use super::{KeptName, Trash, deleted_volume};
 const KEEP_VOLUME: Duration = Duration::from_secs(24 * 3600);
 /// Torn ends and leftovers: somebody may ask weeks later what happened.
 const KEEP_EVIDENCE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The same, at least, on a disk that is short of room: it may be what lies there.
+const KEEP_EVIDENCE_WITHOUT_ROOM: Duration = Duration::from_secs(24 * 3600);
 
 impl Trash {
-    /// Removes what has been here long enough at `now_ns`, and the oldest deleted volumes while
-    /// `is_low` says that the disk is short of room; the names of what was removed.
+    /// Removes what has been here long enough at `now_ns`, and while `is_low` says that the disk is
+    /// short of room the oldest of what may go before; the names of what was removed.
     pub fn purge(&self, now_ns: u64, is_low: &mut dyn FnMut() -> bool) -> io::Result<Vec<String>> {
         let names = self.names()?;
         let mut entries: Vec<(KeptName<'_>, &String)> =
             names.iter().filter_map(|name| Some((KeptName::parse(name)?, name))).collect();
-        entries.sort_unstable();
+        entries.sort_unstable_by_key(|(kept, name)| (!is_of_volume(*kept), *kept, *name));
         let mut removed = Vec::new();
         // The files of one deletion are neighbours, and go together.
         for together in entries.chunk_by(|(a, _), (b, _)| is_one_deletion(*a, *b)) {
             let [(first, _), ..] = together else { continue };
-            if !(is_old(*first, now_ns) || is_of_volume(*first) && is_low()) {
+            let may_go = is_old(*first, now_ns) || may_make_room(*first, now_ns) && is_low();
+            if !may_go {
                 continue;
             }
             for (_, name) in together {
@@ -50,8 +54,16 @@ fn is_of_volume(kept: KeptName<'_>) -> bool {
 
 /// What came at a time that is still to come is new: the clock was wrong then or is now.
 fn is_old(kept: KeptName<'_>, now_ns: u64) -> bool {
-    let age = Duration::from_nanos(now_ns.saturating_sub(kept.since_ns));
-    age >= if is_of_volume(kept) { KEEP_VOLUME } else { KEEP_EVIDENCE }
+    age(kept, now_ns) >= if is_of_volume(kept) { KEEP_VOLUME } else { KEEP_EVIDENCE }
+}
+
+/// Whether it goes before its time if the disk needs the room.
+fn may_make_room(kept: KeptName<'_>, now_ns: u64) -> bool {
+    is_of_volume(kept) || age(kept, now_ns) >= KEEP_EVIDENCE_WITHOUT_ROOM
+}
+
+fn age(kept: KeptName<'_>, now_ns: u64) -> Duration {
+    Duration::from_nanos(now_ns.saturating_sub(kept.since_ns))
 }
 
 #[cfg(test)]
@@ -130,7 +142,26 @@ mod tests {
         disk.limit_free_bytes(0);
         let removed = trash.purge(NOW_NS, &mut || true).unwrap();
         assert_eq!(removed, [names[2].clone(), names[4].clone()]);
-        assert_eq!(left(&trash), [names[3].clone()], "evidence stays");
+        assert_eq!(left(&trash), [names[3].clone()], "young evidence stays");
+    }
+
+    #[test]
+    fn a_disk_short_of_room_gets_back_evidence_of_a_day_once_no_deleted_volume_is_left() {
+        let names = [
+            kept("12", 2, "dat"),
+            kept("9", 500, "torn"),
+            kept("9.idx.new", 26, "stray"),
+            kept("7", 25, "torn"),
+            kept("7", 23, "torn"),
+        ];
+        let (disk, trash) = trash(&names);
+        disk.limit_free_bytes(0);
+        let mut is_low = || disk.room(Path::new(DIR)).unwrap().free_bytes < 250;
+        let removed = trash.purge(NOW_NS, &mut is_low).unwrap();
+        assert_eq!(removed, names[..3], "the volume, then the oldest, and no more than it needs");
+        let removed = trash.purge(NOW_NS, &mut || true).unwrap();
+        assert_eq!(removed, [names[3].clone()]);
+        assert_eq!(left(&trash), [names[4].clone()], "a day it stays in any case");
     }
 
     #[test]

@@ -1,0 +1,204 @@
+//! Which of several files with one id is served, when a start finds more than one in the server's
+//! directories.
+//!
+//! The newest is, and nothing is written to it: served and written by turns, as the directories come
+//! and go, they would grow apart for good. The others are listed as not served and left as they are.
+//! An empty one is what an interrupted creation left: it takes no part and goes to the trash.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use dulse_shared::id::VolumeId;
+
+use super::{Store, lock};
+use crate::{
+    disk::{DataDir, VolumeName},
+    engine::{duplicate::Newness, open::read_sidecar, volume::Volume, volume_files::OpenError},
+};
+
+/// The volumes of this cluster that a start found, by id, each in the order of the directories.
+#[derive(Debug, Default)]
+pub(super) struct Opened {
+    volumes: BTreeMap<VolumeId, Vec<Arc<Volume>>>,
+    /// Files that cannot be opened; nobody knows how new they are.
+    unopened: HashMap<VolumeId, PathBuf>,
+}
+
+impl Opened {
+    /// Adds one.
+    pub(super) fn add(&mut self, volume: Arc<Volume>) {
+        self.volumes.entry(volume.id()).or_default().push(volume);
+    }
+
+    /// Adds one that cannot be opened, if it is of this cluster.
+    pub(super) fn add_unopened(&mut self, dir: &DataDir, name: &VolumeName, error: &OpenError) {
+        let is_others = matches!(error, OpenError::OtherCluster { .. })
+            || matches!(read_sidecar(&**dir.files(), dir.path(), name), Ok(None));
+        if !is_others {
+            self.unopened.insert(name.id, name.dat(dir.path()));
+        }
+    }
+}
+
+/// What becomes of one of several files with one id.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    Served,
+    Unserved,
+    ToTrash,
+}
+
+/// What is known of one.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    newness: Newness,
+    is_empty: bool,
+}
+
+/// What becomes of each of `found`: an empty one is served only if there is nothing else, and stays
+/// where it is while another file cannot be opened.
+fn fates(found: &[Found], is_one_unopened: bool) -> Vec<Fate> {
+    let is_all_empty = found.iter().all(|one| one.is_empty) && !is_one_unopened;
+    let takes_part = |one: &Found| is_all_empty || !one.is_empty;
+    let newest = found.iter().filter(|one| takes_part(one)).map(|one| one.newness).max();
+    let is_newest = |one: &Found| takes_part(one) && Some(one.newness) == newest;
+    let served = found.iter().position(is_newest);
+    let fate = |(at, one): (usize, &Found)| match one.is_empty {
+        _ if served == Some(at) => Fate::Served,
+        true if !is_one_unopened => Fate::ToTrash,
+        _ => Fate::Unserved,
+    };
+    found.iter().enumerate().map(fate).collect()
+}
+
+impl Store {
+    /// Serves what a start opened, one file of each id.
+    pub(super) fn serve(&self, opened: Opened) {
+        let Opened { volumes, unopened } = opened;
+        for (id, files) in volumes {
+            self.serve_one_of(&files, unopened.get(&id).map(PathBuf::as_path));
+        }
+    }
+
+    fn serve_one_of(&self, files: &[Arc<Volume>], unopened: Option<&Path>) {
+        let look = |volume: &Arc<Volume>| Found {
+            newness: volume.newness(),
+            is_empty: volume.was_never_written(),
+        };
+        let found: Vec<Found> = files.iter().map(look).collect();
+        let (mut served, mut unserved) = (None, Vec::new());
+        for (volume, fate) in files.iter().zip(fates(&found, unopened.is_some())) {
+            match fate {
+                Fate::Served => served = Some(volume),
+                Fate::Unserved => unserved.push(volume),
+                Fate::ToTrash => self.discard_empty(volume),
+            }
+        }
+        let preferred = served.map(|volume| volume.dat_path());
+        let preferred = preferred.as_deref().or(unopened);
+        for (volume, preferred) in unserved.iter().zip(preferred.into_iter().cycle()) {
+            let reason = why_unserved(&volume.dat_path(), preferred);
+            lock(&self.0.unserved).note(&name_of(volume), &reason);
+        }
+        let Some(served) = served else { return };
+        let mut others: Vec<PathBuf> = unserved.iter().map(|volume| volume.dat_path()).collect();
+        others.extend(unopened.map(Path::to_owned));
+        if !others.is_empty() {
+            let reason = why_read_only(&served.dat_path(), &others);
+            tracing::error!("volume {} is read-only: {reason}", served.id());
+            served.mark_duplicate(&reason);
+        }
+        self.insert(served.clone());
+    }
+
+    /// Sends what an interrupted creation left to the trash.
+    fn discard_empty(&self, volume: &Volume) {
+        let (id, dat) = (volume.id(), volume.dat_path());
+        match volume.withdraw() {
+            Ok(()) => tracing::warn!(
+                "moved {}, in which nothing was ever written, to the trash: volume {id} lies in \
+                 another place",
+                dat.display()
+            ),
+            Err(error) => {
+                let reason = format!(
+                    "its file {} is empty, beside another one, and cannot be moved to the trash: \
+                     {error}",
+                    dat.display()
+                );
+                lock(&self.0.unserved).note(&name_of(volume), &reason);
+            }
+        }
+    }
+}
+
+fn name_of(volume: &Volume) -> VolumeName {
+    VolumeName { collection: volume.collection().clone(), id: volume.id() }
+}
+
+fn why_unserved(dat: &Path, preferred: &Path) -> String {
+    format!(
+        "{} is left alone, because {} has the same id and counts as the newer: move one away and \
+         start the server again",
+        dat.display(),
+        preferred.display(),
+    )
+}
+
+fn why_read_only(dat: &Path, others: &[PathBuf]) -> String {
+    let others: Vec<String> = others.iter().map(|path| path.display().to_string()).collect();
+    format!(
+        "{} is read and not written, because its id is also that of {}: move one away and start the \
+         server again",
+        dat.display(),
+        others.join(" and "),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use dulse_shared::id::Ts;
+
+    use super::*;
+
+    fn found(max_ts: u64, is_whole: bool, len: u64) -> Found {
+        Found { newness: Newness { max_ts: Ts(max_ts), is_whole, len }, is_empty: false }
+    }
+
+    fn empty() -> Found {
+        Found { is_empty: true, ..found(0, true, 8) }
+    }
+
+    #[test]
+    fn the_newest_is_served_then_the_whole_then_the_longer_then_the_first() {
+        for (files, served) in [
+            ([found(1, true, 99), found(2, false, 10)], 1),
+            ([found(2, true, 10), found(1, true, 99)], 0),
+            ([found(2, false, 99), found(2, true, 10)], 1),
+            ([found(2, true, 10), found(2, true, 99)], 1),
+            ([found(2, true, 10), found(2, true, 10)], 0),
+            ([found(0, true, 8), found(0, true, 8)], 0),
+        ] {
+            for is_one_unopened in [false, true] {
+                let mut expected = [Fate::Unserved; 2];
+                expected[served] = Fate::Served;
+                assert_eq!(fates(&files, is_one_unopened), expected, "{files:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_one_is_served_only_when_there_is_nothing_else() {
+        use Fate::{Served, ToTrash, Unserved};
+        assert_eq!(fates(&[empty()], false), [Served]);
+        assert_eq!(fates(&[empty(), empty()], false), [Served, ToTrash]);
+        // Whatever its stamps: an admitted volume has none that count.
+        let three = [empty(), found(0, false, 8), empty()];
+        assert_eq!(fates(&three, false), [ToTrash, Served, ToTrash]);
+        assert_eq!(fates(&three, true), [Unserved, Served, Unserved]);
+        assert_eq!(fates(&[empty()], true), [Unserved]);
+    }
+}
