@@ -11,6 +11,7 @@ mod faults;
 mod foreign_stamps;
 mod harness;
 mod large;
+mod last_offset;
 mod lost_tail;
 mod maintenance;
 mod missing;
