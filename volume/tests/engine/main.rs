@@ -24,3 +24,4 @@ mod scrub;
 mod sequence;
 mod steps;
 mod store;
+mod troubled_disk;
