@@ -93,6 +93,8 @@ impl VolumeServer {
         server.report(&config, &clock, tasks, acknowledge)?;
         let maintenance = Maintenance::new(server.store.clone(), config.routine, &clock, &metrics);
         maintenance.spawn(tasks);
+        let admitting = server.store.clone().admit_until_stopped(tasks.clone());
+        tasks.spawn("admission", admitting);
         tasks.spawn("trash", purge::run(server.store.clone(), tasks.clone()));
         let listeners = Listeners { public, cluster };
         server.serve(&config, listeners, maintenance, clock, metrics, tasks);

@@ -3,6 +3,7 @@
 //! A volume is in the store only while its files are whole and its sidecar names this cluster.
 //! Files that nobody has claimed yet are listed apart and left untouched.
 
+mod admission;
 mod deletion;
 mod side_by_side;
 
@@ -13,12 +14,14 @@ use std::{
 };
 
 use dulse_shared::{
+    clock::Clock,
     id::{ClusterId, ServerId, VolumeId},
-    wire::{DirReport, ForeignVolume, UnservedVolume, VolumeConfig, VolumeReport},
+    wire::{DirReport, UnservedVolume, VolumeConfig, VolumeReport},
 };
 use tokio::sync::watch;
 
-use self::side_by_side::side_by_side;
+pub use self::admission::{Foreign, Standing};
+use self::{admission::Admissions, side_by_side::side_by_side};
 use crate::{
     disk::{DataDir, DataDirError, VolumeName},
     engine::{
@@ -58,21 +61,14 @@ struct Inner {
     volumes: RwLock<HashMap<VolumeId, Arc<Volume>>>,
     foreign: Mutex<BTreeMap<(usize, VolumeId), Foreign>>,
     unserved: Mutex<Unserved>,
-    /// Held while volumes are created or admitted, so that two never share an id.
+    /// Held while volumes are created or taken over from the foreign ones, so that two never share
+    /// an id; never while a volume's files are read.
     changing: Mutex<()>,
+    admissions: Admissions,
     changed: watch::Sender<()>,
 }
 
-/// A volume file that waits to be admitted.
-#[derive(Clone, Debug)]
-pub struct Foreign {
-    /// What is known of it.
-    pub volume: ForeignVolume,
-    /// Why it stays out, if a master said so.
-    pub refusal: Option<String>,
-}
-
-/// Why a volume cannot be created or admitted here.
+/// Why a volume cannot be created, or its configuration not be taken over.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The server has not joined a cluster yet.
@@ -101,9 +97,6 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
-    /// Its files cannot be opened.
-    #[error(transparent)]
-    Open(#[from] OpenError),
 }
 
 impl Store {
@@ -123,6 +116,7 @@ impl Store {
             foreign: Mutex::default(),
             unserved: Mutex::default(),
             changing: Mutex::default(),
+            admissions: Admissions::default(),
             changed: watch::Sender::new(()),
         }));
         let mut found = Vec::new();
@@ -186,7 +180,7 @@ impl Store {
         match result {
             Ok(Discovered::Own(volume)) => self.insert(volume),
             Ok(Discovered::Foreign(volume)) => {
-                let foreign = Foreign { volume, refusal: None };
+                let foreign = Foreign { volume, standing: Standing::Unclaimed };
                 lock(&self.0.foreign).insert((dir_index, name.id), foreign);
             }
             Err(error) => lock(&self.0.unserved).note(name, &error.to_string()),
@@ -220,11 +214,6 @@ impl Store {
         let mut all: Vec<_> = volumes.values().cloned().collect();
         all.sort_by_key(|volume| volume.id());
         all
-    }
-
-    /// Volume files that nobody has claimed. Of two with one id only the first counts.
-    pub fn foreign(&self) -> Vec<Foreign> {
-        lock(&self.0.foreign).values().cloned().collect()
     }
 
     /// Volumes that have files here and are not served.
@@ -264,7 +253,7 @@ impl Store {
     /// Measures the room of every disk anew.
     pub fn measure(&self) {
         for dir in &self.0.dirs {
-            dir.measure(self.0.opener.shared.stamps.clock());
+            dir.measure(self.clock());
         }
     }
 
@@ -358,45 +347,8 @@ impl Store {
         with_room.max_by_key(|(dir, _)| dir.free_bytes()).map(|(dir, _)| dir)
     }
 
-    /// Takes over a configuration from the masters: of a volume that is served here, or of a
-    /// foreign one, which is thereby admitted.
-    pub fn accept_config(
-        &self,
-        cluster: ClusterId,
-        config: VolumeConfig,
-    ) -> Result<(), StoreError> {
-        self.check_cluster(cluster)?;
-        let _changing = lock(&self.0.changing);
-        let id = config.id;
-        if let Some(volume) = self.volume(id) {
-            let accepted = volume.accept_config(config);
-            return accepted.map_err(|source| StoreError::Create { id, source });
-        }
-        let waiting = lock(&self.0.foreign).keys().find(|(_, other)| *other == id).copied();
-        let Some((dir_index, id)) = waiting else {
-            return Ok(());
-        };
-        if !config.members.iter().any(|member| member.server == self.server()) {
-            return Ok(());
-        }
-        let volume = self.0.opener.admit(&self.0.dirs[dir_index], cluster, config)?;
-        tracing::info!("volume {id} was admitted");
-        self.insert(volume);
-        lock(&self.0.foreign).remove(&(dir_index, id));
-        self.0.changed.send_replace(());
-        Ok(())
-    }
-
-    /// Takes note of why a foreign volume stays out.
-    pub fn refuse_foreign(&self, id: VolumeId, reason: &str) {
-        let mut foreign = lock(&self.0.foreign);
-        let with_id = foreign.iter_mut().filter(|((_, other), _)| *other == id);
-        for (_, foreign) in with_id {
-            if foreign.refusal.as_deref() != Some(reason) {
-                tracing::warn!("volume {id} is not admitted: {reason}");
-                foreign.refusal = Some(reason.to_owned());
-            }
-        }
+    fn clock(&self) -> &Clock {
+        self.0.opener.shared.stamps.clock()
     }
 
     fn check_cluster(&self, theirs: ClusterId) -> Result<(), StoreError> {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests are free to")]
 
+mod admission;
 mod compaction;
 mod damage;
 mod deletion;
