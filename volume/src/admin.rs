@@ -97,7 +97,7 @@ impl From<StoreError> for Problem {
             StoreError::OtherCluster { .. } => Code::OtherCluster,
             StoreError::NoRoom(_) => Code::VolumeFull,
             StoreError::Exists(_) => Code::Conflict,
-            StoreError::Create { .. } | StoreError::Open(_) => Code::Internal,
+            StoreError::Create { .. } => Code::Internal,
         };
         Self::new(code, error.to_string())
     }

@@ -98,6 +98,8 @@ impl VolumeServer {
         let maintenance = Maintenance::new(server.store.clone(), config.routine, &clock, &metrics);
         maintenance.spawn(tasks);
         tasks.spawn("clock", clock_watch::run(server.store.clone(), tasks.clone()));
+        let admitting = server.store.clone().admit_until_stopped(tasks.clone());
+        tasks.spawn("admission", admitting);
         tasks.spawn("trash", purge::run(server.store.clone(), tasks.clone()));
         let listeners = Listeners { public, cluster };
         server.serve(&config, listeners, maintenance, clock, metrics, tasks);

@@ -3,6 +3,7 @@
 //! A volume is in the store only while its files are whole and its sidecar names this cluster.
 //! Files that nobody has claimed yet are listed apart and left untouched.
 
+mod admission;
 mod deletion;
 mod side_by_side;
 mod twins;
@@ -14,12 +15,14 @@ use std::{
 };
 
 use dulse_shared::{
+    clock::Clock,
     id::{ClusterId, ServerId, VolumeId},
     wire::{DirReport, ForeignVolume, UnservedVolume, VolumeConfig, VolumeReport},
 };
 use tokio::sync::watch;
 
-use self::{side_by_side::side_by_side, twins::Opened};
+pub use self::admission::{Foreign, Standing};
+use self::{admission::Admissions, side_by_side::side_by_side, twins::Opened};
 use crate::{
     disk::{DataDir, DataDirError, VolumeName},
     engine::{
@@ -60,21 +63,14 @@ struct Inner {
     volumes: RwLock<HashMap<VolumeId, Arc<Volume>>>,
     foreign: Mutex<BTreeMap<(usize, VolumeId), Foreign>>,
     unserved: Mutex<Unserved>,
-    /// Held while volumes are created or admitted, so that two never share an id.
+    /// Held while volumes are created or taken over from the foreign ones, so that two never share
+    /// an id; never while a volume's files are read.
     changing: Mutex<()>,
+    admissions: Admissions,
     changed: watch::Sender<()>,
 }
 
-/// A volume file that waits to be admitted.
-#[derive(Clone, Debug)]
-pub struct Foreign {
-    /// What is known of it.
-    pub volume: ForeignVolume,
-    /// Why it stays out, if a master said so.
-    pub refusal: Option<String>,
-}
-
-/// Why a volume cannot be created or admitted here.
+/// Why a volume cannot be created, or its configuration not be taken over.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The server has not joined a cluster yet.
@@ -103,9 +99,6 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
-    /// Its files cannot be opened.
-    #[error(transparent)]
-    Open(#[from] OpenError),
 }
 
 impl Store {
@@ -125,6 +118,7 @@ impl Store {
             foreign: Mutex::default(),
             unserved: Mutex::default(),
             changing: Mutex::default(),
+            admissions: Admissions::default(),
             changed: watch::Sender::new(()),
         }));
         let mut found = Vec::new();
@@ -220,7 +214,7 @@ impl Store {
             lock(&self.0.unserved).note(&name(&volume), &reason);
             return;
         }
-        foreign.insert((dir_index, volume.id), Foreign { volume, refusal: None });
+        foreign.insert((dir_index, volume.id), Foreign { volume, standing: Standing::Unclaimed });
     }
 
     /// Whoever adds a volume makes sure that none with its id is served.
@@ -240,11 +234,6 @@ impl Store {
         let mut all: Vec<_> = volumes.values().cloned().collect();
         all.sort_by_key(|volume| volume.id());
         all
-    }
-
-    /// Volume files that nobody has claimed. Of two with one id only the first counts.
-    pub fn foreign(&self) -> Vec<Foreign> {
-        lock(&self.0.foreign).values().cloned().collect()
     }
 
     /// Volumes that have files here and are not served.
@@ -289,7 +278,7 @@ impl Store {
     /// Measures the room of every disk anew.
     pub fn measure(&self) {
         for dir in &self.0.dirs {
-            dir.measure(self.0.opener.shared.stamps.clock());
+            dir.measure(self.clock());
         }
     }
 
@@ -383,47 +372,8 @@ impl Store {
         with_room.max_by_key(|(dir, _)| dir.free_bytes()).map(|(dir, _)| dir)
     }
 
-    /// Takes over a configuration from the masters: of a volume that is served here, or of a
-    /// foreign one, which is thereby admitted.
-    pub fn accept_config(
-        &self,
-        cluster: ClusterId,
-        config: VolumeConfig,
-    ) -> Result<(), StoreError> {
-        self.check_cluster(cluster)?;
-        let _changing = lock(&self.0.changing);
-        let id = config.id;
-        if let Some(volume) = self.volume(id) {
-            let accepted = volume.accept_config(config);
-            return accepted.map_err(|source| StoreError::Create { id, source });
-        }
-        let waiting = lock(&self.0.foreign).keys().find(|(_, other)| *other == id).copied();
-        let Some((dir_index, id)) = waiting else {
-            return Ok(());
-        };
-        if !config.members.iter().any(|member| member.server == self.server()) {
-            return Ok(());
-        }
-        let volume = self.0.opener.admit(&self.0.dirs[dir_index], cluster, config)?;
-        tracing::info!("volume {id} was admitted");
-        self.insert(volume);
-        lock(&self.0.foreign).remove(&(dir_index, id));
-        self.0.changed.send_replace(());
-        Ok(())
-    }
-
-    /// Takes note of why a foreign volume stays out.
-    pub fn refuse_foreign(&self, id: VolumeId, reason: &str) {
-        let mut foreign = lock(&self.0.foreign);
-        let with_id = foreign.iter_mut().filter(|((_, other), _)| *other == id);
-        for ((dir_index, _), foreign) in with_id {
-            if foreign.refusal.as_deref() != Some(reason) {
-                let name = VolumeName { collection: foreign.volume.collection.clone(), id };
-                let dat = name.dat(self.0.dirs[*dir_index].path());
-                tracing::warn!("volume {id} in {} is not admitted: {reason}", dat.display());
-                foreign.refusal = Some(reason.to_owned());
-            }
-        }
+    fn clock(&self) -> &Clock {
+        self.0.opener.shared.stamps.clock()
     }
 
     fn check_cluster(&self, theirs: ClusterId) -> Result<(), StoreError> {

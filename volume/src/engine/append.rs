@@ -110,10 +110,6 @@ impl Volume {
         let place = if batch.planned.is_empty() { BatchPlace::First } else { BatchPlace::Later };
         let known = existing.map_or(Ts::default(), |existing| existing.floor);
         let ts = self.shared.stamps.next(known, self.slot(), place);
-        let offset = Offset::from_bytes(batch.end).ok_or_else(|| {
-            self.mark_failed("a write", &"the file has outgrown its offsets");
-            WriteError::Unknown(self.id())
-        })?;
         let (bytes, size, cookie, written) = match write {
             Write::Put(needle) => {
                 if existing.is_some_and(|existing| existing.cookie != needle.cookie) {
@@ -130,11 +126,28 @@ impl Volume {
                 delete(key, cookie, expired, ts)?
             }
         };
-        batch.end += bytes.len();
+        let (offset, end) = self.place(batch.end, &bytes)?;
+        batch.end = end;
         batch.newest.insert(key, Existing { size, cookie, ts, floor: ts });
         let row = IndexRow { key, offset, size };
         batch.planned.push(Planned { index, row, ts, bytes });
         Ok(written)
+    }
+
+    /// Where a record lies that is appended at `start`, and where it ends. A volume is full long
+    /// before its index cannot say where; but a batch may be long, and deletes are taken from a full
+    /// one as well.
+    fn place(&self, start: u64, bytes: &RecordBytes) -> Result<(Offset, u64), WriteError> {
+        let offset = Offset::from_bytes(start).ok_or_else(|| {
+            self.mark_failed("a write", &"the file ends off an 8-byte boundary");
+            WriteError::Unknown(self.id())
+        })?;
+        let end = self.width.end_of(offset, bytes.len());
+        let refusal = match bytes {
+            RecordBytes::Put { .. } => Refusal::Full(self.id()),
+            RecordBytes::Tombstone(_) => Refusal::AtItsEnd(self.id()),
+        };
+        Ok((offset, end.ok_or(refusal)?))
     }
 
     /// Our stamp's slot in the volume's configuration.

@@ -30,4 +30,5 @@ pub mod stamp;
 pub mod verified;
 pub mod volume;
 pub mod volume_files;
+pub mod watched_file;
 pub mod write;

@@ -34,6 +34,7 @@ use super::{
     verified::VerifiedLately,
     volume::{Shared, Snapshot, Volume},
     volume_files::{Files, OpenError},
+    watched_file::{ReadWatch, WatchedFile},
 };
 use crate::{
     disk::{
@@ -183,10 +184,25 @@ impl Opener {
         cluster: ClusterId,
         config: VolumeConfig,
     ) -> Result<Arc<Volume>, OpenError> {
+        self.admit_watched(dir, cluster, config, Arc::new(|_| true))
+    }
+
+    /// The same. `watch` hears of every read of the volume file, all of which may have to be read; once
+    /// it has ended one it has to end all that follow. The volume is then as foreign as before.
+    pub fn admit_watched(
+        &self,
+        dir: &Arc<DataDir>,
+        cluster: ClusterId,
+        config: VolumeConfig,
+        watch: ReadWatch,
+    ) -> Result<Arc<Volume>, OpenError> {
         let name = VolumeName { collection: config.collection.clone(), id: config.id };
         finish_swap(&**dir.files(), dir.path(), &name)?;
-        let files = Files::open(dir.files(), dir.path(), &name, self.default_width)?;
+        let mut files = Files::open(dir.files(), dir.path(), &name, self.default_width)?;
+        let dat = files.dat.clone();
+        files.dat = Arc::new(WatchedFile::new(dat.clone(), watch));
         let loaded = files.load_foreign(&dir.trash(), self.now_ns())?;
+        let loaded = Loaded { dat, ..loaded };
         // What a damaged volume's sidecar covers is nothing, so that every start finds the damage.
         let first = loaded.superblock.first_needle_offset().as_bytes();
         let checkpoint = Checkpoint { dat_len: first, ..Checkpoint::default() };

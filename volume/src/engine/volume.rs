@@ -128,6 +128,12 @@ pub enum Refusal {
     /// The size limit is reached.
     #[error("volume {0} is full: ask the master for another fid")]
     Full(VolumeId),
+    /// Its file is as long as its index can address: there is no place for a tombstone.
+    #[error(
+        "volume {0} takes not even deletes: its file is as long as its index can address; vacuum it \
+         first (dulse volume vacuum --volume {0} --garbage-threshold 0)"
+    )]
+    AtItsEnd(VolumeId),
     /// Its disk is short of room.
     #[error(
         "the disk of volume {0} is short of room: free space or ask the master for another fid"

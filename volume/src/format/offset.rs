@@ -73,6 +73,11 @@ impl OffsetWidth {
         }
     }
 
+    /// Where a record of `len` bytes at `offset` ends; `None` beyond what the index can address.
+    pub fn end_of(self, offset: Offset, len: u64) -> Option<u64> {
+        offset.as_bytes().checked_add(len).filter(|end| *end <= self.max_bytes())
+    }
+
     /// Length of an index row in bytes.
     pub const fn row_len(self) -> usize {
         match self {
@@ -113,5 +118,16 @@ mod tests {
         assert_eq!(Offset::from_bytes(7), None);
         let offset = Offset::from_bytes(48).unwrap();
         assert_eq!((offset.as_units(), offset), (6, Offset::from_units(6)));
+    }
+
+    #[test]
+    fn a_record_ends_where_the_width_reaches_and_no_further() {
+        for width in [OffsetWidth::Four, OffsetWidth::Five] {
+            let max = width.max_bytes();
+            let last = Offset::from_bytes(max - 32).unwrap();
+            assert_eq!(width.end_of(last, 32), Some(max));
+            assert_eq!(width.end_of(last, 40), None);
+            assert_eq!(width.end_of(last, u64::MAX), None);
+        }
     }
 }

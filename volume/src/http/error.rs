@@ -41,7 +41,9 @@ pub(super) fn write_problem(fid: Fid, error: &WriteError) -> Problem {
     let code = match error {
         WriteError::NotFound => Code::NotFound,
         WriteError::CookieMismatch => Code::CookieMismatch,
-        WriteError::Refused(Refusal::Full(_) | Refusal::NoRoom(_)) => Code::VolumeFull,
+        WriteError::Refused(Refusal::Full(_) | Refusal::AtItsEnd(_) | Refusal::NoRoom(_)) => {
+            Code::VolumeFull
+        }
         WriteError::Refused(Refusal::ReadOnly { .. }) => Code::VolumeReadOnly,
         WriteError::Invalid(_) => Code::BadRequest,
         WriteError::Unreadable(_) => Code::Corrupt,

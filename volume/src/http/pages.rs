@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use dulse_shared::{
-    id::ClusterId,
+    id::{ClusterId, Collection, VolumeId},
     size::ByteSize,
     wire::{
         Code, DirReport, JobProgress, LocalState, Problem, ReadOnlyReason, UnservedVolume,
@@ -20,6 +20,7 @@ use dulse_shared::{
 use serde::Serialize;
 
 use super::{state::HttpState, status};
+use crate::store::Foreign;
 
 const STYLE: &str = include_str!("../../templates/style.css");
 /// Pages load nothing from elsewhere and run nothing.
@@ -117,6 +118,16 @@ struct Overview {
     /// Seconds since 1970, on the server's clock.
     now_secs: u64,
     unserved: Vec<UnservedVolume>,
+    foreign: Vec<ForeignLine>,
+}
+
+/// A volume of another program that is not served yet.
+#[derive(Debug, Serialize)]
+struct ForeignLine {
+    id: VolumeId,
+    collection: Collection,
+    /// How far it is on its way, or why it stays out.
+    state: String,
 }
 
 /// A volume, and whether and why it takes no writes.
@@ -156,7 +167,16 @@ impl Overview {
             jobs: settings.maintenance.running(),
             now_secs: settings.clock.wall_secs(),
             unserved: settings.store.unserved(),
+            foreign: settings.store.foreign().into_iter().map(ForeignLine::of).collect(),
         }
+    }
+}
+
+impl ForeignLine {
+    fn of(foreign: Foreign) -> Self {
+        let Foreign { volume, standing } = foreign;
+        let state = standing.in_words().to_owned();
+        Self { id: volume.id, collection: volume.collection, state }
     }
 }
 
@@ -279,7 +299,7 @@ mod tests {
             volumes: Vec::new(),
             jobs: vec![JobProgress {
                 kind: dulse_shared::wire::JobKind::Scrub,
-                volume: dulse_shared::id::VolumeId::new(7).unwrap(),
+                volume: VolumeId::new(7).unwrap(),
                 done_bytes: 3 << 30,
                 total_bytes: 4 << 30,
                 started_at_secs: 1000,
@@ -287,9 +307,14 @@ mod tests {
             }],
             now_secs: 1600,
             unserved: vec![UnservedVolume {
-                id: dulse_shared::id::VolumeId::new(77).unwrap(),
-                collection: dulse_shared::id::Collection::default(),
+                id: VolumeId::new(77).unwrap(),
+                collection: Collection::default(),
                 reason: "77.dat is missing".to_owned(),
+            }],
+            foreign: vec![ForeignLine {
+                id: VolumeId::new(78).unwrap(),
+                collection: Collection::default(),
+                state: "its files are being read".to_owned(),
             }],
         };
         let html = OverviewPage { overview }.render().unwrap();
@@ -307,6 +332,7 @@ mod tests {
             "1 d 1 h",
             "none yet",
             "77.dat is missing",
+            "volume 78: its files are being read",
         ] {
             assert!(html.contains(shown), "{shown} in {html}");
         }

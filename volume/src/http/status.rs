@@ -11,7 +11,10 @@ use serde::Serialize;
 
 use super::pages::state_in_words;
 use crate::{
-    engine::volume::Volume, maintenance::Maintenance, read_only::ReadOnlyCause, store::Store,
+    engine::volume::Volume,
+    maintenance::Maintenance,
+    read_only::ReadOnlyCause,
+    store::{Foreign, Store},
 };
 
 /// The whole answer.
@@ -25,6 +28,8 @@ pub(super) struct Status {
     jobs: Vec<Job>,
     /// Volumes with files here that are not served, and why.
     unserved: Vec<Unserved>,
+    /// Volumes of other programs that are not served yet.
+    foreign: Vec<ForeignInfo>,
 }
 
 #[derive(Debug, Serialize)]
@@ -44,6 +49,15 @@ struct Unserved {
     id: u32,
     collection: String,
     reason: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ForeignInfo {
+    id: u32,
+    collection: String,
+    /// How far it is on its way, or why it stays out, in words.
+    state: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -91,7 +105,8 @@ struct VolumeInfo {
     reason: Option<String>,
     compact_revision: u16,
     modified_at_second: u64,
-    /// When all of it was last read from the disk; 0 if it never was.
+    /// When all of it was last read from the disk, unless a finding says that the disk gave nothing
+    /// any more; 0 if it never was.
     last_scrub_at_second: u64,
     /// Records that did not verify then.
     scrub_finding_count: u64,
@@ -130,6 +145,7 @@ pub(super) fn status(store: &Store, maintenance: &Maintenance) -> Status {
         disk_statuses: dirs.into_iter().map(DiskStatus::of).collect(),
         jobs: maintenance.running().into_iter().map(Job::of).collect(),
         unserved: store.unserved().into_iter().map(Unserved::of).collect(),
+        foreign: store.foreign().into_iter().map(ForeignInfo::of).collect(),
     }
 }
 
@@ -210,6 +226,17 @@ impl Unserved {
     fn of(volume: UnservedVolume) -> Self {
         let UnservedVolume { id, collection, reason } = volume;
         Self { id: id.as_u32(), collection: collection.to_string(), reason }
+    }
+}
+
+impl ForeignInfo {
+    fn of(foreign: Foreign) -> Self {
+        let Foreign { volume, standing } = foreign;
+        Self {
+            id: volume.id.as_u32(),
+            collection: volume.collection.to_string(),
+            state: standing.in_words().to_owned(),
+        }
     }
 }
 

@@ -161,6 +161,11 @@ impl Rig {
         Self::create(Arc::new(disk.clone()), SIMULATED_DIR.into(), clock, ttl.parse().unwrap())
     }
 
+    /// On a disk of a test's own making.
+    pub fn over(disk: Arc<dyn Disk>) -> Self {
+        Self::create(disk, SIMULATED_DIR.into(), Clock::manual(NOW_NS), Ttl::NONE)
+    }
+
     pub fn create(disk: Arc<dyn Disk>, path: PathBuf, clock: Clock, ttl: Ttl) -> Self {
         let dir = open_dir(&disk, &path);
         let cluster = ClusterId::from(1);

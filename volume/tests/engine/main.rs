@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests are free to")]
 
+mod admission;
 mod compaction;
 mod damage;
 mod deletion;
@@ -11,6 +12,7 @@ mod faults;
 mod foreign_stamps;
 mod harness;
 mod large;
+mod last_offset;
 mod lost_tail;
 mod maintenance;
 mod missing;
@@ -23,5 +25,6 @@ mod scrub;
 mod sequence;
 mod steps;
 mod store;
+mod troubled_disk;
 mod twins;
 mod unkept_tail;

@@ -2,7 +2,7 @@
 //! findings whatever is written to it meanwhile, and a bad needle is told from bad garbage.
 
 use std::sync::{
-    Mutex,
+    Arc, Mutex,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -20,7 +20,10 @@ use dulse_volume::{
 };
 use proptest::prelude::*;
 
-use crate::harness::{COOKIE, Rig, key, needle, read_of};
+use crate::{
+    harness::{COOKIE, Rig, key, needle, read_of},
+    troubled_disk::TroubledDisk,
+};
 
 fn scrub(rig: &Rig) -> ScrubFindings {
     match rig.volume.scrub(&|_| true) {
@@ -206,6 +209,83 @@ fn a_sector_that_the_disk_does_not_give_is_a_finding_and_not_the_end() {
     }
     assert!(scrub(&rig).is_empty());
     assert_eq!(rig.volume.report().local, LocalState::Ready);
+}
+
+/// A volume with so many needles of the same length.
+fn many_needles(count: u64, len: usize) -> (TroubledDisk, Rig) {
+    let disk = TroubledDisk::new();
+    let rig = Rig::over(Arc::new(disk.clone()));
+    for key in 1..=count {
+        rig.put(key, &vec![7; len]).unwrap();
+    }
+    (disk, rig)
+}
+
+#[test]
+fn a_disk_that_gives_nothing_any_more_is_not_asked_for_every_record() {
+    let (disk, rig) = many_needles(400, 40 << 10);
+    let record = (end(&rig) as u64 - 8) / 400;
+    *disk.silent.lock().unwrap() = 8 + 3 * record..u64::MAX;
+    let findings = scrub(&rig);
+    let first = &findings.as_slice()[0];
+    assert!(first.key.is_none() && first.reason.contains("the scrub ended here"), "{findings:?}");
+    let bad = keys(&findings)[1..].to_vec();
+    assert_eq!(bad, (4..4 + bad.len() as u64).collect::<Vec<_>>(), "those that were tried");
+    assert!((30..=100).contains(&bad.len()), "{}", bad.len());
+    assert_eq!(first.offset, 8 + (3 + bad.len() as u64) * record, "where it ended");
+    assert_eq!(rig.volume.scrubbed().summary().completed, 1, "else it would begin again at once");
+    assert_eq!(rig.volume.report().local, LocalState::Corrupt);
+    *disk.silent.lock().unwrap() = 0..0;
+    assert!(scrub(&rig).is_empty());
+}
+
+#[test]
+fn a_bad_stretch_is_no_dead_disk() {
+    let (disk, rig) = many_needles(400, 100);
+    let bad = 8..end(&rig) as u64;
+    rig.put(401, &vec![7; 5 << 20]).unwrap();
+    *disk.silent.lock().unwrap() = bad;
+    let findings = scrub(&rig);
+    assert_eq!(keys(&findings), (1..=400).collect::<Vec<_>>());
+}
+
+/// Counts what is logged as a warning or an error.
+#[derive(Clone, Default)]
+struct Complaints(Arc<AtomicU64>);
+
+impl tracing::Subscriber for Complaints {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::WARN
+    }
+
+    fn event(&self, _event: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn new_span(&self, _span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _span: &tracing::span::Id, _values: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _span: &tracing::span::Id, _follows: &tracing::span::Id) {}
+
+    fn enter(&self, _span: &tracing::span::Id) {}
+
+    fn exit(&self, _span: &tracing::span::Id) {}
+}
+
+#[test]
+fn hundreds_of_bad_needles_are_few_lines_in_the_log() {
+    for (bad, lines) in [(3, 3), (20, 20), (21, 21), (400, 21)] {
+        let (disk, rig) = many_needles(bad, 100);
+        let silent = 8..end(&rig) as u64;
+        rig.put(401, &vec![7; 5 << 20]).unwrap();
+        *disk.silent.lock().unwrap() = silent;
+        let complaints = Complaints::default();
+        let findings = tracing::subscriber::with_default(complaints.clone(), || scrub(&rig));
+        assert_eq!((findings.len(), complaints.0.load(Ordering::Relaxed)), (bad, lines));
+    }
 }
 
 #[test]

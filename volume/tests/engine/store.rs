@@ -79,6 +79,7 @@ fn admit_all(store: &Store) {
         let config = config(store, &foreign.volume);
         store.accept_config(ClusterId::from(CLUSTER), config).unwrap();
     }
+    while store.admit_next() {}
 }
 
 #[test]

@@ -21,7 +21,7 @@ use dulse_volume::{
         volume::Volume,
         write::{Write, WriteError},
     },
-    store::Store,
+    store::{Standing, Store},
     writer,
 };
 
@@ -402,10 +402,11 @@ fn of_two_foreign_files_with_one_id_one_is_admitted_and_the_other_is_named() {
     }
     let config = volume_config(&store.data_dirs()[0]);
     store.accept_config(ClusterId::from(1), config).unwrap();
+    assert!(store.admit_next());
     assert_eq!(data(&served(&store), 1), b"one");
     assert_eq!(served(&store).dir().path(), Path::new(A));
     let waiting = store.foreign();
     assert_eq!(waiting.len(), 1, "the second one waits on");
     store.refuse_foreign(name().id, "there is another");
-    assert_eq!(store.foreign()[0].refusal.as_deref(), Some("there is another"));
+    assert_eq!(store.foreign()[0].standing, Standing::Refused("there is another".to_owned()));
 }

@@ -3,12 +3,13 @@
 use std::{collections::HashMap, fs, path::Path};
 
 use dulse_shared::{clock::Clock, id::ClusterId};
+use dulse_volume::store::Store;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::harness::{NOW_SECS, Server, config, open_store};
 
-async fn serve(width: &str, half: &str) -> Server {
+fn opened(width: &str, half: &str) -> (tempfile::TempDir, Store, Clock) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
     let dir = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(root.join(width).join(half)).unwrap() {
@@ -17,6 +18,11 @@ async fn serve(width: &str, half: &str) -> Server {
     }
     let clock = Clock::manual(NOW_SECS * 1_000_000_000);
     let store = open_store(dir.path(), clock.clone());
+    (dir, store, clock)
+}
+
+async fn serve(width: &str, half: &str) -> Server {
+    let (dir, store, clock) = opened(width, half);
     let cluster = ClusterId::from(1);
     store.join(cluster).unwrap();
     for foreign in store.foreign() {
@@ -26,6 +32,7 @@ async fn serve(width: &str, half: &str) -> Server {
         (config.placement, config.ttl, config.closed) = (foreign.placement, foreign.ttl, true);
         store.accept_config(cluster, config).unwrap();
     }
+    while store.admit_next() {}
     Server::serve(dir, store, clock).await
 }
 
@@ -66,4 +73,21 @@ async fn check(server: &Server, fid: &str, expected: &Value) {
     }
     let head = server.head(&format!("/{fid}")).await;
     assert_eq!(head.header("content-length"), answer.body.len().to_string(), "{fid}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_is_not_served_yet_is_listed_with_how_it_stands() {
+    let (dir, store, clock) = opened("offset4", "a");
+    let foreign: Vec<_> = store.foreign().iter().map(|foreign| foreign.volume.id).collect();
+    store.refuse_foreign(foreign[0], "its id is taken");
+    let server = Server::serve(dir, store, clock).await;
+    let status = server.get("/status").await.json();
+    let listed = status["Foreign"].as_array().unwrap();
+    let ids: Vec<_> = listed.iter().map(|volume| volume["Id"].as_u64().unwrap()).collect();
+    assert_eq!(ids, foreign.iter().map(|id| u64::from(id.as_u32())).collect::<Vec<_>>());
+    assert_eq!(listed[0]["State"], "its id is taken");
+    assert_eq!(listed[1]["State"], "no master has admitted it yet");
+    assert!(server.get("/").await.text().contains("its id is taken"));
+    let json = server.get("/ui/status.json").await.json();
+    assert_eq!(json["foreign"][0]["state"], "its id is taken");
 }

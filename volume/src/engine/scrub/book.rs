@@ -17,7 +17,7 @@ use std::{
 
 use dulse_shared::wire::ScrubFinding;
 
-use super::walk::ScrubFindings;
+use super::findings::ScrubFindings;
 use crate::engine::verified::Place;
 
 /// Bad needles that are kept. Beyond that reads find out by themselves, as they always do.
@@ -39,7 +39,7 @@ struct State {
 /// What became of scrubs so far.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ScrubSummary {
-    /// Complete ones since the volume was opened.
+    /// Those that came to their end since the volume was opened.
     pub completed: u64,
     /// When the last one was complete, in seconds since 1970; 0 if none ever was.
     pub completed_at_secs: u64,

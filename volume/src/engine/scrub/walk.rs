@@ -21,11 +21,13 @@ use dulse_shared::{
 use super::{
     book::Badness,
     cold_file::{ColdFile, Pace},
+    findings::ScrubFindings,
     live_entries::{LiveEntries, LiveEntry, live_entries},
     record::Records,
+    silent_disk::SilentDisk,
 };
 use crate::{
-    disk::VolumeFile,
+    disk::{VolumeFile, read_exact_at},
     engine::{
         fill::end_of_data,
         needle_map::Entry,
@@ -36,56 +38,13 @@ use crate::{
     format::{DecodeError, Head, RowSize, record_len},
 };
 
-/// Findings that are kept. A volume with more is no better understood by reading them.
-const MAX_FINDINGS: usize = 1000;
-
-/// What a scrub found, up to a limit.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct ScrubFindings {
-    kept: Vec<ScrubFinding>,
-    more: u64,
-}
-
-impl ScrubFindings {
-    /// What was kept of earlier findings.
-    pub fn from_kept(mut kept: Vec<ScrubFinding>, more: u64) -> Self {
-        kept.truncate(MAX_FINDINGS);
-        Self { kept, more }
-    }
-
-    /// Those that were kept, in the order of the file.
-    pub fn as_slice(&self) -> &[ScrubFinding] {
-        &self.kept
-    }
-
-    /// How many more there were.
-    pub fn more(&self) -> u64 {
-        self.more
-    }
-
-    /// How many there were.
-    pub fn len(&self) -> u64 {
-        self.more.saturating_add(self.kept.len() as u64)
-    }
-
-    /// Whether there was none.
-    pub fn is_empty(&self) -> bool {
-        self.kept.is_empty()
-    }
-
-    fn push(&mut self, finding: ScrubFinding) {
-        if self.kept.len() < MAX_FINDINGS {
-            self.kept.push(finding);
-        } else {
-            self.more += 1;
-        }
-    }
-}
+/// Findings of a scrub that are logged one by one. A dead disk has millions.
+const MAX_LOGGED: u64 = 20;
 
 /// How a scrub ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ScrubEnd {
-    /// All was read.
+    /// All was read; or the disk gives nothing any more, which is then the first finding.
     Complete(ScrubFindings),
     /// Its pace said so.
     Stopped,
@@ -97,6 +56,10 @@ pub enum ScrubEnd {
 enum Halt {
     Stopped,
     Replaced,
+    /// The disk gives nothing from there on.
+    Silent {
+        from: u64,
+    },
 }
 
 impl Volume {
@@ -112,15 +75,15 @@ impl Volume {
         let cold = ColdFile::new(&*dat, subject.end, &is_same_file);
         let mut walk = Walk::new(self, &subject, &cold);
         match walk.run() {
-            Ok(()) => {
-                let findings = walk.findings;
-                self.scrubbed.complete(findings.clone(), self.clock().wall_secs());
-                ScrubEnd::Complete(findings)
-            }
-            Err(_) if !subject.is_current(self) => ScrubEnd::Replaced,
-            Err(Halt::Replaced) => ScrubEnd::Replaced,
-            Err(Halt::Stopped) => ScrubEnd::Stopped,
+            Ok(()) => {}
+            Err(_) if !subject.is_current(self) => return ScrubEnd::Replaced,
+            Err(Halt::Replaced) => return ScrubEnd::Replaced,
+            Err(Halt::Stopped) => return ScrubEnd::Stopped,
+            Err(Halt::Silent { from }) => walk.give_up(from),
         }
+        let findings = walk.findings;
+        self.scrubbed.complete(findings.clone(), self.clock().wall_secs());
+        ScrubEnd::Complete(findings)
     }
 
     /// Reads the records of some needles from the disk, and takes note of those that are bad.
@@ -134,8 +97,12 @@ impl Volume {
             if let Some(Entry { offset, size: RowSize::Live(size) }) = self.entry(*key)
                 && walk.judge(LiveEntry { offset: offset.as_bytes(), key: *key, size }).is_err()
             {
-                return;
+                break;
             }
+        }
+        let count = walk.findings.len();
+        if count > MAX_LOGGED {
+            tracing::error!(volume = %self.id(), "{count} needles that a scrub found bad are bad still");
         }
     }
 }
@@ -177,6 +144,7 @@ struct Walk<'a> {
     findings: ScrubFindings,
     /// Where the next record starts; `None` if nobody knows: then it goes on at the next live one.
     position: Option<u64>,
+    silent: SilentDisk,
 }
 
 /// Why a record is bad.
@@ -198,7 +166,7 @@ impl<'a> Walk<'a> {
     fn new(volume: &'a Volume, subject: &'a Subject, cold: &'a ColdFile<'a>) -> Self {
         let records = Records { cold, version: volume.version(), own_from: subject.own_from };
         let (findings, position) = (ScrubFindings::default(), Some(subject.first));
-        Self { volume, subject, records, findings, position }
+        Self { volume, subject, records, findings, position, silent: SilentDisk::default() }
     }
 
     fn run(&mut self) -> Result<(), Halt> {
@@ -227,10 +195,31 @@ impl<'a> Walk<'a> {
     }
 
     fn record_at(&self, offset: u64, end: u64) -> Result<Result<Scanned, Reason>, Halt> {
-        self.unless_halted(self.records.record_at(offset, end)).map(|found| match found {
+        let read = self.unless_halted(self.records.record_at(offset, end))?;
+        if self.silent.attempted(&read) && self.is_silent_from(offset)? {
+            return Err(Halt::Silent { from: offset });
+        }
+        Ok(match read {
             Ok(found) => found.map_err(Reason::Bytes),
             Err(error) => Err(Reason::Disk(error)),
         })
+    }
+
+    /// Whether the disk gives nothing wherever one looks.
+    fn is_silent_from(&self, offset: u64) -> Result<bool, Halt> {
+        for place in SilentDisk::places(offset..self.subject.end) {
+            let read = read_exact_at(self.records.cold, &mut [0], place);
+            if self.unless_halted(read)?.is_ok() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn give_up(&mut self, from: u64) {
+        let reason = SilentDisk::in_words();
+        tracing::error!(volume = %self.volume.id(), offset = from, "{reason}");
+        self.findings.put_first(ScrubFinding { offset: from, key: None, fid: None, reason });
     }
 
     /// Tells an error of the disk from the word of the pace.
@@ -321,8 +310,25 @@ impl<'a> Walk<'a> {
     }
 
     fn garbage(&mut self, offset: u64, reason: String) {
-        tracing::warn!(volume = %self.volume.id(), offset, "a scrub found garbage that does not verify: {reason}");
-        self.findings.push(ScrubFinding { offset, key: None, fid: None, reason });
+        self.found(ScrubFinding { offset, key: None, fid: None, reason });
+    }
+
+    fn found(&mut self, finding: ScrubFinding) {
+        let volume = self.volume.id();
+        let ScrubFinding { offset, key, reason, .. } = &finding;
+        match (self.findings.len(), key) {
+            (MAX_LOGGED, _) => {
+                tracing::error!(%volume, "a scrub finds more than {MAX_LOGGED} bad records: the others are only counted");
+            }
+            (MAX_LOGGED.., _) => {}
+            (_, Some(key)) => {
+                tracing::error!(%volume, %key, offset, "a scrub found a needle that cannot be read: {reason}; restore it");
+            }
+            (_, None) => {
+                tracing::warn!(%volume, offset, "a scrub found garbage that does not verify: {reason}");
+            }
+        }
+        self.findings.push(finding);
     }
 
     /// Reads the record of a live needle by itself, as a read would, and takes note of what it is.
@@ -335,8 +341,7 @@ impl<'a> Walk<'a> {
         if self.condemn(entry, badness) {
             let fid = self.fid(entry)?;
             let (offset, key) = (entry.offset, entry.key);
-            tracing::error!(volume = %self.volume.id(), %key, offset, "a scrub found a needle that cannot be read: {reason}; restore it");
-            self.findings.push(ScrubFinding { offset, key: Some(key), fid, reason });
+            self.found(ScrubFinding { offset, key: Some(key), fid, reason });
         } else {
             self.garbage(entry.offset, reason);
         }
