@@ -217,11 +217,11 @@ mod tests {
     fn the_time_of_a_request_is_no_difference() {
         let (trust, clock) = steady();
         let began = clock.boot();
-        let wall_ns = clock.wall_ns() + 62 * 1_000_000_000;
+        let wall_ns = clock.wall_ns() + 63 * 1_000_000_000;
         clock.advance(4 * SECOND);
         trust.heard("one", wall_ns, began);
-        assert_eq!(trust.differences(), [("one".to_owned(), 60.0)]);
-        assert!(believes(&trust));
+        assert_eq!(trust.differences(), [("one".to_owned(), 61.0)]);
+        assert!(believes(&trust), "61 s, by 2 s more or less");
         let began = clock.boot();
         let wall_ns = clock.wall_ns() + 65 * 1_000_000_000;
         clock.advance(4 * SECOND);

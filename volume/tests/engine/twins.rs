@@ -25,7 +25,7 @@ use dulse_volume::{
     writer,
 };
 
-use crate::harness::{COOKIE, NOW_NS, key, name, needle, opener_at, read_of, volume_config};
+use crate::harness::{COOKIE, NOW_NS, key, name, needle, opener_at, read_of, volume_config, watch};
 
 const A: &str = "/a";
 const B: &str = "/b";
@@ -243,7 +243,8 @@ fn of_two_files_with_one_id_neither_expires() {
     site.copy(A, B);
     let before = (site.files(A), site.files(B));
     let store = site.open(&[A, B]);
-    site.clock.advance(Duration::from_secs(7200));
+    let two_hours = Duration::from_secs(7200);
+    watch(&site.clock, store.clock_trust(), two_hours);
     store.expire_volumes();
     assert_only_read(&store, A);
     store.close();
@@ -252,6 +253,7 @@ fn of_two_files_with_one_id_neither_expires() {
     // Nor is one reported that had expired before it was copied.
     site.erase(B);
     let store = site.open(&[A, B]);
+    watch(&site.clock, store.clock_trust(), two_hours);
     store.expire_volumes();
     assert_eq!(served(&store).report().local, LocalState::Expired);
     drop(store);
