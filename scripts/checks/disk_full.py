@@ -18,7 +18,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 
 from cut_disk import REFUSED, CutDisk, Unavailable  # noqa: E402
-from known_needles import ABSENT, Sample, Tally, rng_of  # noqa: E402
+from known_needles import ABSENT, Tally, rng_of  # noqa: E402
 from power_cuts import Client, Keys, check, verify  # noqa: E402
 from servers import ScriptError, Server, get_json, request, say  # noqa: E402
 
@@ -64,7 +64,7 @@ class Run:
 
     def __init__(self, options, directory, disk, reserve, tally):
         self.seed, self.reserve, self.tally = options.seed, reserve, tally
-        self.sample, self.keys = Sample(0, rng_of(self.seed)), Keys()
+        self.keys = Keys()
         flags = (f"--min-free-space={reserve}", "--max-volumes=4", "--volume-size-limit=300MB", "--garbage-threshold=1")
         self.server = Server("dulse", os.environ["DULSE"], os.path.join(disk.mount_point, "data"), flags)
         self.server.log_path = os.path.join(directory, f"reserve-{reserve}.log")

@@ -153,7 +153,10 @@ class Run:
 
     def one_cut(self, cut):
         tally, rng = Tally(), rng_of(self.options.seed, cut)
-        clients = [Client(self, tally, rng_of(self.options.seed, cut, n)) for n in range(self.options.clients)]
+        clients = [
+            Client(self, tally, rng_of(self.options.seed, cut, n), self.sample.take(TAKEN_OVER))
+            for n in range(self.options.clients)
+        ]
         after_s = self.write_and_cut(clients, tally, rng)
         self.look_at_log(tally)
         self.disk.restore()
@@ -320,12 +323,12 @@ class Keys:
 class Client:
     """Writes needles that nobody else writes, one request at a time on one connection."""
 
-    def __init__(self, run, tally, rng):
+    def __init__(self, run, tally, rng, needles=()):
         self.server = run.server
         self.keys = run.keys
         self.tally = tally
         self.rng = rng
-        self.needles = run.sample.take(TAKEN_OVER)
+        self.needles = list(needles)
         self.usable = list(self.needles)
         self.fresh = []
         self.is_over = False

@@ -1,6 +1,7 @@
 """Kills a server in the middle of compactions and holds what is left against its answers.
 
-One volume, 16 clients that each write needles of their own. How long a vacuum takes beside them is
+One volume, 16 clients that each write needles of their own, so many and no more, so that every vacuum
+takes about as long. How long a vacuum takes beside them is
 measured first, and corrected by each kill that came before or after the new file took the place of
 the old one, which the volume's compaction revision tells. One kill falls anywhere in a vacuum, the
 next near its end, where most can go wrong.
@@ -17,7 +18,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 
-from known_needles import Sample, Tally, rng_of  # noqa: E402
+from known_needles import Tally, rng_of  # noqa: E402
 from power_cuts import Client, Keys, verify  # noqa: E402
 from servers import ScriptError, Server, get_json, say  # noqa: E402
 
@@ -25,8 +26,7 @@ SERVER_FLAGS = ["--max-volumes=1", "--garbage-threshold=1"]
 CLIENTS = 16
 READERS = 8
 FIRST_FILL_S = 8
-KEPT_NEEDLES = 100_000
-READ_OF_EARLIER = 1000
+NEEDLES_EACH = 600
 # Moments of a kill, as parts of what a vacuum takes.
 ANYWHERE = (0, 1)
 NEAR_ITS_END = (0.9, 1.15)
@@ -56,6 +56,13 @@ def parse():
     return parser.parse_args()
 
 
+class Keeper(Client):
+    """A client that, once it has its needles, overwrites and deletes those alone."""
+
+    def pick(self):
+        return self.rng.choice(self.usable) if len(self.usable) >= NEEDLES_EACH else super().pick()
+
+
 class Run:
     """The server, and what is known of its needles."""
 
@@ -63,7 +70,8 @@ class Run:
         self.options = options
         directory = os.path.join(options.dir, "vacuum-kills", "data")
         self.server = Server("dulse", os.environ["DULSE"], directory, SERVER_FLAGS)
-        self.sample = Sample(KEPT_NEEDLES, rng_of(options.seed, "sample"))
+        # Those of each client.
+        self.needles = [[] for _ in range(CLIENTS)]
         self.keys = Keys()
         self.tally = Tally()
         self.vacuum_s_per_byte = 0
@@ -83,7 +91,10 @@ class Run:
         self.read_back(clients)
 
     def start_clients(self, name):
-        clients = [Client(self, self.tally, rng_of(self.options.seed, name, n)) for n in range(CLIENTS)]
+        clients = [
+            Keeper(self, self.tally, rng_of(self.options.seed, name, n), needles)
+            for n, needles in enumerate(self.needles)
+        ]
         for client in clients:
             client.thread = threading.Thread(target=client.run)
             client.thread.start()
@@ -132,14 +143,15 @@ class Run:
         strays = [name for name in os.listdir(self.server.directory) if name.endswith((".cpd", ".cpx", ".cpc"))]
         if strays:
             self.tally.find(f"left over: {strays}")
-        needles = [needle for client in clients for needle in client.needles]
-        earlier = self.sample.take(READ_OF_EARLIER)
-        verify(self.server, needles + earlier, READERS, self.tally)
-        self.sample.add(needles + earlier)
+        self.needles = [client.needles for client in clients]
+        self.verify_all()
+
+    def verify_all(self):
+        verify(self.server, [needle for held in self.needles for needle in held], READERS, self.tally)
 
     def finish(self):
         """All that is known, and every byte of the files."""
-        verify(self.server, self.sample.needles, READERS, self.tally)
+        self.verify_all()
         self.server.stop()
         checked = subprocess.run([os.environ["DULSE"], "check", self.server.directory], capture_output=True, text=True,
                                  check=False)

@@ -149,7 +149,8 @@ impl Suspect<'_> {
             None => self.later_batch(scanner)?,
         };
         if resume == Resume::Never && !self.was_durable() && !self.is_indexed()? {
-            return Ok(Verdict::TornTail);
+            let is_torn = self.ends_but_for_a_bit(scanner)?.is_empty();
+            return Ok(if is_torn { Verdict::TornTail } else { Verdict::Damage(resume) });
         }
         Ok(Verdict::Damage(resume))
     }
@@ -212,22 +213,30 @@ impl Suspect<'_> {
         })
     }
 
-    /// Where the bad record ends by what its header says, the likeliest first: one flipped bit of a
-    /// length can be told, because the sums are right without it.
+    /// Where the bad record ends by what its header says, the likeliest first.
     fn ends_by_its_length(&self, scanner: &mut Scanner<'_>) -> io::Result<Vec<u64>> {
-        let Some(head) = scanner.head_bytes(self.bad_at)? else {
-            return Ok(Vec::new());
-        };
+        let mut ends = self.ends_but_for_a_bit(scanner)?;
+        let head = scanner.head_bytes(self.bad_at)?;
+        let header = head.as_ref().and_then(|head| head.first_chunk()).map(NeedleHeader::parse);
+        if let Some(Ok(header)) = header {
+            ends.push(self.bad_at + header.record_len(self.version));
+        }
+        Ok(ends)
+    }
+
+    /// Where the bad record ends if one bit of its length was flipped: the sums are right without it.
+    /// A torn record has no such end.
+    fn ends_but_for_a_bit(&self, scanner: &mut Scanner<'_>) -> io::Result<Vec<u64>> {
         let mut ends = Vec::new();
+        let Some(head) = scanner.head_bytes(self.bad_at)? else {
+            return Ok(ends);
+        };
         for bit in 0..SIZE_BITS {
             let mut head = head;
             head[HEADER_LEN - 1 - bit / 8] ^= 1 << (bit % 8);
             if let Ok(record) = scanner.record_with(self.bad_at, &head)? {
                 ends.push(self.bad_at + record.len);
             }
-        }
-        if let Some(Ok(header)) = head.first_chunk().map(NeedleHeader::parse) {
-            ends.push(self.bad_at + header.record_len(self.version));
         }
         Ok(ends)
     }

@@ -5,7 +5,8 @@
 //! server's stamps, and with them every ttl, far into the future.
 //!
 //! A needle whose record does not verify is lost, and writing it anew or deleting it is how that is
-//! mended. The cookie must then be the stored one as far as anybody can tell. A disk that does not
+//! mended. Its cookie guards it all the same, but for one flipped bit in it, unless there is nothing
+//! left of the record, or another one in its place. A disk that does not
 //! give the bytes may give them next time: only once a scrub has found the needle bad is it written
 //! over as well.
 
@@ -39,12 +40,12 @@ enum Unread {
     /// The disk does not give its bytes.
     #[error(transparent)]
     Disk(#[from] io::Error),
-    /// They are those of no record, or of another one.
-    #[error("another record lies there, or a damaged one")]
+    /// They have another key.
+    #[error("another record lies there, or nothing is left of it")]
     Other,
-    /// This head has the right key, and not all of the record verifies.
-    #[error("{1}")]
-    Bytes([u8; HEAD_LEN], DecodeError),
+    /// This is its head, and not all of it verifies.
+    #[error("it does not verify")]
+    Damaged([u8; HEAD_LEN]),
 }
 
 impl Volume {
@@ -62,7 +63,7 @@ impl Volume {
         };
         let stored = match &unread {
             Unread::Disk(_) | Unread::Other => cookie,
-            Unread::Bytes(head, _) => self.cookie_of(*head, &record, cookie),
+            Unread::Damaged(head) => self.cookie_of(*head, &record, cookie),
         };
         if stored == cookie {
             tracing::warn!(volume = %self.id(), %key, offset = record.offset, "a needle that cannot be read is written over or deleted: {unread}");
@@ -91,12 +92,16 @@ impl Volume {
     ) -> Result<Existing, Unread> {
         let mut bytes = [0; HEAD_LEN];
         read_exact_at(&*record.dat, &mut bytes, record.offset)?;
-        let head = Head::parse(&bytes, self.version()).map_err(|_| Unread::Other)?;
-        let NeedleHeader { key: found, cookie, size: body } = *head.header();
-        if (found, body) != (key, record.size) {
+        if !is_nearly(&bytes, key) {
             return Err(Unread::Other);
         }
-        let tail = read_tail(&head, record)?.map_err(|error| Unread::Bytes(bytes, error))?;
+        let damaged = |_| Unread::Damaged(bytes);
+        let head = Head::parse(&bytes, self.version()).map_err(damaged)?;
+        let NeedleHeader { key: found, cookie, size: body } = *head.header();
+        if (found, body) != (key, record.size) {
+            return Err(Unread::Damaged(bytes));
+        }
+        let tail = read_tail(&head, record)?.map_err(damaged)?;
         let floor = if self.believes(tail.ts, record.is_own) { tail.ts } else { Ts::default() };
         Ok(Existing { size, cookie, ts: tail.ts, floor })
     }
@@ -106,17 +111,28 @@ impl Volume {
         self.scrubbed.has_bad_needle_at(place)
     }
 
-    /// The cookie of a record that does not verify: `claimed`, if the record does with it.
+    /// The cookie of a record that does not verify: `claimed`, if it differs in one bit and the record
+    /// verifies with it.
     fn cookie_of(&self, mut head: [u8; HEAD_LEN], record: &Located, claimed: Cookie) -> Cookie {
-        let stored = head;
+        let [c0, c1, c2, c3, ..] = head;
+        let stored = Cookie(u32::from_be_bytes([c0, c1, c2, c3]));
+        if (stored.0 ^ claimed.0).count_ones() != 1 {
+            return stored;
+        }
         if let Some(cookie) = head.first_chunk_mut() {
             *cookie = claimed.0.to_be_bytes();
         }
         let verifies = Head::parse(&head, self.version())
             .is_ok_and(|head| read_tail(&head, record).is_ok_and(|tail| tail.is_ok()));
-        let [c0, c1, c2, c3, ..] = stored;
-        if verifies { claimed } else { Cookie(u32::from_be_bytes([c0, c1, c2, c3])) }
+        if verifies { claimed } else { stored }
     }
+}
+
+/// Whether a head is that of `key`, but for one bit.
+fn is_nearly(head: &[u8; HEAD_LEN], key: NeedleKey) -> bool {
+    let [_, _, _, _, k0, k1, k2, k3, k4, k5, k6, k7, ..] = *head;
+    let found = u64::from_be_bytes([k0, k1, k2, k3, k4, k5, k6, k7]);
+    (found ^ key.as_u64()).count_ones() <= 1
 }
 
 fn read_tail(head: &Head, record: &Located) -> io::Result<Result<Tail, DecodeError>> {

@@ -279,7 +279,7 @@ impl Files {
         Ok(end)
     }
 
-    /// The needles of the records from `offset` on, up to the next bad one.
+    /// The needles of all records from `offset` on, whatever lies between them.
     fn doubtful_from(
         &self,
         offset: u64,
@@ -287,8 +287,11 @@ impl Files {
     ) -> io::Result<HashSet<NeedleKey>> {
         scanner.seek(offset);
         let mut needles = HashSet::new();
-        while let Some(Ok(record)) = scanner.advance()? {
-            needles.insert(record.key);
+        while let Some(found) = scanner.advance()? {
+            match found {
+                Ok(record) => drop(needles.insert(record.key)),
+                Err(_) => scanner.seek(scanner.position() + 8),
+            }
         }
         tracing::error!(volume = %self.name.id, "records from offset {offset} on verify, but they may be data of a needle that was never stored: {} needles are not served; `dulse export` writes them out", needles.len());
         Ok(needles)

@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use dulse_shared::id::{ClusterId, VolumeId};
+use dulse_shared::{
+    id::{ClusterId, VolumeId},
+    steady_clock::LONGEST_PERIOD,
+};
 
 use super::{Store, lock};
 use crate::{
@@ -72,10 +75,13 @@ impl Store {
         self.0.changed.send_replace(());
     }
 
-    /// Removes what has been in the trash long enough, or what its disk cannot do without.
+    /// Removes what has been in the trash long enough, by a clock that may be believed, or what its
+    /// disk cannot do without.
     pub fn purge_trash(&self) {
         let clock = self.0.opener.shared.stamps.clock();
-        let now_ns = clock.wall_ns();
+        let believed = self.clock_trust().secs_to_delete_by(LONGEST_PERIOD);
+        // At the beginning of time nothing is old.
+        let now_ns = believed.map_or(0, |secs| secs.saturating_mul(1_000_000_000));
         for dir in self.0.dirs.iter().filter(|dir| dir.failure().is_none()) {
             finish_moves(dir);
             let mut is_low = || {

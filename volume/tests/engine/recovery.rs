@@ -118,6 +118,37 @@ fn a_lost_record_is_damage_when_a_later_batch_reached_the_disk() {
 }
 
 #[test]
+fn doubt_does_not_end_at_the_next_bad_record() {
+    let (mut rig, ends) = three_needles();
+    for key in 4..=6 {
+        rig.put(key, b"behind both").unwrap();
+    }
+    let mut dat = fs::read(rig.dat()).unwrap();
+    dat[ends[1] as usize..ends[2] as usize].fill(0);
+    dat[ends[3] as usize..ends[3] as usize + 24].fill(0);
+    fs::write(rig.dat(), &dat).unwrap();
+    fs::write(rig.idx(), "").unwrap();
+    rig.reopen(false);
+    for key in [3, 5, 6] {
+        assert!(matches!(rig.read(key), Err(ReadError::Corrupt { .. })), "needle {key}");
+    }
+}
+
+#[test]
+fn a_last_record_that_is_whole_but_for_a_bit_of_its_length_is_not_torn() {
+    for bit in 0..32 {
+        let (mut rig, ends) = three_needles();
+        let mut dat = fs::read(rig.dat()).unwrap();
+        dat[ends[2] as usize + 12 + bit / 8] ^= 0x80 >> (bit % 8);
+        fs::write(rig.dat(), &dat).unwrap();
+        fs::write(rig.idx(), "").unwrap();
+        rig.reopen(false);
+        assert_eq!(rig.volume.report().local, LocalState::Damaged, "bit {bit}");
+        assert_eq!(fs::read(rig.dat()).unwrap(), dat, "nothing is cut");
+    }
+}
+
+#[test]
 fn a_record_whose_length_has_a_flipped_bit_is_passed_by() {
     for bit in 0..32 {
         let (mut rig, ends) = three_needles();

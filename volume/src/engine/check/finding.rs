@@ -38,6 +38,17 @@ pub enum Finding {
         /// What is wrong with it.
         reason: ScanError,
     },
+    /// A record that nothing vouches for.
+    #[error(
+        "the record of needle {key} at offset {offset} may be data of the damaged one before it: the \
+         server serves no version of that needle"
+    )]
+    Doubtful {
+        /// Its key.
+        key: NeedleKey,
+        /// Where it is.
+        offset: u64,
+    },
     /// The file ends before a record that was durable.
     #[error(
         "the record of needle {key} at offset {offset} is lost, the volume file ends before it: \
@@ -143,6 +154,7 @@ impl Finding {
             Self::NoVolumeFile(_) => "no_volume_file",
             Self::Superblock(_) => "superblock",
             Self::Record { .. } => "damaged_record",
+            Self::Doubtful { .. } => "doubtful_record",
             Self::LostRecord { .. } => "lost_record",
             Self::TornTail { .. } => "torn_tail",
             Self::Length { .. } => "length",
@@ -176,7 +188,7 @@ impl Finding {
 
     /// Whether needles are or may be lost.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Record { .. } | Self::LostRecord { .. })
+        matches!(self, Self::Record { .. } | Self::Doubtful { .. } | Self::LostRecord { .. })
     }
 }
 

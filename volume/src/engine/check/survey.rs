@@ -80,6 +80,8 @@ struct Walk<'a> {
     empties: HashSet<u64>,
     /// Records that verify and are not covered by the checkpoint.
     records_behind: u64,
+    /// From here on records may be data of a damaged one.
+    doubtful_from: u64,
 }
 
 impl<'a> Walk<'a> {
@@ -99,8 +101,16 @@ impl<'a> Walk<'a> {
             survey.findings.push(Finding::Row { position: read, len });
         }
         rows.sort_by_key(|row| row.offset);
-        let mut walk =
-            Self { subject, survey, rows, next_row: 0, by_index, empties, records_behind: 0 };
+        let mut walk = Self {
+            subject,
+            survey,
+            rows,
+            next_row: 0,
+            by_index,
+            empties,
+            records_behind: 0,
+            doubtful_from: u64::MAX,
+        };
         walk.skip_old_deletes();
         Ok(walk)
     }
@@ -137,6 +147,9 @@ impl<'a> Walk<'a> {
 
     fn record(&mut self, record: &Scanned) {
         self.rows_before(record.offset);
+        if record.offset >= self.doubtful_from {
+            return self.doubtful(record);
+        }
         // Without a body, ours are tombstones.
         let is_foreign = self.subject.own_from.is_none_or(|own_from| record.offset < own_from);
         let is_empty = is_foreign && self.empties.contains(&record.offset);
@@ -168,6 +181,16 @@ impl<'a> Walk<'a> {
         self.survey.record_bytes += record.len;
         self.survey.valid_len = record.offset + record.len;
         self.checkpoint_reached(self.survey.valid_len);
+    }
+
+    /// A record that may be data of another one replaces nothing.
+    fn doubtful(&mut self, record: &Scanned) {
+        let (key, offset) = (record.key, record.offset);
+        self.survey.findings.push(Finding::Doubtful { key, offset });
+        if record.size != 0 && self.survey.map.lookup(key).is_none() {
+            let offset = Offset::from_bytes(offset).unwrap_or_default();
+            self.enter(&IndexRow { key, offset, size: RowSize::Live(record.size) });
+        }
     }
 
     fn enter(&mut self, row: &IndexRow) {
@@ -233,6 +256,9 @@ impl<'a> Walk<'a> {
             }
             Verdict::Damage(resume) => {
                 self.damaged(bad_at, resume, reason);
+                if let Resume::Doubtful(offset) = resume {
+                    self.doubtful_from = offset;
+                }
                 scanner.seek(resume.offset().unwrap_or(dat_len));
                 Ok(false)
             }

@@ -1,8 +1,8 @@
 //! When a scrub gives up: a disk that gives nothing any more would be asked for every record of the
 //! volume, and each answer may take it half a minute.
 //!
-//! A bad stretch is no dead disk. So before a scrub gives up it looks at places all over what is left,
-//! and goes on if one of them can be read. What it then says is what it saw.
+//! A bad stretch is no dead disk, nor is a bad end of the file. So before a scrub gives up it looks at
+//! places all over the file, and goes on if one of them can be read. What it then says is what it saw.
 
 use std::{cell::Cell, io, ops::Range};
 
@@ -29,16 +29,17 @@ impl SilentDisk {
     }
 
     /// Where to look.
-    pub(super) fn places(left: Range<u64>) -> impl Iterator<Item = u64> {
-        let step = (left.end.saturating_sub(left.start) / PLACES).max(1);
-        left.step_by(usize::try_from(step).unwrap_or(usize::MAX)).take(PLACES as usize)
+    pub(super) fn places(file: Range<u64>) -> impl Iterator<Item = u64> {
+        let step = (file.end.saturating_sub(file.start) / PLACES).max(1);
+        file.step_by(usize::try_from(step).unwrap_or(usize::MAX)).take(PLACES as usize)
     }
 
     /// What is said of a volume whose scrub gave up.
     pub(super) fn in_words() -> String {
         format!(
             "the disk gave none of the last {MAX_IN_A_ROW} records it was asked for, and nothing at \
-             {PLACES} places behind them: the scrub ended here, and what lies behind is not verified"
+             {PLACES} places all over the file: the scrub ended here, and what lies behind is not \
+             verified"
         )
     }
 }
@@ -62,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn places_lie_all_over_what_is_left() {
+    fn places_lie_all_over() {
         let places: Vec<u64> = SilentDisk::places(1000..33_000).collect();
         assert_eq!((places.len() as u64, places[0], places[15]), (PLACES, 1000, 31_000));
         assert_eq!(SilentDisk::places(8..10).collect::<Vec<_>>(), [8, 9]);

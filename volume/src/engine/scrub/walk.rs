@@ -196,7 +196,7 @@ impl<'a> Walk<'a> {
 
     fn record_at(&self, offset: u64, end: u64) -> Result<Result<Scanned, Reason>, Halt> {
         let read = self.unless_halted(self.records.record_at(offset, end))?;
-        if self.silent.attempted(&read) && self.is_silent_from(offset)? {
+        if self.silent.attempted(&read) && self.is_silent()? {
             return Err(Halt::Silent { from: offset });
         }
         Ok(match read {
@@ -206,8 +206,8 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether the disk gives nothing wherever one looks.
-    fn is_silent_from(&self, offset: u64) -> Result<bool, Halt> {
-        for place in SilentDisk::places(offset..self.subject.end) {
+    fn is_silent(&self) -> Result<bool, Halt> {
+        for place in SilentDisk::places(0..self.subject.end) {
             let read = read_exact_at(self.records.cold, &mut [0], place);
             if self.unless_halted(read)?.is_ok() {
                 return Ok(false);
