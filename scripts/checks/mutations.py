@@ -226,7 +226,7 @@ MUTATIONS = [
                 "if !self.was_durable() {",
             )
         ],
-        "damage::a_flipped_bit_in_the_middle_is_damage_and_the_others_are_read_on",
+        "recovery::a_batch_torn_behind_damage_does_not_take_what_lies_between",
     ),
     Mutation(
         "serve records that lie in the data of a torn needle",
