@@ -222,7 +222,7 @@ MUTATIONS = [
         ENGINE + "damage.rs",
         [
             (
-                "if resume == Resume::Never && !self.was_durable() && !self.is_indexed()? {",
+                "if may_be_torn && !self.was_durable() && !self.is_indexed()? {",
                 "if !self.was_durable() {",
             )
         ],
@@ -231,7 +231,7 @@ MUTATIONS = [
     Mutation(
         "serve records that lie in the data of a torn needle",
         ENGINE + "damage.rs",
-        [("None => self.later_batch(scanner)?,\n", "None => match self.later_batch(scanner)? {\n                Resume::Doubtful(offset) => Resume::At(offset),\n                other => other,\n            },\n")],
+        [("Some(offset) => Resume::Doubtful(offset),\n            None", "Some(offset) => Resume::At(offset),\n            None")],
         "recovery::records_within_a_torn_needle_replace_nothing",
     ),
     Mutation(

@@ -12,10 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     disk::read_exact_at,
-    engine::{
-        verified::Place,
-        volume::{Located, Volume},
-    },
+    engine::volume::{Located, Volume},
     format::{DataLen, Head, NeedleMeta, Tail},
     needle_data::NeedleData,
     reader::{Context, ReadError, on_blocking_pool},
@@ -94,14 +91,9 @@ impl LargeNeedle {
         }))
     }
 
-    /// What its record is known by, whichever files come and go.
-    fn place(&self) -> Place {
-        Place { revision: self.located.revision, offset: self.located.offset }
-    }
-
     async fn verify_whole(&self) -> Result<(), ReadError> {
         let now = self.volume.clock().boot();
-        if self.volume.verified.contains(self.place(), now) {
+        if self.volume.verified.contains(self.located.place(), now) {
             return Ok(());
         }
         let context = Context { volume: &self.volume, key: self.key };
@@ -115,7 +107,7 @@ impl LargeNeedle {
             let (volume, key) = (self.volume.id(), self.key);
             return Err(ReadError::Corrupt { volume, key, reason: self.mismatch(crc) });
         }
-        self.volume.verified.note(self.place(), now);
+        self.volume.verified.note(self.located.place(), now);
         Ok(())
     }
 

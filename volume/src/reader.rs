@@ -11,10 +11,7 @@ use dulse_shared::id::{Cookie, NeedleKey, Ts};
 
 use crate::{
     disk::read_exact_at,
-    engine::{
-        verified::Place,
-        volume::{Located, Volume},
-    },
+    engine::volume::{Located, Volume},
     format::{DecodeError, HEAD_LEN, Head, Needle, NeedleMeta, NewNeedle, record_len},
     large_needle::LargeNeedle,
     needle_data::NeedleData,
@@ -224,8 +221,7 @@ impl Context<'_> {
 
     /// The page cache may hold better bytes than the disk, but not for long.
     fn refuse_known_bad(&self, located: &Located) -> Result<(), ReadError> {
-        let place = Place { revision: located.revision, offset: located.offset };
-        match self.volume.scrubbed().reason_to_refuse(place) {
+        match self.volume.scrubbed().reason_to_refuse(located.place()) {
             None => Ok(()),
             Some(reason) => {
                 Err(ReadError::Corrupt { volume: self.volume.id(), key: self.key, reason })

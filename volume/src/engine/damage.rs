@@ -144,13 +144,17 @@ enum Run {
 impl Suspect<'_> {
     /// Weighs the evidence; `scanner` is moved about.
     pub fn judge(&self, scanner: &mut Scanner<'_>) -> io::Result<Verdict> {
+        let mut whole_ends = Vec::new();
         let resume = match self.first_indexed_record(scanner)? {
             Some(offset) => Resume::At(offset),
-            None => self.later_batch(scanner)?,
+            None => {
+                whole_ends = self.ends_but_for_a_bit(scanner)?;
+                self.later_batch(scanner, &whole_ends)?
+            }
         };
-        if resume == Resume::Never && !self.was_durable() && !self.is_indexed()? {
-            let is_torn = self.ends_but_for_a_bit(scanner)?.is_empty();
-            return Ok(if is_torn { Verdict::TornTail } else { Verdict::Damage(resume) });
+        let may_be_torn = resume == Resume::Never && whole_ends.is_empty();
+        if may_be_torn && !self.was_durable() && !self.is_indexed()? {
+            return Ok(Verdict::TornTail);
         }
         Ok(Verdict::Damage(resume))
     }
@@ -197,9 +201,11 @@ impl Suspect<'_> {
         Ok(None)
     }
 
-    /// Where valid records of a later batch begin.
-    fn later_batch(&self, scanner: &mut Scanner<'_>) -> io::Result<Resume> {
-        for end in self.ends_by_its_length(scanner)? {
+    /// Where valid records of a later batch begin. `whole_ends`, where the bad record ends if one bit
+    /// of its length was flipped, are likelier than where it ends by what its header says.
+    fn later_batch(&self, scanner: &mut Scanner<'_>, whole_ends: &[u64]) -> io::Result<Resume> {
+        let by_header = self.end_by_its_header(scanner)?;
+        for end in whole_ends.iter().copied().chain(by_header) {
             if self.run(scanner, end, &mut HashSet::new())? == Run::LaterBatch {
                 return Ok(Resume::At(end));
             }
@@ -213,15 +219,10 @@ impl Suspect<'_> {
         })
     }
 
-    /// Where the bad record ends by what its header says, the likeliest first.
-    fn ends_by_its_length(&self, scanner: &mut Scanner<'_>) -> io::Result<Vec<u64>> {
-        let mut ends = self.ends_but_for_a_bit(scanner)?;
+    fn end_by_its_header(&self, scanner: &mut Scanner<'_>) -> io::Result<Option<u64>> {
         let head = scanner.head_bytes(self.bad_at)?;
         let header = head.as_ref().and_then(|head| head.first_chunk()).map(NeedleHeader::parse);
-        if let Some(Ok(header)) = header {
-            ends.push(self.bad_at + header.record_len(self.version));
-        }
-        Ok(ends)
+        Ok(header.and_then(Result::ok).map(|header| self.bad_at + header.record_len(self.version)))
     }
 
     /// Where the bad record ends if one bit of its length was flipped: the sums are right without it.

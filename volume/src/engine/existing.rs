@@ -14,11 +14,7 @@ use std::io;
 
 use dulse_shared::id::{Cookie, NeedleKey, Ts};
 
-use super::{
-    needle_map::Entry,
-    verified::Place,
-    volume::{Located, Volume},
-};
+use super::volume::{Located, Volume};
 use crate::{
     disk::read_exact_at,
     format::{DecodeError, HEAD_LEN, Head, NeedleHeader, RowSize, Tail},
@@ -53,12 +49,14 @@ impl Volume {
     /// the fid. Of one that cannot be read the cookie is that of the caller, unless what is left of
     /// it says otherwise.
     pub(super) fn existing(&self, key: NeedleKey, cookie: Cookie) -> io::Result<Option<Existing>> {
-        let Some((record, size)) = self.record_of(key) else {
+        let Some((record, size)) = self.locate_record(key) else {
             return Ok(None);
         };
         let unread = match self.read_ends(key, &record, size) {
             Ok(existing) => return Ok(Some(existing)),
-            Err(Unread::Disk(error)) if !self.is_known_bad(&record) => return Err(error),
+            Err(Unread::Disk(error)) if !self.scrubbed.has_bad_needle_at(record.place()) => {
+                return Err(error);
+            }
             Err(unread) => unread,
         };
         let stored = match &unread {
@@ -69,19 +67,6 @@ impl Volume {
             tracing::warn!(volume = %self.id(), %key, offset = record.offset, "a needle that cannot be read is written over or deleted: {unread}");
         }
         Ok(Some(Existing { size, cookie: stored, ts: Ts::default(), floor: Ts::default() }))
-    }
-
-    fn record_of(&self, key: NeedleKey) -> Option<(Located, RowSize)> {
-        let snapshot = self.snapshot();
-        let Entry { offset, size } = snapshot.map.lookup(key)?;
-        let offset = offset.as_bytes();
-        let body = match size {
-            RowSize::Live(size) => size,
-            RowSize::Tombstone => 0,
-        };
-        let is_own = offset >= snapshot.own_from;
-        let (dat, revision) = (snapshot.dat.clone(), snapshot.revision);
-        Some((Located { dat, revision, offset, size: body, is_own }, size))
     }
 
     fn read_ends(
@@ -104,11 +89,6 @@ impl Volume {
         let tail = read_tail(&head, record)?.map_err(damaged)?;
         let floor = if self.believes(tail.ts, record.is_own) { tail.ts } else { Ts::default() };
         Ok(Existing { size, cookie, ts: tail.ts, floor })
-    }
-
-    fn is_known_bad(&self, record: &Located) -> bool {
-        let place = Place { revision: record.revision, offset: record.offset };
-        self.scrubbed.has_bad_needle_at(place)
     }
 
     /// The cookie of a record that does not verify: `claimed`, if it differs in one bit and the record

@@ -33,7 +33,7 @@ use super::{
     needle_map::{Entry, NeedleMap},
     scrub::ScrubBook,
     stamp::StampSource,
-    verified::VerifiedLately,
+    verified::{Place, VerifiedLately},
 };
 use crate::{
     config::check_volume_size_limit,
@@ -120,6 +120,13 @@ pub struct Located {
     pub size: u32,
     /// Whether the record's padding is checked.
     pub is_own: bool,
+}
+
+impl Located {
+    /// What its record is known by, whichever files come and go.
+    pub fn place(&self) -> Place {
+        Place { revision: self.revision, offset: self.offset }
+    }
 }
 
 /// Why a volume takes no needles at present.
@@ -215,14 +222,22 @@ impl Volume {
 
     /// Where a live needle is; `None` if it is missing or deleted.
     pub fn locate(&self, key: NeedleKey) -> Option<Located> {
+        let located = self.locate_record(key);
+        located.and_then(|(record, size)| (size != RowSize::Tombstone).then_some(record))
+    }
+
+    /// Where the newest record of a needle is, be it a tombstone, and what the index says of its size.
+    pub(super) fn locate_record(&self, key: NeedleKey) -> Option<(Located, RowSize)> {
         let snapshot = self.snapshot();
-        let Entry { offset, size: RowSize::Live(size) } = snapshot.map.lookup(key)? else {
-            return None;
-        };
+        let Entry { offset, size } = snapshot.map.lookup(key)?;
         let offset = offset.as_bytes();
+        let body = match size {
+            RowSize::Live(size) => size,
+            RowSize::Tombstone => 0,
+        };
         let is_own = offset >= snapshot.own_from;
         let (dat, revision) = (snapshot.dat.clone(), snapshot.revision);
-        Some(Located { dat, revision, offset, size, is_own })
+        Some((Located { dat, revision, offset, size: body, is_own }, size))
     }
 
     /// Whether a record behind a damaged one may be a version of this needle, or data of another.
