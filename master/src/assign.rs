@@ -1,5 +1,5 @@
-//! Handing out fids: a needle key from the granted range, a random cookie, a random writable
-//! volume. No round trip to the other masters, no disk, no lock that is held for long; only when
+//! Handing out fids: a needle key from the granted range, a random cookie, a writable volume
+//! whose turn it is. No round trip to the other masters, no disk, no lock that is held for long; only when
 //! nothing is writable does a caller wait, for the layout to grow.
 
 use std::{
@@ -23,7 +23,7 @@ use crate::{
     executor::{Executor, Progress},
     key_range::{DrawError, KeyRange},
     plan::growth::{Need, need_of},
-    volume_layout::{LayoutKey, Place},
+    volume_layout::{LayoutKey, Place, Turn},
 };
 
 /// Who asks while the first volumes of a layout are made waits no longer than this.
@@ -139,17 +139,18 @@ impl Assigner {
 
     fn pick(&self, key: &LayoutKey, avoid: &[VolumeId]) -> Pick {
         let layouts = self.cluster.layouts();
+        let turn = Turn::at(self.cluster.clock.boot());
         let mut rng = rand::rng();
         let layout = layouts.layouts.get(key);
         if need_of(layout) == Need::Soon {
             self.executor.grow_ahead(key);
         }
         let picked = layouts
-            .pick_writable(key, avoid, &mut rng)
+            .pick_writable(key, avoid, turn, &mut rng)
             .and_then(|(id, volume)| Some((id, volume.holders.choose(&mut rng)?)));
         match picked {
             Some((id, place)) => Pick::Writable(id, place.clone()),
-            None if layout.is_some_and(|layout| !layout.writable.is_empty()) => Pick::Avoided,
+            None if layout.is_some_and(|layout| !layout.writable.ids().is_empty()) => Pick::Avoided,
             None => Pick::Nothing,
         }
     }

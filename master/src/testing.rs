@@ -135,6 +135,7 @@ pub(crate) fn report(n: u32) -> VolumeReport {
         placement: ReplicaPlacement::default(),
         ttl: Ttl::NONE,
         disk: DiskType::default(),
+        device: 1,
         epoch: Epoch(1),
         size_bytes: 8,
         live_needles: 0,

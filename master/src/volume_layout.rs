@@ -5,6 +5,8 @@
 //! afterwards, so that readers share it without a lock. A volume is in a layout's writable list
 //! only if its configuration says so and every member is alive and confirms it at that epoch.
 
+mod writable;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -14,7 +16,7 @@ use dulse_shared::{
     id::{Collection, ReplicaPlacement, ServerId, Ttl, VolumeId},
     wire::{DiskType, Epoch, LocalState, VolumeConfig, VolumeReport, VolumeState},
 };
-use rand::{Rng, RngExt};
+use rand::Rng;
 
 use crate::{
     cluster_state::ClusterState,
@@ -22,6 +24,8 @@ use crate::{
     plan::creation::is_to_be_created,
     topology::{Topology, VolumeServer},
 };
+
+pub(crate) use writable::{DiskId, Turn, Writable};
 
 /// A volume filled to this share of the limit, in percent, counts as nearly full.
 const CROWDED_PERCENT: u64 = 90;
@@ -158,7 +162,7 @@ pub(crate) struct PlacedVolume {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct VolumeLayout {
     /// Those that assign picks from.
-    pub(crate) writable: Vec<VolumeId>,
+    pub(crate) writable: Writable,
     /// How many of them are nearly full.
     pub(crate) crowded: usize,
     /// Volumes with a member that was never heard since this master started.
@@ -185,8 +189,10 @@ impl Layouts {
         for config in state.volumes.values() {
             let layout = layouts.layouts.entry(LayoutKey::of(config)).or_default();
             let standing = standing_of(config, topology, limit_bytes);
-            if standing == Standing::Writable {
-                layout.writable.push(config.id);
+            if standing == Standing::Writable
+                && let Some(disk) = disk_of(config, topology)
+            {
+                layout.writable.push(config.id, disk);
                 layout.crowded += usize::from(is_crowded(config, topology, limit_bytes));
             }
             layout.unheard += usize::from(is_unheard(config, topology));
@@ -200,21 +206,16 @@ impl Layouts {
         layouts
     }
 
-    /// A random writable volume that is not one of `avoid`, in constant time.
+    /// A writable volume that is not one of `avoid`: see [`Writable::pick`].
     pub(crate) fn pick_writable(
         &self,
         key: &LayoutKey,
         avoid: &[VolumeId],
+        turn: Turn,
         rng: &mut impl Rng,
     ) -> Option<(VolumeId, &PlacedVolume)> {
-        let writable = &self.layouts.get(key)?.writable;
-        if writable.is_empty() {
-            return None;
-        }
-        let start = rng.random_range(0..writable.len());
-        let (before, from) = writable.split_at(start);
-        let id = from.iter().chain(before).find(|id| !avoid.contains(id))?;
-        Some((*id, self.volumes.get(id)?))
+        let id = self.layouts.get(key)?.writable.pick(avoid, turn, rng)?;
+        Some((id, self.volumes.get(&id)?))
     }
 
     /// How many volumes stand so.
@@ -260,6 +261,13 @@ fn holders(
         .filter(has_it)
         .filter_map(|server| places.get(&server).cloned())
         .collect()
+}
+
+/// The disk that the first of its members has it on.
+fn disk_of(config: &VolumeConfig, topology: &Topology) -> Option<DiskId> {
+    let member = config.members.first()?;
+    let (_, report) = topology.live_report(member.server, config.id)?;
+    Some(DiskId { server: member.server, device: report.device })
 }
 
 /// The gravest of what the configuration and each member say.

@@ -38,7 +38,7 @@ def main():
             for kind in options.only:
                 run = one_run(kind, options, os.path.join(scratch, f"{kind}-{round_number}"))
                 runs[kind].append(run)
-                say(f"round {round_number} {kind:5}  " + "  ".join(line(verb, run[verb]) for verb in ("put", "get")))
+                say(f"round {round_number} {kind:5}  " + "  ".join(line(verb, run[verb]) for verb in run))
         print_tables(options, runs)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -54,6 +54,7 @@ def parse():
     parser.add_argument("--dir", default=os.environ.get("SCRATCH", "."), help="on the disk to measure")
     parser.add_argument("--spread", action="store_true", help="each put to another volume than the one before")
     parser.add_argument("--fsync", action="store_true", help="theirs puts with fsync=true, so that both are durable")
+    parser.add_argument("--submit", action="store_true", help="uploads by /submit alone: each gets a fid of its own")
     parser.add_argument("--only", choices=KINDS, action="append", help="leave the other server out")
     parser.add_argument("--smoke", action="store_true", help="one short round: does it work at all")
     options = parser.parse_args()
@@ -65,14 +66,16 @@ def parse():
 
 
 def one_run(kind, options, directory):
-    """Both measurements on a fresh server: {"put": …, "get": …}."""
+    """The measurements on a fresh server: {"put": …, "get": …}, or {"submit": …}."""
     server = Server(kind, os.environ[kind.upper()], os.path.join(directory, "data"))
     try:
         server.start()
-        fids = fresh_fids(server, options.seconds * FIDS_PER_SECOND, options.spread)
         body = os.path.join(directory, "body")
         with open(body, "wb") as file:
             file.write(random.randbytes(options.size))
+        if options.submit:
+            return {"submit": measure_submits(server, options, directory, body)}
+        fids = fresh_fids(server, options.seconds * FIDS_PER_SECOND, options.spread)
         put, written = measure_puts(server, options, directory, fids, body)
         check_sample(server, written, body)
         get = measure_gets(server, options, directory, written)
@@ -94,6 +97,14 @@ def fresh_fids(server, count, spread):
     return [fid for column in zip(*batches) for fid in column]
 
 
+def measure_submits(server, options, directory, body):
+    stored_before = server.file_count()
+    assign(server, 1)  # volumes are there
+    report = wrk(server, options, directory, "submit.lua", [], {"BODY": body}, server.master)
+    check_count(server, options, report, stored_before)
+    return report
+
+
 def measure_puts(server, options, directory, fids, body):
     stored_before = server.file_count()
     query = "?fsync=true" if options.fsync and server.kind == "weed" else ""
@@ -103,10 +114,15 @@ def measure_puts(server, options, directory, fids, body):
     # wrk asks for one request that it never sends, and what it sent last may not have been answered.
     answered = [slice(1, max(used - options.connections, 1)) for used in report["used"]]
     written = [fid for t, part in enumerate(answered) for fid in fids[t :: options.threads][part]]
+    check_count(server, options, report, stored_before)
+    return report, written
+
+
+def check_count(server, options, report, stored_before):
+    """Each answered upload stored a new needle."""
     stored = settled_count(server, stored_before + report["requests"]) - stored_before
     if not report["requests"] <= stored <= report["requests"] + options.connections:
-        raise ScriptError(f"{server.kind}: {report['requests']} puts answered, {stored} needles stored")
-    return report, written
+        raise ScriptError(f"{server.kind}: {report['requests']} uploads answered, {stored} needles stored")
 
 
 def settled_count(server, expected):
@@ -124,14 +140,15 @@ def measure_gets(server, options, directory, written):
     return report
 
 
-def wrk(server, options, directory, script, fids, env):
-    """One run of wrk; its report with the server's processor time per request."""
+def wrk(server, options, directory, script, fids, env, address=None):
+    """One run of wrk, at the volume server if no other is named; its report with the server's
+    processor time per request."""
     paths = {"FIDS": os.path.join(directory, "fids"), "REPORT": os.path.join(directory, "report")}
     with open(paths["FIDS"], "w", encoding="ascii") as file:
         file.write("".join(fid + "\n" for fid in fids))
     command = [
         "wrk", f"-t{options.threads}", f"-c{options.connections}", f"-d{options.seconds}s",
-        "--timeout", "10s", "-s", os.path.join(HERE, script), f"http://{server.volume}",
+        "--timeout", "10s", "-s", os.path.join(HERE, script), f"http://{address or server.volume}",
     ]
     env = os.environ | paths | env | {"THREADS": str(options.threads)}
     before = server.cpu_seconds()
@@ -176,13 +193,14 @@ def print_tables(options, runs):
           f"{', theirs with fsync=true' if options.fsync else ''}.\n")
     print("| Verb | Server | CPU per request | Requests per second | p50 | p99 |")
     print("|---|---|---|---|---|---|")
-    for verb in ("put", "get"):
+    verbs = ("submit",) if options.submit else ("put", "get")
+    for verb in verbs:
         for kind in options.only:
             of = lambda figure: median(runs[kind], verb, figure)  # noqa: E731
             print(f"| {verb} | {kind} | {of('cpu_us'):.1f} us | {of('rps'):.0f} | {of('p50_ms'):.2f} ms | {of('p99_ms'):.2f} ms |")
     if set(options.only) == set(KINDS):
         print()
-        for verb in ("put", "get"):
+        for verb in verbs:
             cpu = paired(runs, verb, "cpu_us", lambda ours, theirs: theirs / ours)
             rps = paired(runs, verb, "rps", lambda ours, theirs: ours / theirs)
             p99 = paired(runs, verb, "p99_ms", lambda ours, theirs: theirs / ours)

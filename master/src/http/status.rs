@@ -209,7 +209,7 @@ fn layout_statuses(layouts: &Layouts) -> Vec<LayoutStatus> {
             LayoutStatus {
                 replication: key.placement.to_string(),
                 ttl: key.ttl.to_string(),
-                writables: layout.writable.clone(),
+                writables: layout.writable.ids().to_vec(),
                 collection: key.collection.to_string(),
                 disk_type: key.disk.0.clone(),
             }

@@ -1,7 +1,7 @@
 //! When a layout gets more volumes, and how many.
 //!
-//! Several writable volumes let writers work side by side; with more copies each volume keeps
-//! several servers busy, so fewer are needed. A layout grows when nothing is writable, and ahead
+//! Several writable volumes keep several disks busy, and leave others while a large needle is written
+//! to one; with more copies each volume keeps several servers busy, so fewer are needed. A layout grows when nothing is writable, and ahead
 //! of need when few volumes with room are left.
 
 use dulse_shared::id::ReplicaPlacement;
@@ -27,8 +27,9 @@ pub(crate) fn need_of(layout: Option<&VolumeLayout>) -> Need {
     let Some(layout) = layout else {
         return Need::Now;
     };
-    let roomy = layout.writable.len().saturating_sub(layout.crowded);
-    match (layout.writable.is_empty(), roomy) {
+    let writable = layout.writable.ids();
+    let roomy = writable.len().saturating_sub(layout.crowded);
+    match (writable.is_empty(), roomy) {
         (true, _) => Need::Now,
         (false, roomy) if roomy < FEW_ROOMY => Need::Soon,
         _ => Need::None,
@@ -50,16 +51,18 @@ pub(crate) fn volumes_to_grow(placement: ReplicaPlacement, free_slots: u64) -> u
 
 #[cfg(test)]
 mod tests {
-    use dulse_shared::id::VolumeId;
-
     use super::*;
+    use crate::{
+        testing::{server, volume},
+        volume_layout::DiskId,
+    };
 
     fn layout(writable: u32, crowded: usize) -> VolumeLayout {
-        VolumeLayout {
-            writable: (1..=writable).filter_map(VolumeId::new).collect(),
-            crowded,
-            unheard: 0,
+        let mut layout = VolumeLayout { crowded, ..VolumeLayout::default() };
+        for n in 1..=writable {
+            layout.writable.push(volume(n), DiskId { server: server(1), device: 0 });
         }
+        layout
     }
 
     #[test]

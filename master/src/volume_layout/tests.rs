@@ -6,7 +6,7 @@ use dulse_shared::{
     clock::BootTime,
     wire::{Heartbeat, Incarnation, Member},
 };
-use rand::{SeedableRng, rngs::SmallRng};
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use super::*;
 use crate::{
@@ -87,7 +87,7 @@ fn admitted_volumes_are_closed_or_miss_copies_and_stay_readable() {
         let layouts = Layouts::build(&state, &topology, LIMIT);
         let placed = &layouts.volumes[&volume(1)];
         assert_eq!((placed.standing, placed.holders.len()), (expected, 1));
-        assert!(layouts.layouts.values().all(|layout| layout.writable.is_empty()));
+        assert!(layouts.layouts.values().all(|layout| layout.writable.ids().is_empty()));
     }
 }
 
@@ -161,14 +161,14 @@ fn exactly_the_volumes_that_take_writes_are_picked() {
         }
         topology.expire(BootTime::default().plus(Duration::from_millis(3000)));
         let layouts = Layouts::build(&state, &topology, LIMIT);
-        let writable = layouts.layouts.get(&plain_layout()).map(|l| l.writable.clone());
+        let writable = layouts.layouts.get(&plain_layout()).map(|l| l.writable.ids().to_vec());
         let expected = state.volumes.values().filter(|c| takes_writes(c, &topology));
         let expected: Vec<VolumeId> = expected.map(|config| config.id).collect();
         assert_eq!(writable.unwrap_or_default(), expected, "seed {seed}");
         passed_over += state.volumes.len() - expected.len();
-        for _ in 0..20 {
+        for turn in 0..20 {
             let avoid: Vec<VolumeId> = expected.iter().take(2).copied().collect();
-            let picked = layouts.pick_writable(&plain_layout(), &avoid, &mut rng);
+            let picked = layouts.pick_writable(&plain_layout(), &avoid, Turn(turn), &mut rng);
             assert_eq!(picked.is_some(), expected.len() > avoid.len(), "seed {seed}");
             if let Some((id, placed)) = picked {
                 picked_any += 1;

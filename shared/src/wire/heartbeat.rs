@@ -88,6 +88,9 @@ pub struct VolumeReport {
     pub ttl: Ttl,
     /// The kind of disk it lies on.
     pub disk: DiskType,
+    /// The file system it lies on, by a number that tells those of one server apart.
+    #[serde(default)]
+    pub device: u64,
     /// The configuration that the server serves.
     pub epoch: Epoch,
     /// Length of the volume file in bytes.

@@ -207,6 +207,11 @@ impl DataDir {
         &self.disk
     }
 
+    /// A number of the file system it lies on; 0 if it cannot be used.
+    pub fn device(&self) -> u64 {
+        self.device
+    }
+
     /// Whose files it holds.
     pub fn identity(&self) -> Identity {
         *self.identity.lock().unwrap_or_else(PoisonError::into_inner)

@@ -270,6 +270,7 @@ impl Volume {
             placement: self.superblock.placement,
             ttl: self.ttl(),
             disk: self.dir.disk().clone(),
+            device: self.dir.device(),
             epoch: self.config().epoch,
             size_bytes,
             live_needles: counters.live_needles,
