@@ -22,13 +22,14 @@ use super::{
     book::Badness,
     cold_file::{ColdFile, Pace},
     findings::ScrubFindings,
-    live_entries::{LiveEntries, LiveEntry, live_entries},
+    live_entries::{LiveEntry, live_entries},
     record::Records,
     silent_disk::SilentDisk,
 };
 use crate::{
     disk::{VolumeFile, read_exact_at},
     engine::{
+        file_order::InOrder,
         fill::end_of_data,
         needle_map::Entry,
         scan::{ScanError, Scanned},
@@ -181,7 +182,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Walks up to the end of a stretch, and over it with the last record.
-    fn stretch(&mut self, live: &LiveEntries) -> Result<(), Halt> {
+    fn stretch(&mut self, live: &InOrder<LiveEntry>) -> Result<(), Halt> {
         let mut left = &live.entries[..];
         self.position = self.position.or_else(|| left.first().map(|entry| entry.offset));
         while let Some(position) = self.position.filter(|position| *position < live.end) {
