@@ -68,6 +68,8 @@ pub(super) struct Copy<'a> {
     expired: u64,
     /// Needles that look expired by a clock that is not believed: they were copied.
     doubted: u64,
+    /// Expired needles that were copied, for want of a place for their deletes.
+    postponed: u64,
     /// What was passed by.
     bad: BadRecords,
     own_from: Option<u64>,
@@ -133,6 +135,7 @@ impl<'a> Copy<'a> {
             superblock,
             expired: 0,
             doubted: 0,
+            postponed: 0,
             bad: BadRecords::default(),
             own_from: None,
             copied_to: first,
@@ -154,6 +157,7 @@ impl<'a> Copy<'a> {
             after_bytes: self.len,
             expired: self.expired,
             doubted: self.doubted,
+            postponed: self.postponed,
             bad_stretches: self.bad.passed(),
             writes_stopped: Duration::ZERO,
         }
@@ -223,7 +227,9 @@ impl<'a> Copy<'a> {
         let is_first = round == Round::First;
         match entry.size {
             RowSize::Tombstone if is_first && self.is_old(record.ts) => return Ok(()),
-            RowSize::Live(_) if is_first && self.is_expired(record) => {
+            RowSize::Live(_)
+                if is_first && self.is_expired(record) && self.is_deletable(expired.len()) =>
+            {
                 let Scanned { key, cookie, ts, .. } = *record;
                 expired.push(Write::Expire { key, cookie, written: ts });
                 return Ok(());
@@ -248,6 +254,14 @@ impl<'a> Copy<'a> {
         let is_believed = self.volume.secs_to_delete_by(ttl).is_some_and(is_over);
         self.doubted += u64::from(!is_believed);
         is_believed
+    }
+
+    /// Whether an expired needle can be deleted before the copy, as one more than `others`. At the
+    /// last offset that the index can express there is no place for that; in the new file there is.
+    fn is_deletable(&mut self, others: usize) -> bool {
+        let is_deletable = self.volume.has_place_for_deletes(others as u64 + 1);
+        self.postponed += u64::from(!is_deletable);
+        is_deletable
     }
 
     fn choose(&mut self, record: &Scanned, size: RowSize) -> Result<(), CompactionError> {

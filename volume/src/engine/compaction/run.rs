@@ -39,6 +39,9 @@ pub struct Compacted {
     pub expired: u64,
     /// Needles that look expired and were kept, because the clock is not believed.
     pub doubted: u64,
+    /// Expired needles that were kept, because the index could not address their deletes: the file
+    /// was as long as that. The next compaction deletes them if this one made it shorter.
+    pub postponed: u64,
     /// Stretches of garbage that were dropped unread, because what they begin with is bad.
     pub bad_stretches: u64,
     /// For how long writes waited at the end.
