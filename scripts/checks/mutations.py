@@ -95,6 +95,24 @@ MUTATIONS = [
         "compaction::what_is_written_and_deleted_while_it_copies_stands",
     ),
     Mutation(
+        "leave a needle behind that cannot be read",
+        ENGINE + "compaction/bad_records.rs",
+        [("Some(entry) if entry.size != RowSize::Tombstone =>", "Some(entry) if entry.size == RowSize::Live(u32::MAX) =>")],
+        "bad_records::a_needle_that_the_disk_does_not_give_ends_it_and_is_named",
+    ),
+    Mutation(
+        "leave the bad record of a delete behind in any round",
+        ENGINE + "compaction/bad_records.rs",
+        [("round == Round::First && ", "let _ = round; ")],
+        "bad_records::the_bad_record_of_a_delete_of_just_now_is_not_dropped_before_the_next_time",
+    ),
+    Mutation(
+        "take what was not read for bytes of the file",
+        ENGINE + "scan.rs",
+        [(".inspect_err(|_| self.window.clear())", "")],
+        "bad_records::garbage_whose_length_is_bad_and_that_the_disk_does_not_give_is_passed_by",
+    ),
+    Mutation(
         "delete what expired by a clock that is not believed",
         ENGINE + "compaction/copy.rs",
         [("self.volume.secs_to_delete_by(ttl).is_some_and(is_over)", "self.volume.secs_to_delete_by(ttl).is_none_or(is_over)")],

@@ -150,6 +150,13 @@ impl Volume {
         Ok((offset, end.ok_or(refusal)?))
     }
 
+    /// Whether the index can address so many deletes more.
+    pub(super) fn has_place_for_deletes(&self, count: u64) -> bool {
+        let end = Offset::from_bytes(self.dat_len.load(Ordering::Acquire));
+        let len = count.saturating_mul(TOMBSTONE_LEN as u64);
+        end.is_some_and(|end| self.width.end_of(end, len).is_some())
+    }
+
     /// Our stamp's slot in the volume's configuration.
     fn slot(&self) -> u8 {
         let server = self.dir.identity().server;

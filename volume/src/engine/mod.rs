@@ -11,6 +11,7 @@ pub(crate) mod duplicate;
 mod existing;
 pub mod expiry;
 mod failure;
+mod file_order;
 mod fill;
 mod foreign_stamp;
 pub mod index_file;

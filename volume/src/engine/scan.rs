@@ -83,6 +83,17 @@ pub enum ScanError {
     Decode(#[from] DecodeError),
 }
 
+/// Why there is no record to be had at an offset.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BadRecord {
+    /// The bytes that lie there are none.
+    #[error(transparent)]
+    Bytes(#[from] ScanError),
+    /// Nobody knows what lies there.
+    #[error("the disk does not give its bytes: {0}")]
+    Disk(#[from] io::Error),
+}
+
 /// Walks a volume file.
 #[derive(Debug)]
 pub struct Scanner<'a> {
@@ -96,6 +107,10 @@ pub struct Scanner<'a> {
     window_bytes: usize,
     /// From where on the page cache may keep what is read; `None` leaves that to it.
     cached_from: Option<u64>,
+    /// Whether a window that the disk does not give is read in pieces.
+    is_sparing: bool,
+    /// A window that ends here was not given: before it what is asked for is read, and no more.
+    alone_to: u64,
 }
 
 impl<'a> Scanner<'a> {
@@ -117,6 +132,8 @@ impl<'a> Scanner<'a> {
             window_start: 0,
             window_bytes: WINDOW_BYTES,
             cached_from: None,
+            is_sparing: false,
+            alone_to: 0,
         }
     }
 
@@ -130,6 +147,12 @@ impl<'a> Scanner<'a> {
     /// be had from the host of a virtual machine it takes longer than using the same pages again.
     pub fn forgetting(self) -> Self {
         Self { cached_from: Some(self.position), ..self }
+    }
+
+    /// The same, and where the disk does not give a window each record is read alone, so that a bad
+    /// sector spoils those that lie on it and not their neighbours.
+    pub fn sparing_neighbours(self) -> Self {
+        Self { is_sparing: true, ..self }
     }
 
     /// Where the next record starts.
@@ -152,6 +175,14 @@ impl<'a> Scanner<'a> {
             self.position += record.len;
         }
         Ok(Some(found))
+    }
+
+    /// The same for a walk that goes on behind what the disk does not give.
+    pub(super) fn advance_or_tell(&mut self) -> Option<Result<Scanned, BadRecord>> {
+        match self.advance() {
+            Ok(found) => found.map(|record| record.map_err(BadRecord::Bytes)),
+            Err(error) => Some(Err(BadRecord::Disk(error))),
+        }
     }
 
     /// The record at `offset`, if one is there that verifies.
@@ -241,17 +272,38 @@ impl<'a> Scanner<'a> {
     fn bytes(&mut self, offset: u64, len: usize) -> io::Result<&[u8]> {
         let window_end = self.window_start + self.window.len() as u64;
         if offset < self.window_start || offset + len as u64 > window_end {
-            let left = usize::try_from(self.end.saturating_sub(offset)).unwrap_or(usize::MAX);
-            self.window.resize(left.min(self.window_bytes).max(len), 0);
-            self.window_start = offset;
-            read_exact_at(self.file, &mut self.window, offset)?;
-            self.forget_up_to(offset)?;
-            let next = offset + self.window.len() as u64;
-            let ahead = WINDOWS_AHEAD * self.window_bytes as u64;
-            self.file.begin_reading(next..self.end.min(next + ahead));
+            self.load(offset, len)?;
         }
         let from = usize::try_from(offset - self.window_start).map_err(io::Error::other)?;
         Ok(&self.window[from..from + len])
+    }
+
+    /// Reads the window that begins at `offset`, or of it only the `len` bytes that are asked for.
+    fn load(&mut self, offset: u64, len: usize) -> io::Result<()> {
+        if offset < self.alone_to {
+            return self.fill(offset, len);
+        }
+        let left = usize::try_from(self.end.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let whole = left.min(self.window_bytes).max(len);
+        match self.fill(offset, whole) {
+            Err(_) if self.is_sparing && whole > len => {
+                self.alone_to = offset + whole as u64;
+                return self.fill(offset, len);
+            }
+            filled => filled?,
+        }
+        self.forget_up_to(offset)?;
+        let next = offset + whole as u64;
+        let ahead = WINDOWS_AHEAD * self.window_bytes as u64;
+        self.file.begin_reading(next..self.end.min(next + ahead));
+        Ok(())
+    }
+
+    fn fill(&mut self, offset: u64, len: usize) -> io::Result<()> {
+        self.window.resize(len, 0);
+        self.window_start = offset;
+        // What was not read must not be taken for bytes of the file.
+        read_exact_at(self.file, &mut self.window, offset).inspect_err(|_| self.window.clear())
     }
 }
 

@@ -84,11 +84,17 @@ impl Worker {
             Err(error) => (size_bytes, size_bytes, 0, Some(error.to_string())),
         };
         match result {
-            Ok(Compacted { writes_stopped, doubted, .. }) => {
+            Ok(Compacted { writes_stopped, doubted, postponed, bad_stretches, .. }) => {
                 self.vacuum_metrics.note(before_bytes.saturating_sub(after_bytes), *writes_stopped);
                 tracing::info!(volume = %volume.id(), "compacted from {before_bytes} to {after_bytes} bytes, {expired} expired needles deleted, writes waited {} ms", writes_stopped.as_millis());
                 if *doubted > 0 {
                     tracing::info!(volume = %volume.id(), "{doubted} needles whose time seems over are kept, because the clock was not steady for long enough or a master's differs; they are hidden, and a later vacuum deletes them");
+                }
+                if *postponed > 0 {
+                    tracing::info!(volume = %volume.id(), "{postponed} expired needles are kept, because the file was as long as its index can address and had no place for their deletes; they are hidden, and a vacuum deletes them once the file is shorter");
+                }
+                if *bad_stretches > 0 {
+                    tracing::warn!(volume = %volume.id(), "{bad_stretches} stretches of garbage that began with a bad record were dropped: check the disk");
                 }
             }
             Err(error) => {

@@ -20,7 +20,7 @@ use dulse_volume::{
 use crate::harness::{COOKIE, NOW_NS, Rig, key, needle, opener_at, read_of};
 
 /// Does something at each pause.
-struct Pauses<F>(F);
+pub struct Pauses<F>(pub F);
 
 impl<F: FnMut() -> ControlFlow<()>> Pace for Pauses<F> {
     fn after(&mut self, _bytes: u64) -> ControlFlow<()> {
@@ -28,12 +28,12 @@ impl<F: FnMut() -> ControlFlow<()>> Pace for Pauses<F> {
     }
 }
 
-fn compact(rig: &Rig) -> Result<Compacted, CompactionError> {
+pub fn compact(rig: &Rig) -> Result<Compacted, CompactionError> {
     rig.volume.compact(&mut Pauses(|| ControlFlow::Continue(())))
 }
 
 /// Twenty needles, the odd ones deleted, the even ones overwritten once.
-fn half_deleted(rig: &Rig) {
+pub fn half_deleted(rig: &Rig) {
     for k in 1..=20 {
         rig.put(k, &[1; 100]).unwrap();
     }
@@ -43,11 +43,11 @@ fn half_deleted(rig: &Rig) {
     }
 }
 
-fn data_of(k: u64) -> Vec<u8> {
+pub fn data_of(k: u64) -> Vec<u8> {
     k.to_le_bytes().repeat(30)
 }
 
-fn verify_half_deleted(rig: &Rig) {
+pub fn verify_half_deleted(rig: &Rig) {
     for k in (1..=20).step_by(2) {
         assert_eq!(rig.data(k), None, "needle {k}");
         assert_eq!(rig.data(k + 1), Some(data_of(k + 1)), "needle {}", k + 1);

@@ -167,11 +167,21 @@ impl Rig {
     }
 
     pub fn create(disk: Arc<dyn Disk>, path: PathBuf, clock: Clock, ttl: Ttl) -> Self {
+        Self::create_with(disk, path, clock, |config| VolumeConfig { ttl, ..config })
+    }
+
+    /// A volume with a configuration that differs from the ordinary one.
+    pub fn create_with(
+        disk: Arc<dyn Disk>,
+        path: PathBuf,
+        clock: Clock,
+        configure: impl FnOnce(VolumeConfig) -> VolumeConfig,
+    ) -> Self {
         let dir = open_dir(&disk, &path);
         let cluster = ClusterId::from(1);
         dir.join(cluster).unwrap();
         let opener = opener_at(clock);
-        let config = VolumeConfig { ttl, ..volume_config(&dir) };
+        let config = configure(volume_config(&dir));
         let volume = opener.create(&dir, cluster, config).unwrap();
         Self { _temp: None, disk, path, dir, opener, volume }
     }

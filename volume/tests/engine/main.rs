@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests are free to")]
 
 mod admission;
+mod bad_records;
 mod compaction;
+mod complaints;
 mod damage;
 mod deletion;
 mod expiry;

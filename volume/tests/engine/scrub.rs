@@ -21,6 +21,7 @@ use dulse_volume::{
 use proptest::prelude::*;
 
 use crate::{
+    complaints::Complaints,
     harness::{COOKIE, Rig, key, needle, read_of},
     troubled_disk::TroubledDisk,
 };
@@ -257,32 +258,6 @@ fn a_bad_stretch_is_no_dead_disk() {
     assert_eq!(keys(&findings), (1..=400).collect::<Vec<_>>());
 }
 
-/// Counts what is logged as a warning or an error.
-#[derive(Clone, Default)]
-struct Complaints(Arc<AtomicU64>);
-
-impl tracing::Subscriber for Complaints {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() <= tracing::Level::WARN
-    }
-
-    fn event(&self, _event: &tracing::Event<'_>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn new_span(&self, _span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _span: &tracing::span::Id, _values: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _span: &tracing::span::Id, _follows: &tracing::span::Id) {}
-
-    fn enter(&self, _span: &tracing::span::Id) {}
-
-    fn exit(&self, _span: &tracing::span::Id) {}
-}
-
 #[test]
 fn hundreds_of_bad_needles_are_few_lines_in_the_log() {
     for (bad, lines) in [(3, 3), (20, 20), (21, 21), (400, 21)] {
@@ -292,7 +267,7 @@ fn hundreds_of_bad_needles_are_few_lines_in_the_log() {
         *disk.silent.lock().unwrap() = silent;
         let complaints = Complaints::default();
         let findings = tracing::subscriber::with_default(complaints.clone(), || scrub(&rig));
-        assert_eq!((findings.len(), complaints.0.load(Ordering::Relaxed)), (bad, lines));
+        assert_eq!((findings.len(), complaints.count()), (bad, lines));
     }
 }
 

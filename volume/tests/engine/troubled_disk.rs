@@ -5,7 +5,10 @@ use std::{
     io::{self, IoSlice},
     ops::Range,
     path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -63,12 +66,19 @@ pub struct TroubledDisk {
     pub gate: Arc<Gate>,
     /// What of volume files it does not give.
     pub silent: Arc<Mutex<Range<u64>>>,
+    /// How often it was asked for that.
+    pub refused: Arc<AtomicU64>,
 }
 
 impl TroubledDisk {
     /// An empty disk without troubles.
     pub fn new() -> Self {
-        Self { disk: SimulatedDisk::new(1), gate: Arc::default(), silent: Arc::default() }
+        Self {
+            disk: SimulatedDisk::new(1),
+            gate: Arc::default(),
+            silent: Arc::default(),
+            refused: Arc::default(),
+        }
     }
 }
 
@@ -78,7 +88,7 @@ impl Disk for TroubledDisk {
         if path.extension().is_none_or(|extension| extension != "dat") {
             return Ok(file);
         }
-        Ok(Arc::new(TroubledFile { file, gate: self.gate.clone(), silent: self.silent.clone() }))
+        Ok(Arc::new(TroubledFile { file, disk: self.clone() }))
     }
 
     fn spool(&self, dir: &Path) -> io::Result<Arc<dyn VolumeFile>> {
@@ -129,15 +139,15 @@ impl Disk for TroubledDisk {
 #[derive(Debug)]
 struct TroubledFile {
     file: Arc<dyn VolumeFile>,
-    gate: Arc<Gate>,
-    silent: Arc<Mutex<Range<u64>>>,
+    disk: TroubledDisk,
 }
 
 impl VolumeFile for TroubledFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.gate.pass();
-        let silent = self.silent.lock().unwrap().clone();
+        self.disk.gate.pass();
+        let silent = self.disk.silent.lock().unwrap().clone();
         if silent.contains(&offset) {
+            self.disk.refused.fetch_add(1, Ordering::Relaxed);
             return Err(io::Error::from_raw_os_error(EIO));
         }
         let before = usize::try_from(silent.start.saturating_sub(offset)).unwrap();
@@ -146,7 +156,7 @@ impl VolumeFile for TroubledFile {
     }
 
     fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
-        if self.silent.lock().unwrap().contains(&offset) {
+        if self.disk.silent.lock().unwrap().contains(&offset) {
             return Ok(None);
         }
         self.file.read_cached_at(buffer, offset)

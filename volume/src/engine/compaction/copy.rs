@@ -10,12 +10,14 @@ use std::{
     ops::{ControlFlow, Range},
     path::Path,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use dulse_shared::id::{NeedleKey, Ts};
 
 use super::{
-    run::{CompactionError, Pace},
+    bad_records::BadRecords,
+    run::{Compacted, CompactionError, Pace},
     swap::remove_marker,
 };
 use crate::{
@@ -24,7 +26,7 @@ use crate::{
         counters::Counters,
         index_file::IndexFile,
         needle_map::{Entry, NeedleMap},
-        scan::{ScanError, Scanned, Scanner},
+        scan::{Scanned, Scanner},
         sidecar::{Checkpoint, Generation},
         volume::Volume,
         write::{Write, WriteError},
@@ -63,9 +65,13 @@ pub(super) struct Copy<'a> {
     pub(super) len: u64,
     pub(super) superblock: Superblock,
     /// Needles that were deleted because they had expired.
-    pub(super) expired: u64,
+    expired: u64,
     /// Needles that look expired by a clock that is not believed: they were copied.
-    pub(super) doubted: u64,
+    doubted: u64,
+    /// Expired needles that were copied, for want of a place for their deletes.
+    postponed: u64,
+    /// What was passed by.
+    bad: BadRecords,
     own_from: Option<u64>,
     /// Up to where the old file was walked.
     copied_to: u64,
@@ -129,6 +135,8 @@ impl<'a> Copy<'a> {
             superblock,
             expired: 0,
             doubted: 0,
+            postponed: 0,
+            bad: BadRecords::default(),
             own_from: None,
             copied_to: first,
             synced_len: 0,
@@ -140,6 +148,19 @@ impl<'a> Copy<'a> {
     /// Bytes of the old file that no round has walked.
     pub(super) fn left_bytes(&self) -> u64 {
         self.volume.dat_len.load(Ordering::Acquire).saturating_sub(self.copied_to)
+    }
+
+    /// What was done so far to a file of `before_bytes`; writes are not stopped yet.
+    pub(super) fn outcome(&self, before_bytes: u64) -> Compacted {
+        Compacted {
+            before_bytes,
+            after_bytes: self.len,
+            expired: self.expired,
+            doubted: self.doubted,
+            postponed: self.postponed,
+            bad_stretches: self.bad.passed(),
+            writes_stopped: Duration::ZERO,
+        }
     }
 
     /// What the sidecar says of the new files so far.
@@ -163,14 +184,16 @@ impl<'a> Copy<'a> {
         let mut expired = Vec::new();
         let dat = self.source.dat.clone();
         let Source { version, own_from, .. } = self.source;
-        let mut scanner =
-            Scanner::new(&*dat, version, own_from, self.copied_to, end).in_small_steps();
+        let mut scanner = Scanner::new(&*dat, version, own_from, self.copied_to, end)
+            .in_small_steps()
+            .sparing_neighbours();
         let mut steps = Steps { pace, reached: self.copied_to };
-        while let Some(found) = scanner.advance()? {
+        while let Some(found) = scanner.advance_or_tell() {
             match found {
                 Ok(record) => self.record(&record, round, &mut expired)?,
                 Err(reason) => {
-                    let behind = self.pass_by(scanner.position(), end, reason)?;
+                    let bad_at = scanner.position();
+                    let behind = self.bad.pass_by(self.volume, round, bad_at, end, &reason)?;
                     scanner.seek(behind);
                 }
             }
@@ -204,7 +227,9 @@ impl<'a> Copy<'a> {
         let is_first = round == Round::First;
         match entry.size {
             RowSize::Tombstone if is_first && self.is_old(record.ts) => return Ok(()),
-            RowSize::Live(_) if is_first && self.is_expired(record) => {
+            RowSize::Live(_)
+                if is_first && self.is_expired(record) && self.is_deletable(expired.len()) =>
+            {
                 let Scanned { key, cookie, ts, .. } = *record;
                 expired.push(Write::Expire { key, cookie, written: ts });
                 return Ok(());
@@ -212,24 +237,6 @@ impl<'a> Copy<'a> {
             RowSize::Tombstone | RowSize::Live(_) => {}
         }
         self.choose(record, entry.size)
-    }
-
-    /// Where the walk goes on behind the bad record at `bad_at`: where the needle map points next. What
-    /// it does not point at is garbage, and nobody needs to read it.
-    fn pass_by(&self, bad_at: u64, end: u64, reason: ScanError) -> Result<u64, CompactionError> {
-        let mut behind = end;
-        let mut next = NeedleKey::new(1);
-        while let Some(first) = next {
-            let piece = self.volume.map_piece(first);
-            let offsets = piece.entries.iter().map(|(_, entry)| entry.offset.as_bytes());
-            behind = offsets.filter(|offset| *offset >= bad_at).fold(behind, u64::min);
-            next = piece.next;
-        }
-        if behind == bad_at {
-            return Err(CompactionError::Damaged { offset: bad_at, reason: reason.to_string() });
-        }
-        tracing::warn!(volume = %self.volume.id(), offset = bad_at, "a compaction drops garbage that does not verify: {reason}");
-        Ok(behind)
     }
 
     fn is_old(&self, ts: Ts) -> bool {
@@ -247,6 +254,14 @@ impl<'a> Copy<'a> {
         let is_believed = self.volume.secs_to_delete_by(ttl).is_some_and(is_over);
         self.doubted += u64::from(!is_believed);
         is_believed
+    }
+
+    /// Whether an expired needle can be deleted before the copy, as one more than `others`. At the
+    /// last offset that the index can express there is no place for that; in the new file there is.
+    fn is_deletable(&mut self, others: usize) -> bool {
+        let is_deletable = self.volume.has_place_for_deletes(others as u64 + 1);
+        self.postponed += u64::from(!is_deletable);
+        is_deletable
     }
 
     fn choose(&mut self, record: &Scanned, size: RowSize) -> Result<(), CompactionError> {
@@ -291,7 +306,8 @@ impl<'a> Copy<'a> {
                 let piece = (stretch.end - position).min(STEP_BYTES);
                 let filled = buffer.len();
                 buffer.resize(filled + usize::try_from(piece).map_err(io::Error::other)?, 0);
-                read_exact_at(&*self.source.dat, &mut buffer[filled..], position)?;
+                read_exact_at(&*self.source.dat, &mut buffer[filled..], position)
+                    .map_err(|error| unread(position, &error))?;
                 position += piece;
                 if buffer.len() as u64 >= STEP_BYTES {
                     self.write(&mut buffer)?;
@@ -371,6 +387,11 @@ impl<'a> Copy<'a> {
         self.counters.max_ts = self.counters.max_ts.max(old.max_ts);
         self.counters.modified_at_secs = old.modified_at_secs;
     }
+}
+
+fn unread(offset: u64, error: &io::Error) -> io::Error {
+    let what = format!("the disk no longer gives the records from offset {offset} on: {error}");
+    io::Error::new(error.kind(), what)
 }
 
 impl Pending {

@@ -5,6 +5,8 @@
 
 use std::{io, ops::ControlFlow, sync::TryLockError, time::Duration};
 
+use dulse_shared::id::NeedleKey;
+
 use super::copy::{Copy, Round};
 use crate::engine::{
     volume::{Refusal, Volume},
@@ -37,6 +39,11 @@ pub struct Compacted {
     pub expired: u64,
     /// Needles that look expired and were kept, because the clock is not believed.
     pub doubted: u64,
+    /// Expired needles that were kept, because the index could not address their deletes: the file
+    /// was as long as that. The next compaction deletes them if this one made it shorter.
+    pub postponed: u64,
+    /// Stretches of garbage that were dropped unread, because what they begin with is bad.
+    pub bad_stretches: u64,
     /// For how long writes waited at the end.
     pub writes_stopped: Duration,
 }
@@ -61,13 +68,28 @@ pub enum CompactionError {
     /// It was asked to stop.
     #[error("it was stopped")]
     Stopped,
-    /// The record of a needle does not verify.
+    /// The record of a needle does not verify, or the disk does not give it.
     #[error(
-        "the needle at offset {offset} does not verify ({reason}): a scrub tells which it is; upload \
-         it again or delete it, and then vacuum the volume"
+        "needle {key} at offset {offset} cannot be copied: {reason}; a scrub tells its fid: upload it \
+         again or delete it, and then vacuum the volume"
     )]
     Damaged {
+        /// Its key.
+        key: NeedleKey,
         /// Where it lies.
+        offset: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The same of the record of a delete, which may still be needed.
+    #[error(
+        "the delete of needle {key} at offset {offset} cannot be copied: {reason}; vacuum the volume \
+         again, and if that does not help upload the needle, delete it and then vacuum"
+    )]
+    DamagedDelete {
+        /// The key of the needle that was deleted.
+        key: NeedleKey,
+        /// Where the record lies.
         offset: u64,
         /// What is wrong with it.
         reason: String,
@@ -137,12 +159,12 @@ impl Volume {
         self.refuses_deletes()?;
         copy.round(Round::Later, &mut AtOnce)?;
         self.compare_counts(&mut copy)?;
-        let (after_bytes, expired, doubted) = (copy.len, copy.expired, copy.doubted);
+        let compacted = copy.outcome(before_bytes);
         let replaced = copy.swap(self, &mut state)?;
         drop(state);
         let writes_stopped = self.clock().since(stopped_at);
         drop(replaced);
-        Ok(Compacted { before_bytes, after_bytes, expired, doubted, writes_stopped })
+        Ok(Compacted { writes_stopped, ..compacted })
     }
 
     /// Has the sidecar speak of the new files as well, so that whichever a start finds is known.

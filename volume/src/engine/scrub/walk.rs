@@ -22,16 +22,17 @@ use super::{
     book::Badness,
     cold_file::{ColdFile, Pace},
     findings::ScrubFindings,
-    live_entries::{LiveEntries, LiveEntry, live_entries},
+    live_entries::{LiveEntry, live_entries},
     record::Records,
     silent_disk::SilentDisk,
 };
 use crate::{
     disk::{VolumeFile, read_exact_at},
     engine::{
+        file_order::InOrder,
         fill::end_of_data,
         needle_map::Entry,
-        scan::{ScanError, Scanned},
+        scan::{BadRecord, ScanError, Scanned},
         verified::Place,
         volume::Volume,
     },
@@ -147,21 +148,6 @@ struct Walk<'a> {
     silent: SilentDisk,
 }
 
-/// Why a record is bad.
-enum Reason {
-    Bytes(ScanError),
-    Disk(io::Error),
-}
-
-impl std::fmt::Display for Reason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Bytes(error) => write!(f, "{error}"),
-            Self::Disk(error) => write!(f, "the disk does not give its bytes: {error}"),
-        }
-    }
-}
-
 impl<'a> Walk<'a> {
     fn new(volume: &'a Volume, subject: &'a Subject, cold: &'a ColdFile<'a>) -> Self {
         let records = Records { cold, version: volume.version(), own_from: subject.own_from };
@@ -181,7 +167,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Walks up to the end of a stretch, and over it with the last record.
-    fn stretch(&mut self, live: &LiveEntries) -> Result<(), Halt> {
+    fn stretch(&mut self, live: &InOrder<LiveEntry>) -> Result<(), Halt> {
         let mut left = &live.entries[..];
         self.position = self.position.or_else(|| left.first().map(|entry| entry.offset));
         while let Some(position) = self.position.filter(|position| *position < live.end) {
@@ -194,14 +180,14 @@ impl<'a> Walk<'a> {
         left.iter().try_for_each(|entry| self.judge(*entry))
     }
 
-    fn record_at(&self, offset: u64, end: u64) -> Result<Result<Scanned, Reason>, Halt> {
+    fn record_at(&self, offset: u64, end: u64) -> Result<Result<Scanned, BadRecord>, Halt> {
         let read = self.unless_halted(self.records.record_at(offset, end))?;
         if self.silent.attempted(&read) && self.is_silent()? {
             return Err(Halt::Silent { from: offset });
         }
         Ok(match read {
-            Ok(found) => found.map_err(Reason::Bytes),
-            Err(error) => Err(Reason::Disk(error)),
+            Ok(found) => found.map_err(BadRecord::Bytes),
+            Err(error) => Err(BadRecord::Disk(error)),
         })
     }
 
@@ -263,7 +249,7 @@ impl<'a> Walk<'a> {
     fn bad<'e>(
         &mut self,
         position: u64,
-        reason: &Reason,
+        reason: &BadRecord,
         left: &'e [LiveEntry],
     ) -> Result<&'e [LiveEntry], Halt> {
         let is_live = left.first().is_some_and(|entry| entry.offset == position);
@@ -283,7 +269,7 @@ impl<'a> Walk<'a> {
     fn end_of_bad(
         &self,
         position: u64,
-        reason: &Reason,
+        reason: &BadRecord,
         next: Option<u64>,
     ) -> Result<Option<u64>, Halt> {
         let Some(head) = self.head(position)? else { return Ok(None) };
@@ -293,7 +279,7 @@ impl<'a> Walk<'a> {
             return Ok(Some(end).filter(|end| *end == limit));
         }
         let is_data_alone =
-            matches!(reason, Reason::Bytes(ScanError::Decode(DecodeError::Checksum { .. })));
+            matches!(reason, BadRecord::Bytes(ScanError::Decode(DecodeError::Checksum { .. })));
         let is_sure = is_data_alone && self.records.is_own(position);
         let is_sure = is_sure || self.record_at(end, self.subject.end)?.is_ok();
         Ok(Some(end).filter(|_| is_sure))
@@ -369,14 +355,14 @@ impl<'a> Walk<'a> {
                 "another record (needle {}, {} bytes) lies in its place",
                 record.key, record.size
             ),
-            Err(Reason::Bytes(ScanError::PastEnd)) => {
+            Err(BadRecord::Bytes(ScanError::PastEnd)) => {
                 "its record is longer than the index says".to_owned()
             }
-            Err(Reason::Bytes(ScanError::Decode(error))) => error.to_string(),
-            Err(Reason::Disk(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(BadRecord::Bytes(ScanError::Decode(error))) => error.to_string(),
+            Err(BadRecord::Disk(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 "the volume file ends before its record does".to_owned()
             }
-            Err(reason @ Reason::Disk(_)) => {
+            Err(reason @ BadRecord::Disk(_)) => {
                 return Ok(Some(Badness::Unreadable(reason.to_string())));
             }
         };
