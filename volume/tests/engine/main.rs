@@ -19,6 +19,7 @@ mod missing;
 mod model;
 mod offline;
 mod old_formats;
+mod planted;
 mod recovery;
 mod reference;
 mod scrub;

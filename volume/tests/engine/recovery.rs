@@ -166,7 +166,7 @@ fn a_record_whose_length_has_a_flipped_bit_is_passed_by() {
 
 /// A record as an attacker makes it, for needle 1 of the same cookie: newer than all others, and the
 /// first of its batch.
-fn forged_record() -> Vec<u8> {
+pub fn forged_record() -> Vec<u8> {
     let temp = tempfile::tempdir().unwrap();
     let ahead = Clock::manual(2 * NOW_NS);
     let rig = Rig::create(real_disk(), temp.path().to_owned(), ahead, Ttl::NONE);

@@ -5,7 +5,10 @@ use std::{
     io::{self, IoSlice},
     ops::Range,
     path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -63,12 +66,19 @@ pub struct TroubledDisk {
     pub gate: Arc<Gate>,
     /// What of volume files it does not give.
     pub silent: Arc<Mutex<Range<u64>>>,
+    /// Bytes of volume files that were asked for.
+    pub asked: Arc<AtomicU64>,
 }
 
 impl TroubledDisk {
     /// An empty disk without troubles.
     pub fn new() -> Self {
-        Self { disk: SimulatedDisk::new(1), gate: Arc::default(), silent: Arc::default() }
+        Self {
+            disk: SimulatedDisk::new(1),
+            gate: Arc::default(),
+            silent: Arc::default(),
+            asked: Arc::default(),
+        }
     }
 }
 
@@ -78,7 +88,8 @@ impl Disk for TroubledDisk {
         if path.extension().is_none_or(|extension| extension != "dat") {
             return Ok(file);
         }
-        Ok(Arc::new(TroubledFile { file, gate: self.gate.clone(), silent: self.silent.clone() }))
+        let Self { gate, silent, asked, .. } = self.clone();
+        Ok(Arc::new(TroubledFile { file, gate, silent, asked }))
     }
 
     fn spool(&self, dir: &Path) -> io::Result<Arc<dyn VolumeFile>> {
@@ -131,11 +142,13 @@ struct TroubledFile {
     file: Arc<dyn VolumeFile>,
     gate: Arc<Gate>,
     silent: Arc<Mutex<Range<u64>>>,
+    asked: Arc<AtomicU64>,
 }
 
 impl VolumeFile for TroubledFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.gate.pass();
+        self.asked.fetch_add(buffer.len() as u64, Ordering::Relaxed);
         let silent = self.silent.lock().unwrap().clone();
         if silent.contains(&offset) {
             return Err(io::Error::from_raw_os_error(EIO));
