@@ -262,7 +262,7 @@ MUTATIONS = [
         "truncate what the index has a row for",
         ENGINE + "damage.rs",
         [(" && !self.is_indexed()?", "")],
-        "damage::any_flipped_bit_of_any_file_is_found_or_harmless",
+        "lost_tail::a_torn_record_with_a_row_is_damage_although_an_earlier_row_has_a_flipped_bit",
     ),
     Mutation(
         "truncate what another program wrote",
