@@ -18,6 +18,7 @@ use dulse_volume::{
     },
     engine::{
         compaction::{CompactionError, Pace},
+        sidecar::{Found, Sidecar},
         volume::Volume,
         write::{Write, WriteError},
     },
@@ -233,6 +234,102 @@ fn a_file_that_cannot_be_opened_may_be_the_newer_and_so_keeps_the_other_from_bei
     // Another program's file is no twin, whatever is wrong with it.
     site.disk.erase(&Path::new(B).join("7.dulse"));
     assert_written(&site.open(&[B, A]), A);
+}
+
+/// The one in /b is read only, because of what there is in /a and what is said of it.
+#[track_caller]
+fn assert_read_because_of(site: &Site, what: &str) {
+    let before = (site.files(A), site.files(B));
+    for dirs in [[A, B], [B, A]] {
+        let store = site.open(&dirs);
+        let volume = served(&store);
+        assert_eq!(data(&volume, 1), b"one");
+        let report = volume.report();
+        let trouble = report.trouble.unwrap();
+        assert_eq!(report.local, LocalState::Duplicate, "{trouble}");
+        assert!(trouble.starts_with("/b/7.dat is read and not written, "), "{trouble}");
+        assert!(trouble.contains(&format!("/a/7.dat ({what})")), "{trouble}");
+        assert!(matches!(put(&volume, 9, b"more"), Err(WriteError::Refused(_))));
+        store.close();
+        drop((store, volume));
+        assert!((site.files(A), site.files(B)) == before, "neither is touched");
+    }
+}
+
+/// Writes a sidecar in /a anew.
+fn edit_sidecar(site: &Site, change: impl FnOnce(&mut Vec<u8>)) {
+    let path = Path::new(A).join("7.dulse");
+    let mut bytes = site.disk.contents(&path).unwrap();
+    change(&mut bytes);
+    site.disk.put(&path, bytes);
+}
+
+fn copied() -> Site {
+    let site = Site::new();
+    site.create(A, "");
+    site.put(A, 1, b"one");
+    site.copy(A, B);
+    site.put(A, 2, b"which the copy does not have");
+    site
+}
+
+#[test]
+fn a_file_that_went_missing_may_be_the_newer_and_so_keeps_the_other_from_being_written() {
+    let site = copied();
+    site.disk.erase(Path::new("/a/7.dat"));
+    assert_read_because_of(&site, "missing");
+    assert_eq!(site.open(&[A, B]).unserved().len(), 1);
+    // Even rows alone, without a word of whose they are.
+    site.disk.erase(Path::new("/a/7.dulse"));
+    assert_read_because_of(&site, "missing");
+    site.erase(A);
+    assert_written(&site.open(&[A, B]), B);
+}
+
+#[test]
+fn what_another_cluster_has_lost_is_no_twin() {
+    let site = copied();
+    site.disk.erase(Path::new("/a/7.dat"));
+    edit_sidecar(&site, |bytes| {
+        let Found::Sidecar(sidecar) = Sidecar::decode(bytes) else { panic!("it is whole") };
+        *bytes = Sidecar { cluster: ClusterId::from(2), ..*sidecar }.encode().unwrap();
+    });
+    assert_written(&site.open(&[A, B]), B);
+}
+
+#[test]
+fn a_file_whose_sidecar_cannot_be_read_keeps_the_other_from_being_written() {
+    for can_be_opened in [true, false] {
+        let site = copied();
+        edit_sidecar(&site, |bytes| bytes[20] ^= 1);
+        if !can_be_opened {
+            let dat = Path::new("/a/7.dat");
+            let mut bytes = site.disk.contents(dat).unwrap();
+            bytes[0] = 0x7f;
+            site.disk.put(dat, bytes);
+        }
+        let what = if can_be_opened { "its sidecar cannot be read" } else { "cannot be opened" };
+        assert_read_because_of(&site, what);
+        let store = site.open(&[A, B]);
+        let named = (store.foreign().len(), store.unserved().len());
+        assert_eq!(named, if can_be_opened { (1, 0) } else { (0, 1) });
+    }
+}
+
+#[test]
+fn what_is_left_of_a_file_in_which_nothing_ever_was_keeps_no_other_from_being_written() {
+    for is_without_dat in [true, false] {
+        let site = Site::new();
+        site.create(A, "");
+        site.create(B, "");
+        site.put(B, 1, b"one");
+        if is_without_dat {
+            site.disk.erase(Path::new("/a/7.dat"));
+        } else {
+            edit_sidecar(&site, |bytes| bytes[20] ^= 1);
+        }
+        assert_written(&site.open(&[A, B]), B);
+    }
 }
 
 #[test]
