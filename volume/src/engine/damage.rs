@@ -70,15 +70,32 @@ pub enum Damage {
     },
     /// The end of the file was torn off, and is still there: the next start cuts it off.
     #[error(
-        "its torn end of {len} bytes cannot be kept in the trash: {reason}; make room and start the \
-         server again"
+        "its torn end of {len} bytes cannot be kept in the trash: {reason}; {} and start the server \
+         again",
+        if *is_for_want_of_room { "make room" } else { "see to the disk" }
     )]
     UnkeptTail {
         /// How long that is.
         len: u64,
         /// Why it was not cut off.
         reason: String,
+        /// Whether it can be once the disk has room.
+        is_for_want_of_room: bool,
     },
+}
+
+impl Damage {
+    /// That a torn end of this length cannot be kept.
+    pub fn unkept_tail(len: u64, error: &io::Error) -> Self {
+        let is_for_want_of_room =
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        Self::UnkeptTail { len, reason: error.to_string(), is_for_want_of_room }
+    }
+
+    /// Whether needles that were acknowledged may be missing or bad.
+    pub fn concerns_needles(&self) -> bool {
+        !matches!(self, Self::UnkeptTail { .. })
+    }
 }
 
 /// What a bad record means.

@@ -362,8 +362,7 @@ impl Files {
         if end.data_end > end.valid_len
             && let Err(error) = self.keep_torn_tail(end.valid_len..end.data_end, trash, now_ns)
         {
-            let (len, reason) = (end.data_end - end.valid_len, error.to_string());
-            let damage = Damage::UnkeptTail { len, reason };
+            let damage = Damage::unkept_tail(end.data_end - end.valid_len, &error);
             tracing::error!(volume = %self.name.id, "{damage}");
             end.damage = Some(damage);
             return Ok(end.valid_len);
