@@ -236,6 +236,27 @@ fn a_file_that_cannot_be_opened_may_be_the_newer_and_so_keeps_the_other_from_bei
     assert_written(&site.open(&[B, A]), A);
 }
 
+/// Its needles are all there.
+#[test]
+fn a_file_with_a_torn_end_that_cannot_be_kept_is_as_whole_as_the_other() {
+    let site = Site::new();
+    site.create(A, "");
+    site.put(A, 1, b"the same");
+    site.copy(A, B);
+    let dat = Path::new(A).join("7.dat");
+    let torn = [site.disk.contents(&dat).unwrap(), vec![7; 40]].concat();
+    site.disk.put(&dat, torn.clone());
+    for (dirs, state) in [([A, B], LocalState::Damaged), ([B, A], LocalState::Duplicate)] {
+        site.disk.plan(Operation::Write, Some("torn"), 0, Fault::Fails(EIO));
+        let store = site.open(&dirs);
+        let volume = served(&store);
+        assert_eq!((volume.dir().path(), volume.report().local), (Path::new(dirs[0]), state));
+        assert_eq!(data(&volume, 1), b"the same");
+        assert!(put(&volume, 9, b"more").is_err());
+        assert!(site.disk.contents(&dat).unwrap() == torn);
+    }
+}
+
 /// The one in /b is read only, because of what there is in /a and what is said of it.
 #[track_caller]
 fn assert_read_because_of(site: &Site, what: &str) {
@@ -508,4 +529,31 @@ fn of_two_foreign_files_with_one_id_one_is_admitted_and_the_other_is_named() {
     assert_eq!(waiting.len(), 1, "the second one waits on");
     store.refuse_foreign(name().id, "there is another");
     assert_eq!(store.foreign()[0].standing, Standing::Refused("there is another".to_owned()));
+}
+
+#[test]
+fn of_two_foreign_files_with_one_id_the_one_that_can_be_read_is_admitted() {
+    for broken in [A, B] {
+        let site = Site::new();
+        site.create(A, "");
+        site.put(A, 1, b"one");
+        site.copy(A, B);
+        for dir in [A, B] {
+            site.disk.erase(&Path::new(dir).join("7.dulse"));
+        }
+        let store = site.open(&[A, B]);
+        // Whatever was wrong with it when it was found, it is now.
+        let mut bytes = site.disk.contents(&Path::new(broken).join("7.dat")).unwrap();
+        bytes[0] = 0x7f;
+        site.disk.put(&Path::new(broken).join("7.dat"), bytes);
+        let config = volume_config(&store.data_dirs()[0]);
+        for _ in 0..2 {
+            store.accept_config(ClusterId::from(1), config.clone()).unwrap();
+            store.admit_next();
+        }
+        let other = if broken == A { B } else { A };
+        assert_eq!(served(&store).dir().path(), Path::new(other));
+        assert_eq!(data(&served(&store), 1), b"one");
+        assert_eq!(store.foreign().len(), 1);
+    }
 }
