@@ -48,8 +48,8 @@ SEQUENCE = "model::a_volume_agrees_with_the_reference_whatever_happens_to_its_di
 MUTATIONS = [
     Mutation(
         "take a torn batch for damage",
-        ENGINE + "damage.rs",
-        [("Run::SameBatch => return Ok(None),", "Run::SameBatch => return Ok(Some(start)),")],
+        ENGINE + "search.rs",
+        [("Run::SameBatch => return Ok(Outcome::Nothing),", "Run::SameBatch => return Ok(Outcome::Found(start)),")],
         CRASHES,
     ),
     Mutation(
@@ -66,8 +66,8 @@ MUTATIONS = [
     ),
     Mutation(
         "take a lost record for a torn batch",
-        ENGINE + "damage.rs",
-        [("Run::LaterBatch => return Ok(Some(start)),", "Run::LaterBatch => return Ok(None),")],
+        ENGINE + "search.rs",
+        [("Run::LaterBatch => return Ok(Outcome::Found(start)),", "Run::LaterBatch => return Ok(Outcome::Nothing),")],
         "recovery::a_lost_record_is_damage_when_a_later_batch_reached_the_disk",
     ),
     Mutation(
@@ -249,8 +249,26 @@ MUTATIONS = [
     Mutation(
         "serve records that lie in the data of a torn needle",
         ENGINE + "damage.rs",
-        [("Some(offset) => Resume::Doubtful(offset),\n            None", "Some(offset) => Resume::At(offset),\n            None")],
+        [("Outcome::Found(offset) if is_own => Resume::Doubtful(offset),", "Outcome::Found(offset) if is_own => Resume::At(offset),")],
         "recovery::records_within_a_torn_needle_replace_nothing",
+    ),
+    Mutation(
+        "serve records that a checkpoint does not count",
+        ENGINE + "search.rs",
+        [("return match found.checked_sub(to_come) {", "return match found.checked_sub(to_come.max(found)) {")],
+        "planted::a_record_that_ends_with_the_needle_around_it_is_one_too_many",
+    ),
+    Mutation(
+        "search for ever",
+        ENGINE + "search.rs",
+        [("const WORK_PER_BYTE: u64 = 8;", "const WORK_PER_BYTE: u64 = 80;")],
+        "planted::headers_that_claim_much_are_not_summed_for_ever_and_nothing_is_cut",
+    ),
+    Mutation(
+        "cut off what a search did not come to",
+        ENGINE + "damage.rs",
+        [("Outcome::Unknown => Resume::Unsearched,", "Outcome::Unknown => Resume::Never,")],
+        "planted::headers_that_claim_much_are_not_summed_for_ever_and_nothing_is_cut",
     ),
     Mutation(
         "truncate what the checkpoint covers",
@@ -262,7 +280,7 @@ MUTATIONS = [
         "truncate what the index has a row for",
         ENGINE + "damage.rs",
         [(" && !self.is_indexed()?", "")],
-        "damage::any_flipped_bit_of_any_file_is_found_or_harmless",
+        "lost_tail::a_torn_record_with_a_row_is_damage_although_an_earlier_row_has_a_flipped_bit",
     ),
     Mutation(
         "truncate what another program wrote",

@@ -121,9 +121,9 @@ impl Store {
             admissions: Admissions::default(),
             changed: watch::Sender::new(()),
         }));
-        let mut found = Vec::new();
+        let (mut found, mut opened) = (Vec::new(), Opened::default());
         for (index, dir) in store.0.dirs.iter().enumerate() {
-            match store.look_into(dir) {
+            match store.look_into(dir, &mut opened) {
                 Ok(names) => found.extend(names.into_iter().map(|name| (index, name))),
                 Err(error) if store.is_only_usable(dir) => return Err(error),
                 Err(error) => {
@@ -135,7 +135,6 @@ impl Store {
         let mut discovered = store.discover_all(&found);
         // In the order of the directories, whichever was opened first.
         discovered.sort_by_key(|(at, _)| *at);
-        let mut opened = Opened::default();
         for (at, result) in discovered {
             let (dir_index, name) = &found[at];
             store.take_in(*dir_index, name, result, &mut opened);
@@ -145,18 +144,23 @@ impl Store {
     }
 
     /// The volumes of a directory, after what interrupted creations left there is gone.
-    fn look_into(&self, dir: &DataDir) -> Result<Vec<VolumeName>, DataDirError> {
+    fn look_into(
+        &self,
+        dir: &DataDir,
+        opened: &mut Opened,
+    ) -> Result<Vec<VolumeName>, DataDirError> {
         if dir.failure().is_some() {
             return Ok(Vec::new());
         }
         // What is on its way to the trash is not missing.
         deletion::finish_moves(dir);
         let looked = lock(&self.0.unserved).look_for_remains(dir);
-        looked.map_err(|source| DataDirError::Io {
+        let lost = looked.map_err(|source| DataDirError::Io {
             action: "look for what is left over",
             dir: dir.path().to_owned(),
             source,
         })?;
+        lost.iter().for_each(|name| opened.add_lost(dir, name));
         dir.volume_names()
     }
 
@@ -189,7 +193,10 @@ impl Store {
         let dir = &self.0.dirs[dir_index];
         match result {
             Ok(Discovered::Own(volume)) => opened.add(volume),
-            Ok(Discovered::Foreign(volume)) => self.let_wait(dir_index, volume),
+            Ok(Discovered::Foreign(volume)) => {
+                opened.add_foreign(dir, name);
+                self.let_wait(dir_index, volume);
+            }
             Err(error) => {
                 lock(&self.0.unserved).note(name, &error.to_string());
                 opened.add_unopened(dir, name, &error);

@@ -28,8 +28,9 @@ impl Unserved {
     }
 
     /// Removes what interrupted creations left in a directory, and notes the volumes whose `.dat`
-    /// went missing.
-    pub(crate) fn look_for_remains(&mut self, dir: &DataDir) -> io::Result<()> {
+    /// went missing; which those are.
+    pub(crate) fn look_for_remains(&mut self, dir: &DataDir) -> io::Result<Vec<VolumeName>> {
+        let mut lost = Vec::new();
         let disk = &**dir.files();
         let entries = disk.list(dir.path())?;
         let files: BTreeSet<&str> =
@@ -45,10 +46,11 @@ impl Unserved {
                         beside.join(", "),
                     );
                     self.note(&name, &reason);
+                    lost.push(name);
                 }
             }
         }
-        Ok(())
+        Ok(lost)
     }
 
     /// Whether a volume's id is taken by one of them.

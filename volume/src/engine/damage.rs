@@ -9,9 +9,14 @@
 //! durable); soon after come valid records of a later batch.
 //!
 //! What is found by searching proves damage, but nothing vouches for it: whoever uploads a needle can
-//! put records into it, and a power cut can take the beginning of that needle alone. So what lies
-//! behind a bad record counts only if the index or the bad record's own length leads there, or if no
-//! power cut can have torn that record. Other needles found are [doubtful](Resume::Doubtful).
+//! put records into it, and a power cut or rot can take the beginning of that needle alone. So what
+//! lies behind a bad record counts only if the index or the bad record's own length leads there, or if
+//! another program wrote the bad one. Nor does a checkpoint that covers the bad record vouch for what
+//! is found, unless it leaves room for one record only: from there on records lie end to end up to where
+//! it ends, and with the bad one they are as many as it has rows for. An uploader's records within the
+//! bad one are too many then, and those before the last lost one too few. Other needles found are
+//! [doubtful](Resume::Doubtful), and so is whatever looks like one when a search
+//! [was given up](Resume::Unsearched).
 //!
 //! The pages of a batch reach the disk in any order, so that a torn one may have valid records
 //! behind a bad one. They count only if a batch begins among them, since a batch is written when
@@ -21,18 +26,18 @@
 
 use std::{collections::HashSet, io};
 
-use dulse_shared::id::{BatchPlace, Ts};
+use dulse_shared::id::Ts;
 
-use super::{index_file::load_rows, scan::Scanner};
+use super::{
+    index_file::load_rows,
+    scan::Scanner,
+    search::{Budget, Outcome, Run},
+};
 use crate::{
     disk::VolumeFile,
-    format::{
-        HEADER_LEN, IndexRow, MAX_BODY_LEN, NeedleHeader, OffsetWidth, RowSize, Version, record_len,
-    },
+    format::{HEADER_LEN, IndexRow, NeedleHeader, OffsetWidth, RowSize, Version, record_len},
 };
 
-/// How far behind the longest that a bad record can be valid ones are looked for.
-const SEARCH_BYTES: u64 = 64 << 20;
 /// Bits of a record's size.
 const SIZE_BITS: usize = 32;
 /// Rows of the index that are tried as evidence.
@@ -65,15 +70,32 @@ pub enum Damage {
     },
     /// The end of the file was torn off, and is still there: the next start cuts it off.
     #[error(
-        "its torn end of {len} bytes cannot be kept in the trash: {reason}; make room and start the \
-         server again"
+        "its torn end of {len} bytes cannot be kept in the trash: {reason}; {} and start the server \
+         again",
+        if *is_for_want_of_room { "make room" } else { "see to the disk" }
     )]
     UnkeptTail {
         /// How long that is.
         len: u64,
         /// Why it was not cut off.
         reason: String,
+        /// Whether it can be once the disk has room.
+        is_for_want_of_room: bool,
     },
+}
+
+impl Damage {
+    /// That a torn end of this length cannot be kept.
+    pub fn unkept_tail(len: u64, error: &io::Error) -> Self {
+        let is_for_want_of_room =
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        Self::UnkeptTail { len, reason: error.to_string(), is_for_want_of_room }
+    }
+
+    /// Whether needles that were acknowledged may be missing or bad.
+    pub fn concerns_needles(&self) -> bool {
+        !matches!(self, Self::UnkeptTail { .. })
+    }
 }
 
 /// What a bad record means.
@@ -93,16 +115,27 @@ pub enum Resume {
     /// Here are records that verify, but they may be data of the bad one: a read of their needles
     /// answers an error, neither what they say nor what was before.
     Doubtful(u64),
+    /// Unknown: so much looks like records that the search was given up. Nothing behind the bad one is
+    /// believed, and nothing is cut off.
+    Unsearched,
     /// Nowhere.
     Never,
 }
 
 impl Resume {
-    /// The offset, if there is one.
+    /// Where records are sure to go on, if anywhere.
+    pub fn sure_offset(self) -> Option<u64> {
+        match self {
+            Self::At(offset) => Some(offset),
+            Self::Doubtful(_) | Self::Unsearched | Self::Never => None,
+        }
+    }
+
+    /// Where the next record that verifies is, if one is known.
     pub fn offset(self) -> Option<u64> {
         match self {
             Self::At(offset) | Self::Doubtful(offset) => Some(offset),
-            Self::Never => None,
+            Self::Unsearched | Self::Never => None,
         }
     }
 }
@@ -126,30 +159,24 @@ pub struct Suspect<'a> {
     pub own_from: u64,
     /// Up to where a checkpoint says that the file was verified and synced.
     pub covered_len: u64,
+    /// How many rows the index had then: one for each record of ours.
+    pub covered_rows: u64,
+    /// Records before the bad one, those that do not verify included.
+    pub records_before: u64,
     /// The highest stamp before the bad record.
     pub newest: Ts,
 }
 
-/// What valid records behind a bad one prove.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Run {
-    /// They were written when the bad one was durable.
-    LaterBatch,
-    /// They go on to the end of the data, and no batch begins among them: they are of its batch.
-    SameBatch,
-    /// Nothing.
-    Nothing,
-}
-
 impl Suspect<'_> {
-    /// Weighs the evidence; `scanner` is moved about.
-    pub fn judge(&self, scanner: &mut Scanner<'_>) -> io::Result<Verdict> {
+    /// Weighs the evidence; `scanner` is moved about. `budget` is that of the whole walk.
+    pub fn judge(&self, scanner: &mut Scanner<'_>, budget: &mut Budget) -> io::Result<Verdict> {
+        budget.begin(self.data_end - self.bad_at);
         let mut whole_ends = Vec::new();
         let resume = match self.first_indexed_record(scanner)? {
             Some(offset) => Resume::At(offset),
             None => {
                 whole_ends = self.ends_but_for_a_bit(scanner)?;
-                self.later_batch(scanner, &whole_ends)?
+                self.later_batch(scanner, budget, &whole_ends)?
             }
         };
         let may_be_torn = resume == Resume::Never && whole_ends.is_empty();
@@ -203,19 +230,31 @@ impl Suspect<'_> {
 
     /// Where valid records of a later batch begin. `whole_ends`, where the bad record ends if one bit
     /// of its length was flipped, are likelier than where it ends by what its header says.
-    fn later_batch(&self, scanner: &mut Scanner<'_>, whole_ends: &[u64]) -> io::Result<Resume> {
+    fn later_batch(
+        &self,
+        scanner: &mut Scanner<'_>,
+        budget: &mut Budget,
+        whole_ends: &[u64],
+    ) -> io::Result<Resume> {
         let by_header = self.end_by_its_header(scanner)?;
         for end in whole_ends.iter().copied().chain(by_header) {
-            if self.run(scanner, end, &mut HashSet::new())? == Run::LaterBatch {
+            if self.run(scanner, budget, end, &mut HashSet::new())? == Run::LaterBatch {
                 return Ok(Resume::At(end));
             }
         }
-        let found = self.search(scanner)?;
-        Ok(match found {
-            // No power cut tears what was durable, or what another program wrote.
-            Some(at) if self.was_durable() || self.bad_at < self.own_from => Resume::At(at),
-            Some(offset) => Resume::Doubtful(offset),
-            None => Resume::Never,
+        let is_own = self.bad_at >= self.own_from;
+        if is_own
+            && self.was_durable()
+            && let Some(offset) = self.proven_by_checkpoint(scanner, budget)?
+        {
+            return Ok(Resume::At(offset));
+        }
+        Ok(match self.search(scanner, budget)? {
+            Outcome::Found(offset) if is_own => Resume::Doubtful(offset),
+            // No power cut tears what another program wrote.
+            Outcome::Found(offset) => Resume::At(offset),
+            Outcome::Unknown => Resume::Unsearched,
+            Outcome::Nothing => Resume::Never,
         })
     }
 
@@ -240,56 +279,5 @@ impl Suspect<'_> {
             }
         }
         Ok(ends)
-    }
-
-    /// Looks at every offset behind the bad record's beginning.
-    fn search(&self, scanner: &mut Scanner<'_>) -> io::Result<Option<u64>> {
-        // Runs merge: one that comes to an offset of another one goes on like that one. None comes
-        // to where an earlier one began, so those are not kept.
-        let mut walked = HashSet::new();
-        let longest = record_len(MAX_BODY_LEN, self.version);
-        let last = self.data_end.min(self.bad_at + longest + SEARCH_BYTES);
-        let mut start = self.bad_at + 8;
-        while start < last {
-            if walked.remove(&start) {
-                start += 8;
-                continue;
-            }
-            match self.run(scanner, start, &mut walked)? {
-                Run::LaterBatch => return Ok(Some(start)),
-                Run::SameBatch => return Ok(None),
-                Run::Nothing => start += 8,
-            }
-        }
-        Ok(None)
-    }
-
-    /// What the valid records from `start` on prove; those that lie in `walked` proved nothing.
-    fn run(
-        &self,
-        scanner: &mut Scanner<'_>,
-        start: u64,
-        walked: &mut HashSet<u64>,
-    ) -> io::Result<Run> {
-        let (mut begins, mut begins_newer) = (false, false);
-        let mut position = start;
-        while position < self.data_end && (position == start || walked.insert(position)) {
-            let Ok(record) = scanner.record_at(position)? else {
-                break;
-            };
-            // Other programs stamp as they like: any record of theirs may begin a batch.
-            let is_own = position >= self.own_from;
-            begins |= !is_own || record.ts.place() == BatchPlace::First;
-            begins_newer |= is_own && begins && record.ts > self.newest;
-            position += record.len;
-        }
-        // The data ends within the last record if that ends in zeros.
-        let goes_to_the_end = position >= self.data_end;
-        Ok(match (begins, goes_to_the_end) {
-            _ if begins_newer => Run::LaterBatch,
-            (true, true) => Run::LaterBatch,
-            (false, true) => Run::SameBatch,
-            (_, false) => Run::Nothing,
-        })
     }
 }

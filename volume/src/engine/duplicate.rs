@@ -9,7 +9,7 @@ use std::{path::PathBuf, sync::OnceLock};
 
 use dulse_shared::{id::Ts, wire::bounded_sentence};
 
-use super::volume::Volume;
+use super::{damage::Damage, volume::Volume};
 
 /// That there is another file with the volume's id, if there is one. Set at the start, before
 /// anything is written, and never taken back.
@@ -33,7 +33,7 @@ impl Duplicate {
 pub(crate) struct Newness {
     /// The highest stamp that it knows of.
     pub(crate) max_ts: Ts,
-    /// All of it verifies: of two that know the same, this one has all its needles.
+    /// All that was acknowledged verifies: of two that know the same, this one has all its needles.
     pub(crate) is_whole: bool,
     /// Bytes.
     pub(crate) len: u64,
@@ -54,7 +54,8 @@ impl Volume {
     pub(crate) fn newness(&self) -> Newness {
         let report = self.report();
         let max_ts = self.counters().max_ts;
-        Newness { max_ts, is_whole: self.damage.is_none(), len: report.size_bytes }
+        let is_whole = !self.damage.as_ref().is_some_and(Damage::concerns_needles);
+        Newness { max_ts, is_whole, len: report.size_bytes }
     }
 
     /// Whether it is as its creation left it: no needle was ever in it. One from which a compaction

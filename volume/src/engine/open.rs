@@ -4,7 +4,6 @@
 //! else when one is admitted: a volume file with a sidecar is always ours and whole.
 
 use std::{
-    collections::HashSet,
     io::{self, IoSlice},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, RwLock, atomic::AtomicU64},
@@ -20,6 +19,7 @@ use super::{
     checkpoint::WriteState,
     compaction::finish_swap,
     counters::Counters,
+    doubt::Doubt,
     duplicate::Duplicate,
     expiry::Ending,
     failure::Failure,
@@ -171,7 +171,7 @@ impl Opener {
             idx,
             dat_len: own_from,
             damage: None,
-            doubtful: HashSet::new(),
+            doubt: Doubt::default(),
             ignored_stamps: 0,
         };
         Ok(self.assemble(dir, name, claim, loaded))
@@ -276,7 +276,7 @@ impl Opener {
             counters: Mutex::new(loaded.counters),
             dat_len: AtomicU64::new(loaded.dat_len),
             damage: loaded.damage,
-            doubtful: loaded.doubtful,
+            doubt: loaded.doubt,
             duplicate: Duplicate::default(),
             foreign_stamps,
             ending: Ending::from_sidecar(claim.has_expired),

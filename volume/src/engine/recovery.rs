@@ -6,11 +6,10 @@
 
 use std::{collections::HashSet, io, ops::Range, sync::Arc};
 
-use dulse_shared::id::{NeedleKey, Ts};
-
 use super::{
     counters::Counters,
-    damage::{Damage, Resume, Suspect, Verdict},
+    damage::{Damage, Suspect, Verdict},
+    doubt::Doubt,
     fill::end_of_data,
     foreign_stamp,
     index_file::{IndexFile, load_rows},
@@ -18,6 +17,7 @@ use super::{
     lost_tail::Tail,
     needle_map::{Entry, Loader, NeedleMap},
     scan::{Scanned, Scanner},
+    search::Budget,
     sidecar::Checkpoint,
     volume_files::{Files, OpenError, at},
 };
@@ -49,7 +49,7 @@ pub struct Loaded {
     /// What of the file does not verify, or is missing.
     pub damage: Option<Damage>,
     /// Needles of records that nothing vouches for.
-    pub doubtful: HashSet<NeedleKey>,
+    pub doubt: Doubt,
     /// How many stamps of other programs are too far ahead to be believed.
     pub ignored_stamps: u64,
 }
@@ -232,6 +232,7 @@ impl Files {
         let version = self.superblock.version;
         let mut scanner =
             Scanner::new(&*self.dat, version, walk.own_from, walk.from, self.dat_len).forgetting();
+        let mut budget = Budget::new(Some(self.name.id));
         let mut end = WalkEnd::whole(self.dat_len);
         while let Some(found) = scanner.advance()? {
             match found {
@@ -248,9 +249,8 @@ impl Files {
                     if data_end > bad_at {
                         tracing::warn!(volume = %self.name.id, offset = bad_at, "a record does not verify: {error}");
                     }
-                    let newest = memory.counters.max_ts;
-                    let suspect = self.suspect(walk, bad_at, data_end, newest);
-                    match suspect.judge(&mut scanner)? {
+                    let suspect = self.suspect(walk, bad_at, data_end, end.records, memory);
+                    match suspect.judge(&mut scanner, &mut budget)? {
                         // What another program wrote is not ours to cut; zeros are nothing.
                         Verdict::TornTail if bad_at < walk.own_from && data_end > bad_at => {
                             end.damage.get_or_insert(Damage::Record(bad_at));
@@ -261,13 +261,10 @@ impl Files {
                             return Ok(end);
                         }
                         Verdict::Damage(resume) => {
-                            if let Resume::Doubtful(offset) = resume {
-                                memory.doubtful = self.doubtful_from(offset, &mut scanner)?;
+                            if let Some(doubt) = suspect.doubt(resume, &mut scanner, &mut budget)? {
+                                memory.doubt = doubt;
                             }
-                            let resume_at = match resume {
-                                Resume::At(offset) => offset,
-                                Resume::Doubtful(_) | Resume::Never => self.dat_len,
-                            };
+                            let resume_at = resume.sure_offset().unwrap_or(self.dat_len);
                             self.keep_damaged_rows(bad_at..resume_at, memory, row_sink)?;
                             end.damage.get_or_insert(Damage::Record(bad_at));
                             scanner.seek(resume_at);
@@ -275,26 +272,9 @@ impl Files {
                     }
                 }
             }
+            end.records += 1;
         }
         Ok(end)
-    }
-
-    /// The needles of all records from `offset` on, whatever lies between them.
-    fn doubtful_from(
-        &self,
-        offset: u64,
-        scanner: &mut Scanner<'_>,
-    ) -> io::Result<HashSet<NeedleKey>> {
-        scanner.seek(offset);
-        let mut needles = HashSet::new();
-        while let Some(found) = scanner.advance()? {
-            match found {
-                Ok(record) => drop(needles.insert(record.key)),
-                Err(_) => scanner.seek(scanner.position() + 8),
-            }
-        }
-        tracing::error!(volume = %self.name.id, "records from offset {offset} on verify, but they may be data of a needle that was never stored: {} needles are not served; `dulse export` writes them out", needles.len());
-        Ok(needles)
     }
 
     /// Needles behind the end of a file that lost its own end stay in the index like damaged ones.
@@ -344,12 +324,27 @@ impl Files {
         Ok(rows.len() as u64)
     }
 
-    fn suspect(&self, walk: &Walk<'_>, bad_at: u64, data_end: u64, newest: Ts) -> Suspect<'_> {
-        let (width, version) = (self.width, self.superblock.version);
-        let (dat_len, own_from, covered_len) =
-            (self.dat_len, walk.own_from, walk.checkpoint.dat_len);
-        let idx = &*self.idx;
-        Suspect { idx, width, version, bad_at, data_end, dat_len, own_from, covered_len, newest }
+    fn suspect(
+        &self,
+        walk: &Walk<'_>,
+        bad_at: u64,
+        data_end: u64,
+        records_before: u64,
+        memory: &Memory,
+    ) -> Suspect<'_> {
+        Suspect {
+            idx: &*self.idx,
+            width: self.width,
+            version: self.superblock.version,
+            bad_at,
+            data_end,
+            dat_len: self.dat_len,
+            own_from: walk.own_from,
+            covered_len: walk.checkpoint.dat_len,
+            covered_rows: walk.checkpoint.idx_len / self.width.row_len() as u64,
+            records_before,
+            newest: memory.counters.max_ts,
+        }
     }
 
     /// Cuts off what was never acknowledged, keeping the bytes in the trash, and the zeros behind
@@ -367,8 +362,7 @@ impl Files {
         if end.data_end > end.valid_len
             && let Err(error) = self.keep_torn_tail(end.valid_len..end.data_end, trash, now_ns)
         {
-            let (len, reason) = (end.data_end - end.valid_len, error.to_string());
-            let damage = Damage::UnkeptTail { len, reason };
+            let damage = Damage::unkept_tail(end.data_end - end.valid_len, &error);
             tracing::error!(volume = %self.name.id, "{damage}");
             end.damage = Some(damage);
             return Ok(end.valid_len);
@@ -405,14 +399,16 @@ struct WalkEnd {
     valid_len: u64,
     /// Behind it are zeros at most.
     data_end: u64,
-    /// Records that verify and are not covered by the checkpoint.
+    /// Records, those that do not verify included.
+    records: u64,
+    /// Those that verify and are not covered by the checkpoint.
     records_behind: u64,
     damage: Option<Damage>,
 }
 
 impl WalkEnd {
     fn whole(len: u64) -> Self {
-        Self { valid_len: len, data_end: len, records_behind: 0, damage: None }
+        Self { valid_len: len, data_end: len, records: 0, records_behind: 0, damage: None }
     }
 }
 
@@ -432,7 +428,7 @@ struct Memory {
     loader: Loader,
     counters: Counters,
     damage: Option<Damage>,
-    doubtful: HashSet<NeedleKey>,
+    doubt: Doubt,
     ignored_stamps: u64,
 }
 
@@ -453,7 +449,7 @@ impl Memory {
     }
 
     fn finish(self, files: Files, idx: IndexFile, dat_len: u64) -> Loaded {
-        let Self { loader, mut counters, damage, doubtful, ignored_stamps } = self;
+        let Self { loader, mut counters, damage, doubt, ignored_stamps } = self;
         let Files { dat, superblock, width, .. } = files;
         let version = superblock.version;
         let map = loader.finish(|before, after| counters.moved(before, after, version));
@@ -466,7 +462,7 @@ impl Memory {
             idx,
             dat_len,
             damage,
-            doubtful,
+            doubt,
             ignored_stamps,
         }
     }

@@ -71,11 +71,7 @@ pub fn remains_of(
     if !has_dat && beside.is_empty() {
         return Ok((!staged.is_empty()).then_some(Remains::Unmade(staged)));
     }
-    let rows = match disk.open(&name.idx(dir), OpenMode::Read) {
-        Ok(idx) => idx.len()?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-        Err(error) => return Err(error),
-    };
+    let rows = rows_of(disk, dir, name)?;
     let sidecar = if has("dulse") { read_sidecar(disk, dir, name).ok().flatten() } else { None };
     if rows == 0 && sidecar.as_ref().is_some_and(covers_nothing) {
         let mut unmade = beside;
@@ -88,6 +84,27 @@ pub fn remains_of(
     // A `.vif` alone speaks of no needle; other programs leave such.
     let speaks_of_needles = rows > 0 || has("dulse");
     Ok((!has_dat && speaks_of_needles).then_some(Remains::Lost(beside)))
+}
+
+/// Whether a `.dat` is as its creation left it, whatever its sidecar says: it ends with its superblock,
+/// was never compacted, and no row speaks of a needle.
+pub fn holds_nothing(disk: &dyn Disk, dir: &Path, name: &VolumeName) -> io::Result<bool> {
+    let dat = disk.open(&name.dat(dir), OpenMode::Read)?;
+    let mut superblock = [0; SUPERBLOCK_LEN];
+    if dat.len()? > SUPERBLOCK_LEN as u64 || rows_of(disk, dir, name)? > 0 {
+        return Ok(false);
+    }
+    read_up_to(&*dat, &mut superblock)?;
+    Ok(Superblock::parse(&superblock).is_ok_and(|superblock| superblock.compaction_revision == 0))
+}
+
+/// Bytes of a volume's index; 0 without one.
+fn rows_of(disk: &dyn Disk, dir: &Path, name: &VolumeName) -> io::Result<u64> {
+    match disk.open(&name.idx(dir), OpenMode::Read) {
+        Ok(idx) => idx.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
+    }
 }
 
 /// What a volume has beside its `.dat`.

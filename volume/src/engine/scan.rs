@@ -111,6 +111,7 @@ pub struct Scanner<'a> {
     is_sparing: bool,
     /// A window that ends here was not given: before it what is asked for is read, and no more.
     alone_to: u64,
+    work: u64,
 }
 
 impl<'a> Scanner<'a> {
@@ -134,6 +135,7 @@ impl<'a> Scanner<'a> {
             cached_from: None,
             is_sparing: false,
             alone_to: 0,
+            work: 0,
         }
     }
 
@@ -163,6 +165,11 @@ impl<'a> Scanner<'a> {
     /// Goes on at `position`.
     pub fn seek(&mut self, position: u64) {
         self.position = position;
+    }
+
+    /// Bytes that were read and bytes that were summed so far: what it has taken.
+    pub fn work(&self) -> u64 {
+        self.work
     }
 
     /// The next record; `None` at the end. After an error the position is that of the bad record.
@@ -222,7 +229,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads a record that a window has room for, but this one a part of only, in one go. Else its
-    /// tail, which comes first, and its data would each be read with what follows them.
+    /// tail, which comes first, would be read twice.
     fn hold_whole(&mut self, offset: u64, len: u64) -> io::Result<()> {
         match usize::try_from(len) {
             Ok(len) if len <= self.window_bytes => self.bytes(offset, len).map(drop),
@@ -233,7 +240,7 @@ impl<'a> Scanner<'a> {
     fn verify(&mut self, offset: u64, head: &Head) -> io::Result<Result<Scanned, ScanError>> {
         // The tail first: it is small, and in random bytes it hardly ever parses.
         let tail_len = usize::try_from(head.tail_len()).map_err(io::Error::other)?;
-        let bytes = Bytes::copy_from_slice(self.bytes(offset + head.tail_start(), tail_len)?);
+        let bytes = self.tail_bytes(offset + head.tail_start(), tail_len)?;
         let tail = match head.parse_tail(bytes.clone(), offset >= self.own_from) {
             Ok(tail) => tail,
             Err(error) => return Ok(Err(error.into())),
@@ -246,12 +253,30 @@ impl<'a> Scanner<'a> {
         Ok(Ok(Scanned::new(offset, head, &bytes, &tail, computed)))
     }
 
+    /// The tail of a record that a window has no room for lies far from the window, which stays where
+    /// it is: next come the data, or the offset after that of what is no record.
+    fn tail_bytes(&mut self, offset: u64, len: usize) -> io::Result<Bytes> {
+        if self.holds(offset, len) {
+            return Ok(Bytes::copy_from_slice(self.bytes(offset, len)?));
+        }
+        let mut bytes = vec![0; len];
+        read_exact_at(self.file, &mut bytes, offset)?;
+        self.work += len as u64;
+        Ok(bytes.into())
+    }
+
+    fn holds(&self, offset: u64, len: usize) -> bool {
+        let window_end = self.window_start + self.window.len() as u64;
+        offset >= self.window_start && offset + len as u64 <= window_end
+    }
+
     fn data_crc(&mut self, start: u64, len: u64) -> io::Result<u32> {
         let (mut crc, mut done) = (0, 0);
         while done < len {
             let piece =
                 usize::try_from(len - done).unwrap_or(usize::MAX).min(self.window_bytes / 2);
             crc = crc32c::crc32c_append(crc, self.bytes(start + done, piece)?);
+            self.work += piece as u64;
             done += piece as u64;
         }
         Ok(crc)
@@ -270,8 +295,7 @@ impl<'a> Scanner<'a> {
 
     /// `len` bytes at `offset`, at most a window; the caller knows that they lie before the end.
     fn bytes(&mut self, offset: u64, len: usize) -> io::Result<&[u8]> {
-        let window_end = self.window_start + self.window.len() as u64;
-        if offset < self.window_start || offset + len as u64 > window_end {
+        if !self.holds(offset, len) {
             self.load(offset, len)?;
         }
         let from = usize::try_from(offset - self.window_start).map_err(io::Error::other)?;
@@ -303,6 +327,7 @@ impl<'a> Scanner<'a> {
         self.window.resize(len, 0);
         self.window_start = offset;
         // What was not read must not be taken for bytes of the file.
+        self.work += len as u64;
         read_exact_at(self.file, &mut self.window, offset).inspect_err(|_| self.window.clear())
     }
 }

@@ -5,7 +5,6 @@
 //! the map only after its record is durable.
 
 use std::{
-    collections::HashSet,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
@@ -25,6 +24,7 @@ use super::{
     clock_trust::ClockTrust,
     counters::Counters,
     damage::Damage,
+    doubt::Doubt,
     duplicate::Duplicate,
     expiry::Ending,
     failure::Failure,
@@ -75,7 +75,7 @@ pub struct Volume {
     /// What of the file does not verify, or is missing.
     pub(super) damage: Option<Damage>,
     /// Needles of records that verify and that nothing vouches for.
-    pub(super) doubtful: HashSet<NeedleKey>,
+    pub(super) doubt: Doubt,
     /// Whether the server has another file with its id.
     pub(super) duplicate: Duplicate,
     /// Whether its log says that stamps of another program are not believed.
@@ -242,7 +242,7 @@ impl Volume {
 
     /// Whether a record behind a damaged one may be a version of this needle, or data of another.
     pub fn is_doubtful(&self, key: NeedleKey) -> bool {
-        self.doubtful.contains(&key)
+        self.doubt.covers(key)
     }
 
     /// What scrubs found out about it.

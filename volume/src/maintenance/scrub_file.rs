@@ -21,7 +21,9 @@ use crate::{
 
 const FILE: &str = "scrub.json";
 const FORMAT_VERSION: u32 = 1;
-/// Findings of one volume that are kept.
+/// Findings of one volume that are kept: fewer than a run keeps, because the file is written whole at
+/// the end of each scrub and holds those of all volumes. After a restart one that is still bad is enough
+/// for its volume to get no new needles; the others are found by reads, and by the next scrub.
 const MAX_KEPT: usize = 100;
 
 /// The file's contents.

@@ -81,7 +81,7 @@ pub(super) struct Admissions {
 }
 
 impl Store {
-    /// Volume files that nobody has claimed. Of two with one id only the first counts.
+    /// Volume files that nobody has claimed. Of two with one id in a directory only the first counts.
     pub fn foreign(&self) -> Vec<Foreign> {
         lock(&self.0.foreign).values().cloned().collect()
     }
@@ -208,13 +208,16 @@ impl Store {
         })
     }
 
-    /// The directory of the first foreign volume that the configuration is for.
+    /// The directory of the foreign volume that the configuration is for; of several the one that can
+    /// be read.
     fn foreign_at(&self, config: &VolumeConfig) -> Option<usize> {
+        let queue = lock(&self.0.admissions.queue);
         let foreign = lock(&self.0.foreign);
         let is_it = |volume: &ForeignVolume| {
             (volume.id, &volume.collection) == (config.id, &config.collection)
         };
-        foreign.iter().find(|(_, one)| is_it(&one.volume)).map(|((at, _), _)| *at)
+        let those = foreign.iter().filter(|(_, one)| is_it(&one.volume)).map(|((at, _), _)| *at);
+        queue.most_promising(config.id, those)
     }
 
     fn stands(&self, dir_index: usize, id: VolumeId, standing: Standing) {

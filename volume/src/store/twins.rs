@@ -3,11 +3,13 @@
 //!
 //! The newest is, and nothing is written to it: served and written by turns, as the directories come
 //! and go, they would grow apart for good. The others are listed as not served and left as they are.
-//! An empty one is what an interrupted creation left: it takes no part and goes to the trash.
+//! An empty one is what an interrupted creation left: it takes no part and goes to the trash. A file
+//! that cannot be opened, has lost its volume file, or has a sidecar that cannot be read, may be the
+//! newer one: the other is then served and not written as well.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -16,15 +18,17 @@ use dulse_shared::id::VolumeId;
 use super::{Store, lock};
 use crate::{
     disk::{DataDir, VolumeName},
-    engine::{duplicate::Newness, open::read_sidecar, volume::Volume, volume_files::OpenError},
+    engine::{
+        duplicate::Newness, open::read_sidecar, remains, volume::Volume, volume_files::OpenError,
+    },
 };
 
 /// The volumes of this cluster that a start found, by id, each in the order of the directories.
 #[derive(Debug, Default)]
 pub(super) struct Opened {
     volumes: BTreeMap<VolumeId, Vec<Arc<Volume>>>,
-    /// Files that cannot be opened; nobody knows how new they are.
-    unopened: HashMap<VolumeId, PathBuf>,
+    /// Files of the same cluster that are not open, in words; nobody knows how new they are.
+    unopened: HashMap<VolumeId, Vec<String>>,
 }
 
 impl Opened {
@@ -33,14 +37,42 @@ impl Opened {
         self.volumes.entry(volume.id()).or_default().push(volume);
     }
 
-    /// Adds one that cannot be opened, if it is of this cluster.
+    /// Adds one that cannot be opened, if it is of this cluster. Without a sidecar it is another
+    /// program's.
     pub(super) fn add_unopened(&mut self, dir: &DataDir, name: &VolumeName, error: &OpenError) {
-        let is_others = matches!(error, OpenError::OtherCluster { .. })
-            || matches!(read_sidecar(&**dir.files(), dir.path(), name), Ok(None));
-        if !is_others {
-            self.unopened.insert(name.id, name.dat(dir.path()));
+        if !matches!(error, OpenError::OtherCluster { .. }) && has_sidecar(dir, name) {
+            self.add_other(dir, name, "cannot be opened");
         }
     }
+
+    /// Adds one whose volume file went missing, unless it was another cluster's.
+    pub(super) fn add_lost(&mut self, dir: &DataDir, name: &VolumeName) {
+        let sidecar = read_sidecar(&**dir.files(), dir.path(), name).ok().flatten();
+        if sidecar
+            .is_none_or(|sidecar| dir.identity().cluster.is_none_or(|ours| ours == sidecar.cluster))
+        {
+            self.add_other(dir, name, "missing");
+        }
+    }
+
+    /// Adds one that looks like another program's, if that is because its sidecar cannot be read. One
+    /// that holds nothing is not missed.
+    pub(super) fn add_foreign(&mut self, dir: &DataDir, name: &VolumeName) {
+        let holds_nothing = || remains::holds_nothing(&**dir.files(), dir.path(), name);
+        if has_sidecar(dir, name) && !holds_nothing().unwrap_or(false) {
+            self.add_other(dir, name, "its sidecar cannot be read");
+        }
+    }
+
+    fn add_other(&mut self, dir: &DataDir, name: &VolumeName, what: &str) {
+        let other = format!("{} ({what})", name.dat(dir.path()).display());
+        self.unopened.entry(name.id).or_default().push(other);
+    }
+}
+
+/// Whether there is a sidecar, even one that cannot be read.
+fn has_sidecar(dir: &DataDir, name: &VolumeName) -> bool {
+    dir.files().is_there(&name.sidecar(dir.path())).unwrap_or(true)
 }
 
 /// What becomes of one of several files with one id.
@@ -79,33 +111,34 @@ impl Store {
     pub(super) fn serve(&self, opened: Opened) {
         let Opened { volumes, unopened } = opened;
         for (id, files) in volumes {
-            self.serve_one_of(&files, unopened.get(&id).map(PathBuf::as_path));
+            self.serve_one_of(&files, unopened.get(&id).map_or(&[], Vec::as_slice));
         }
     }
 
-    fn serve_one_of(&self, files: &[Arc<Volume>], unopened: Option<&Path>) {
+    fn serve_one_of(&self, files: &[Arc<Volume>], unopened: &[String]) {
         let look = |volume: &Arc<Volume>| Found {
             newness: volume.newness(),
             is_empty: volume.was_never_written(),
         };
         let found: Vec<Found> = files.iter().map(look).collect();
         let (mut served, mut unserved) = (None, Vec::new());
-        for (volume, fate) in files.iter().zip(fates(&found, unopened.is_some())) {
+        for (volume, fate) in files.iter().zip(fates(&found, !unopened.is_empty())) {
             match fate {
                 Fate::Served => served = Some(volume),
                 Fate::Unserved => unserved.push(volume),
                 Fate::ToTrash => self.discard_empty(volume),
             }
         }
-        let preferred = served.map(|volume| volume.dat_path());
-        let preferred = preferred.as_deref().or(unopened);
+        let preferred = served.map(|volume| volume.dat_path().display().to_string());
+        let preferred = preferred.as_ref().or(unopened.first());
         for (volume, preferred) in unserved.iter().zip(preferred.into_iter().cycle()) {
             let reason = why_unserved(&volume.dat_path(), preferred);
             lock(&self.0.unserved).note(&name_of(volume), &reason);
         }
         let Some(served) = served else { return };
-        let mut others: Vec<PathBuf> = unserved.iter().map(|volume| volume.dat_path()).collect();
-        others.extend(unopened.map(Path::to_owned));
+        let path = |volume: &&Arc<Volume>| volume.dat_path().display().to_string();
+        let mut others: Vec<String> = unserved.iter().map(path).collect();
+        others.extend_from_slice(unopened);
         if !others.is_empty() {
             let reason = why_read_only(&served.dat_path(), &others);
             tracing::error!("volume {} is read-only: {reason}", served.id());
@@ -139,17 +172,15 @@ fn name_of(volume: &Volume) -> VolumeName {
     VolumeName { collection: volume.collection().clone(), id: volume.id() }
 }
 
-fn why_unserved(dat: &Path, preferred: &Path) -> String {
+fn why_unserved(dat: &Path, preferred: &str) -> String {
     format!(
-        "{} is left alone, because {} has the same id and counts as the newer: move one away and \
-         start the server again",
+        "{} is left alone, because {preferred} has the same id and counts as the newer: move one away \
+         and start the server again",
         dat.display(),
-        preferred.display(),
     )
 }
 
-fn why_read_only(dat: &Path, others: &[PathBuf]) -> String {
-    let others: Vec<String> = others.iter().map(|path| path.display().to_string()).collect();
+fn why_read_only(dat: &Path, others: &[String]) -> String {
     format!(
         "{} is read and not written, because its id is also that of {}: move one away and start the \
          server again",

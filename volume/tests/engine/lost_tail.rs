@@ -92,6 +92,28 @@ fn a_repair_does_not_throw_away_the_only_trace_of_lost_records() {
     }
 }
 
+/// That the records before it are counted by the index is doubtful then, and the row is believed all
+/// the same: what is left of its record is no torn end.
+#[test]
+fn a_torn_record_with_a_row_is_damage_although_an_earlier_row_has_a_flipped_bit() {
+    let (mut rig, ends) = four_needles();
+    let mut idx = fs::read(rig.idx()).unwrap();
+    // The only row that the checkpoint covers.
+    idx[7] ^= 0x10;
+    fs::write(rig.idx(), idx).unwrap();
+    let mut dat = fs::read(rig.dat()).unwrap();
+    dat[ends[3] as usize..ends[3] as usize + 20].fill(0);
+    fs::write(rig.dat(), &dat).unwrap();
+    for is_clean in [false, true, false] {
+        rig.reopen(is_clean);
+        assert_eq!(rig.volume.report().local, LocalState::Damaged);
+        assert!(matches!(rig.read(4), Err(ReadError::Corrupt { .. })), "{:?}", rig.read(4));
+        assert!((1..=3).all(|key| rig.data(key).is_some()));
+    }
+    assert!(rig.trash().is_empty());
+    assert_eq!(fs::read(rig.dat()).unwrap(), dat, "nothing is cut");
+}
+
 /// The row may then point to where no record is, but it is that of a record which is there.
 #[test]
 fn a_row_whose_offset_lost_a_bit_is_no_lost_record() {

@@ -21,6 +21,7 @@ mod missing;
 mod model;
 mod offline;
 mod old_formats;
+mod planted;
 mod recovery;
 mod reference;
 mod scrub;

@@ -166,7 +166,7 @@ fn a_record_whose_length_has_a_flipped_bit_is_passed_by() {
 
 /// A record as an attacker makes it, for needle 1 of the same cookie: newer than all others, and the
 /// first of its batch.
-fn forged_record() -> Vec<u8> {
+pub fn forged_record() -> Vec<u8> {
     let temp = tempfile::tempdir().unwrap();
     let ahead = Clock::manual(2 * NOW_NS);
     let rig = Rig::create(real_disk(), temp.path().to_owned(), ahead, Ttl::NONE);
@@ -290,7 +290,7 @@ fn a_needle_is_stored_although_there_is_no_room_for_zeros_behind_it() {
 
 #[test]
 fn a_lost_cut_or_scribbled_index_is_made_anew_from_the_volume_file() {
-    let scribbles: [fn(&Rig); 4] = [
+    let scribbles: [fn(&Rig); 5] = [
         |rig| fs::remove_file(rig.idx()).unwrap(),
         |rig| fs::write(rig.idx(), vec![0; 48]).unwrap(),
         |rig| {
@@ -300,6 +300,12 @@ fn a_lost_cut_or_scribbled_index_is_made_anew_from_the_volume_file() {
         |rig| {
             let mut idx = fs::read(rig.idx()).unwrap();
             idx[11] ^= 1;
+            fs::write(rig.idx(), idx).unwrap();
+        },
+        // A row of another key, which names a place like the others.
+        |rig| {
+            let mut idx = fs::read(rig.idx()).unwrap();
+            idx[7] ^= 0x10;
             fs::write(rig.idx(), idx).unwrap();
         },
     ];

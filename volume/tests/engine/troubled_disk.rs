@@ -68,6 +68,8 @@ pub struct TroubledDisk {
     pub silent: Arc<Mutex<Range<u64>>>,
     /// How often it was asked for that.
     pub refused: Arc<AtomicU64>,
+    /// Bytes of volume files that were asked for.
+    pub asked: Arc<AtomicU64>,
 }
 
 impl TroubledDisk {
@@ -78,6 +80,7 @@ impl TroubledDisk {
             gate: Arc::default(),
             silent: Arc::default(),
             refused: Arc::default(),
+            asked: Arc::default(),
         }
     }
 }
@@ -145,6 +148,7 @@ struct TroubledFile {
 impl VolumeFile for TroubledFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.disk.gate.pass();
+        self.disk.asked.fetch_add(buffer.len() as u64, Ordering::Relaxed);
         let silent = self.disk.silent.lock().unwrap().clone();
         if silent.contains(&offset) {
             self.disk.refused.fetch_add(1, Ordering::Relaxed);

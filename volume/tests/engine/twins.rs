@@ -18,6 +18,7 @@ use dulse_volume::{
     },
     engine::{
         compaction::{CompactionError, Pace},
+        sidecar::{Found, Sidecar},
         volume::Volume,
         write::{Write, WriteError},
     },
@@ -235,6 +236,123 @@ fn a_file_that_cannot_be_opened_may_be_the_newer_and_so_keeps_the_other_from_bei
     assert_written(&site.open(&[B, A]), A);
 }
 
+/// Its needles are all there.
+#[test]
+fn a_file_with_a_torn_end_that_cannot_be_kept_is_as_whole_as_the_other() {
+    let site = Site::new();
+    site.create(A, "");
+    site.put(A, 1, b"the same");
+    site.copy(A, B);
+    let dat = Path::new(A).join("7.dat");
+    let torn = [site.disk.contents(&dat).unwrap(), vec![7; 40]].concat();
+    site.disk.put(&dat, torn.clone());
+    for (dirs, state) in [([A, B], LocalState::Damaged), ([B, A], LocalState::Duplicate)] {
+        site.disk.plan(Operation::Write, Some("torn"), 0, Fault::Fails(EIO));
+        let store = site.open(&dirs);
+        let volume = served(&store);
+        assert_eq!((volume.dir().path(), volume.report().local), (Path::new(dirs[0]), state));
+        assert_eq!(data(&volume, 1), b"the same");
+        assert!(put(&volume, 9, b"more").is_err());
+        assert!(site.disk.contents(&dat).unwrap() == torn);
+    }
+}
+
+/// The one in /b is read only, because of what there is in /a and what is said of it.
+#[track_caller]
+fn assert_read_because_of(site: &Site, what: &str) {
+    let before = (site.files(A), site.files(B));
+    for dirs in [[A, B], [B, A]] {
+        let store = site.open(&dirs);
+        let volume = served(&store);
+        assert_eq!(data(&volume, 1), b"one");
+        let report = volume.report();
+        let trouble = report.trouble.unwrap();
+        assert_eq!(report.local, LocalState::Duplicate, "{trouble}");
+        assert!(trouble.starts_with("/b/7.dat is read and not written, "), "{trouble}");
+        assert!(trouble.contains(&format!("/a/7.dat ({what})")), "{trouble}");
+        assert!(matches!(put(&volume, 9, b"more"), Err(WriteError::Refused(_))));
+        store.close();
+        drop((store, volume));
+        assert!((site.files(A), site.files(B)) == before, "neither is touched");
+    }
+}
+
+/// Writes a sidecar in /a anew.
+fn edit_sidecar(site: &Site, change: impl FnOnce(&mut Vec<u8>)) {
+    let path = Path::new(A).join("7.dulse");
+    let mut bytes = site.disk.contents(&path).unwrap();
+    change(&mut bytes);
+    site.disk.put(&path, bytes);
+}
+
+fn copied() -> Site {
+    let site = Site::new();
+    site.create(A, "");
+    site.put(A, 1, b"one");
+    site.copy(A, B);
+    site.put(A, 2, b"which the copy does not have");
+    site
+}
+
+#[test]
+fn a_file_that_went_missing_may_be_the_newer_and_so_keeps_the_other_from_being_written() {
+    let site = copied();
+    site.disk.erase(Path::new("/a/7.dat"));
+    assert_read_because_of(&site, "missing");
+    assert_eq!(site.open(&[A, B]).unserved().len(), 1);
+    // Even rows alone, without a word of whose they are.
+    site.disk.erase(Path::new("/a/7.dulse"));
+    assert_read_because_of(&site, "missing");
+    site.erase(A);
+    assert_written(&site.open(&[A, B]), B);
+}
+
+#[test]
+fn what_another_cluster_has_lost_is_no_twin() {
+    let site = copied();
+    site.disk.erase(Path::new("/a/7.dat"));
+    edit_sidecar(&site, |bytes| {
+        let Found::Sidecar(sidecar) = Sidecar::decode(bytes) else { panic!("it is whole") };
+        *bytes = Sidecar { cluster: ClusterId::from(2), ..*sidecar }.encode().unwrap();
+    });
+    assert_written(&site.open(&[A, B]), B);
+}
+
+#[test]
+fn a_file_whose_sidecar_cannot_be_read_keeps_the_other_from_being_written() {
+    for can_be_opened in [true, false] {
+        let site = copied();
+        edit_sidecar(&site, |bytes| bytes[20] ^= 1);
+        if !can_be_opened {
+            let dat = Path::new("/a/7.dat");
+            let mut bytes = site.disk.contents(dat).unwrap();
+            bytes[0] = 0x7f;
+            site.disk.put(dat, bytes);
+        }
+        let what = if can_be_opened { "its sidecar cannot be read" } else { "cannot be opened" };
+        assert_read_because_of(&site, what);
+        let store = site.open(&[A, B]);
+        let named = (store.foreign().len(), store.unserved().len());
+        assert_eq!(named, if can_be_opened { (1, 0) } else { (0, 1) });
+    }
+}
+
+#[test]
+fn what_is_left_of_a_file_in_which_nothing_ever_was_keeps_no_other_from_being_written() {
+    for is_without_dat in [true, false] {
+        let site = Site::new();
+        site.create(A, "");
+        site.create(B, "");
+        site.put(B, 1, b"one");
+        if is_without_dat {
+            site.disk.erase(Path::new("/a/7.dat"));
+        } else {
+            edit_sidecar(&site, |bytes| bytes[20] ^= 1);
+        }
+        assert_written(&site.open(&[A, B]), B);
+    }
+}
+
 #[test]
 fn of_two_files_with_one_id_neither_expires() {
     let site = Site::new();
@@ -411,4 +529,31 @@ fn of_two_foreign_files_with_one_id_one_is_admitted_and_the_other_is_named() {
     assert_eq!(waiting.len(), 1, "the second one waits on");
     store.refuse_foreign(name().id, "there is another");
     assert_eq!(store.foreign()[0].standing, Standing::Refused("there is another".to_owned()));
+}
+
+#[test]
+fn of_two_foreign_files_with_one_id_the_one_that_can_be_read_is_admitted() {
+    for broken in [A, B] {
+        let site = Site::new();
+        site.create(A, "");
+        site.put(A, 1, b"one");
+        site.copy(A, B);
+        for dir in [A, B] {
+            site.disk.erase(&Path::new(dir).join("7.dulse"));
+        }
+        let store = site.open(&[A, B]);
+        // Whatever was wrong with it when it was found, it is now.
+        let mut bytes = site.disk.contents(&Path::new(broken).join("7.dat")).unwrap();
+        bytes[0] = 0x7f;
+        site.disk.put(&Path::new(broken).join("7.dat"), bytes);
+        let config = volume_config(&store.data_dirs()[0]);
+        for _ in 0..2 {
+            store.accept_config(ClusterId::from(1), config.clone()).unwrap();
+            store.admit_next();
+        }
+        let other = if broken == A { B } else { A };
+        assert_eq!(served(&store).dir().path(), Path::new(other));
+        assert_eq!(data(&served(&store), 1), b"one");
+        assert_eq!(store.foreign().len(), 1);
+    }
 }

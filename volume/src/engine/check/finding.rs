@@ -27,6 +27,9 @@ pub enum Finding {
             Resume::Doubtful(at) => {
                 format!("those from {at} on may be its data, and the server does not serve them")
             }
+            Resume::Unsearched => {
+                "so much behind it looks like records that the search for them was given up".to_owned()
+            }
             Resume::Never => "no good one follows".to_owned(),
         }
     )]
@@ -47,6 +50,12 @@ pub enum Finding {
         /// Its key.
         key: NeedleKey,
         /// Where it is.
+        offset: u64,
+    },
+    /// The search for records that nothing vouches for was given up.
+    #[error("so much from offset {offset} on looks like records that it was not looked through")]
+    Unsearched {
+        /// Where it was.
         offset: u64,
     },
     /// The file ends before a record that was durable.
@@ -155,6 +164,7 @@ impl Finding {
             Self::Superblock(_) => "superblock",
             Self::Record { .. } => "damaged_record",
             Self::Doubtful { .. } => "doubtful_record",
+            Self::Unsearched { .. } => "unsearched",
             Self::LostRecord { .. } => "lost_record",
             Self::TornTail { .. } => "torn_tail",
             Self::Length { .. } => "length",
@@ -188,7 +198,13 @@ impl Finding {
 
     /// Whether needles are or may be lost.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Record { .. } | Self::Doubtful { .. } | Self::LostRecord { .. })
+        matches!(
+            self,
+            Self::Record { .. }
+                | Self::Doubtful { .. }
+                | Self::Unsearched { .. }
+                | Self::LostRecord { .. }
+        )
     }
 }
 

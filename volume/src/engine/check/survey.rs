@@ -19,9 +19,10 @@ use crate::{
         lost_tail::Tail,
         needle_map::{Entry, NeedleMap},
         scan::{ScanError, Scanned, Scanner},
+        search::Budget,
         sidecar::Checkpoint,
     },
-    format::{IndexRow, Offset, OffsetWidth, RowSize, Superblock, record_len},
+    format::{IndexRow, Offset, OffsetWidth, RowSize, Superblock, Version, record_len},
 };
 
 /// The files of a volume and what is believed of them.
@@ -80,8 +81,10 @@ struct Walk<'a> {
     empties: HashSet<u64>,
     /// Records that verify and are not covered by the checkpoint.
     records_behind: u64,
-    /// From here on records may be data of a damaged one.
-    doubtful_from: u64,
+    /// Records, those that do not verify included.
+    records_met: u64,
+    /// What searches may take.
+    budget: Budget,
 }
 
 impl<'a> Walk<'a> {
@@ -109,7 +112,8 @@ impl<'a> Walk<'a> {
             by_index,
             empties,
             records_behind: 0,
-            doubtful_from: u64::MAX,
+            records_met: 0,
+            budget: Budget::new(None),
         };
         walk.skip_old_deletes();
         Ok(walk)
@@ -140,6 +144,7 @@ impl<'a> Walk<'a> {
                     }
                 }
             }
+            self.records_met += 1;
             progress(scanner.position());
         }
         Ok(())
@@ -147,9 +152,6 @@ impl<'a> Walk<'a> {
 
     fn record(&mut self, record: &Scanned) {
         self.rows_before(record.offset);
-        if record.offset >= self.doubtful_from {
-            return self.doubtful(record);
-        }
         // Without a body, ours are tombstones.
         let is_foreign = self.subject.own_from.is_none_or(|own_from| record.offset < own_from);
         let is_empty = is_foreign && self.empties.contains(&record.offset);
@@ -181,6 +183,26 @@ impl<'a> Walk<'a> {
         self.survey.record_bytes += record.len;
         self.survey.valid_len = record.offset + record.len;
         self.checkpoint_reached(self.survey.valid_len);
+    }
+
+    /// All records from `offset` on, whatever lies between them.
+    fn doubtful_from(&mut self, offset: u64, scanner: &mut Scanner<'_>) -> io::Result<()> {
+        let mut position = offset;
+        while position < self.subject.dat_len {
+            if self.budget.is_spent() {
+                self.survey.findings.push(Finding::Unsearched { offset: position });
+                return Ok(());
+            }
+            match self.budget.record_at(scanner, position)? {
+                Some(record) => {
+                    self.rows_before(position);
+                    self.doubtful(&record);
+                    position += record.len;
+                }
+                None => position += 8,
+            }
+        }
+        Ok(())
     }
 
     /// A record that may be data of another one replaces nothing.
@@ -220,25 +242,12 @@ impl<'a> Walk<'a> {
         reason: ScanError,
         scanner: &mut Scanner<'_>,
     ) -> io::Result<bool> {
-        let Subject { dat, idx, width, superblock, dat_len, checkpoint, .. } = *self.subject;
-        let version = superblock.version;
+        let Subject { dat, superblock, dat_len, .. } = *self.subject;
         let data_end = end_of_data(dat, bad_at, dat_len)?;
-        let own_from = self.subject.own_from.unwrap_or(u64::MAX);
-        let covered_len = checkpoint.map_or(0, |checkpoint| checkpoint.dat_len);
-        let newest = self.survey.counters.max_ts;
-        let suspect = Suspect {
-            idx,
-            width,
-            version,
-            bad_at,
-            data_end,
-            dat_len,
-            own_from,
-            covered_len,
-            newest,
-        };
+        let suspect = self.suspect(superblock.version, bad_at, data_end);
+        let own_from = suspect.own_from;
         self.rows_before(bad_at);
-        match suspect.judge(scanner)? {
+        match suspect.judge(scanner, &mut self.budget)? {
             Verdict::TornTail if self.is_lost_behind(bad_at)? => {
                 self.damaged(bad_at, Resume::Never, reason);
                 Ok(true)
@@ -257,11 +266,29 @@ impl<'a> Walk<'a> {
             Verdict::Damage(resume) => {
                 self.damaged(bad_at, resume, reason);
                 if let Resume::Doubtful(offset) = resume {
-                    self.doubtful_from = offset;
+                    self.doubtful_from(offset, scanner)?;
                 }
-                scanner.seek(resume.offset().unwrap_or(dat_len));
+                scanner.seek(resume.sure_offset().unwrap_or(dat_len));
                 Ok(false)
             }
+        }
+    }
+
+    fn suspect(&self, version: Version, bad_at: u64, data_end: u64) -> Suspect<'a> {
+        let Subject { idx, width, dat_len, own_from, checkpoint, .. } = *self.subject;
+        let checkpoint = checkpoint.unwrap_or_default();
+        Suspect {
+            idx,
+            width,
+            version,
+            bad_at,
+            data_end,
+            dat_len,
+            own_from: own_from.unwrap_or(u64::MAX),
+            covered_len: checkpoint.dat_len,
+            covered_rows: checkpoint.idx_len / width.row_len() as u64,
+            records_before: self.records_met,
+            newest: self.survey.counters.max_ts,
         }
     }
 

@@ -20,7 +20,8 @@ use dulse_shared::wire::ScrubFinding;
 use super::findings::ScrubFindings;
 use crate::engine::verified::Place;
 
-/// Bad needles that are kept. Beyond that reads find out by themselves, as they always do.
+/// Bad needles that are kept. Beyond that reads find out by themselves, as they always do. They are more
+/// than the findings that are kept to be shown: these are looked up, not read by people.
 const MAX_BAD: usize = 10_000;
 
 /// Bad needles, and the last scrub.

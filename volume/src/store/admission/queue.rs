@@ -36,7 +36,7 @@ pub(super) struct Asked {
 pub(super) struct Queue {
     waiting: VecDeque<Asked>,
     under_way: Option<Asked>,
-    failed: HashMap<VolumeId, Failed>,
+    failed: HashMap<(usize, VolumeId), Failed>,
 }
 
 /// The last attempt, which was in vain.
@@ -62,11 +62,21 @@ impl Queue {
             return false;
         }
         let rests = |failed: &Failed| failed.config == asked.config && now < failed.rests_until;
-        if self.failed.get(&id).is_some_and(rests) {
+        if self.failed.get(&(asked.dir_index, id)).is_some_and(rests) {
             return false;
         }
         self.waiting.push_back(asked);
         true
+    }
+
+    /// In which of these directories the volume with this id should be tried: the first where that was
+    /// never in vain, else where it rests no longer than in the others.
+    pub(super) fn most_promising(
+        &self,
+        id: VolumeId,
+        dirs: impl Iterator<Item = usize>,
+    ) -> Option<usize> {
+        dirs.min_by_key(|dir| self.failed.get(&(*dir, id)).map(|failed| failed.rests_until))
     }
 
     /// The one that has waited longest is under way from now on.
@@ -78,7 +88,7 @@ impl Queue {
     /// The one under way is foreign no more.
     pub(super) fn succeeded(&mut self) {
         if let Some(asked) = self.under_way.take() {
-            self.failed.remove(&asked.config.id);
+            self.failed.retain(|(_, id), _| *id != asked.config.id);
         }
     }
 
@@ -94,8 +104,9 @@ impl Queue {
         let (config, reason) = (asked.config.clone(), reason.to_owned());
         let rests_until = now.plus(took.saturating_mul(RESTS_PER_ATTEMPT).max(MIN_REST));
         let is_same = |failed: &Failed| failed.reason == reason;
-        let is_news = !self.failed.get(&config.id).is_some_and(is_same);
-        self.failed.insert(config.id, Failed { config, reason, rests_until });
+        let at = (asked.dir_index, config.id);
+        let is_news = !self.failed.get(&at).is_some_and(is_same);
+        self.failed.insert(at, Failed { config, reason, rests_until });
         Some((asked, is_news))
     }
 }
@@ -126,6 +137,23 @@ mod tests {
             next_slot: 0,
         };
         Asked { dir_index: 0, cluster: ClusterId::from(1), config }
+    }
+
+    #[test]
+    fn of_several_with_one_id_one_that_did_not_fail_is_tried_and_else_the_one_that_failed_first() {
+        let mut queue = Queue::default();
+        let id = VolumeId::new(1).unwrap();
+        let mut tried = Vec::new();
+        for at in [0, 1, 2, 59, 60, 61, 62] {
+            let dir_index = queue.most_promising(id, [2, 5].into_iter()).unwrap();
+            if queue.ask(Asked { dir_index, ..asked(1, 1) }, NOW(at)) {
+                queue.take();
+                queue.failed("why", NOW(at), Duration::ZERO);
+                tried.push((dir_index, at));
+            }
+        }
+        assert_eq!(tried, [(2, 0), (5, 1), (2, 60), (5, 61)]);
+        assert_eq!(queue.most_promising(id, [].into_iter()), None);
     }
 
     const NOW: fn(u64) -> BootTime = |secs| BootTime::default().plus(Duration::from_secs(secs));
