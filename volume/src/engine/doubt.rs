@@ -20,6 +20,11 @@ pub struct Doubt {
 }
 
 impl Doubt {
+    /// All of them.
+    pub(super) fn of_all() -> Self {
+        Self { is_of_all: true, ..Self::default() }
+    }
+
     /// A record names this needle.
     pub(super) fn add(&mut self, key: NeedleKey) {
         self.is_of_all |= self.needles.len() >= MAX_NEEDLES && !self.needles.contains(&key);

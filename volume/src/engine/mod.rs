@@ -27,7 +27,7 @@ pub mod recovery;
 pub mod remains;
 pub mod scan;
 pub mod scrub;
-mod search;
+pub mod search;
 pub mod sidecar;
 pub mod stamp;
 pub mod verified;

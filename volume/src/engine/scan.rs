@@ -23,6 +23,12 @@ const WINDOWS_AHEAD: u64 = 4;
 /// The same for a walk in small steps: a fraction of a millisecond.
 const SMALL_WINDOW_BYTES: usize = 256 << 10;
 
+/// The work of reading one byte that lies far away: a system call.
+const PROBE_WORK: u64 = 16;
+
+/// The work that a byte of a tail is: it is copied, and summed twice, once byte by byte.
+const TAIL_WORK: u64 = 4;
+
 /// A record that verifies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Scanned {
@@ -167,7 +173,8 @@ impl<'a> Scanner<'a> {
         self.position = position;
     }
 
-    /// Bytes that were read and bytes that were summed so far: what it has taken.
+    /// What it has taken so far: bytes that were read and bytes that were summed, and what else costs,
+    /// as so many bytes.
     pub fn work(&self) -> u64 {
         self.work
     }
@@ -217,15 +224,38 @@ impl<'a> Scanner<'a> {
         offset: u64,
         head: &[u8; HEAD_LEN],
     ) -> io::Result<Result<Scanned, ScanError>> {
-        let head = match Head::parse(head, self.version) {
-            Ok(head) => head,
-            Err(error) => return Ok(Err(error.into())),
-        };
+        match Head::parse(head, self.version) {
+            Ok(head) => self.record_of(offset, &head),
+            Err(error) => Ok(Err(error.into())),
+        }
+    }
+
+    fn record_of(&mut self, offset: u64, head: &Head) -> io::Result<Result<Scanned, ScanError>> {
         if head.record_len() > self.end.saturating_sub(offset) {
             return Ok(Err(ScanError::PastEnd));
         }
         self.hold_whole(offset, head.record_len())?;
-        self.verify(offset, &head)
+        self.verify(offset, head)
+    }
+
+    /// The head at `offset` if all looks like a record that can be told without summing: for a search,
+    /// which comes upon many that do not.
+    pub(super) fn likely_head(&mut self, offset: u64) -> io::Result<Option<Head>> {
+        let Some(bytes) = self.head_bytes(offset)? else { return Ok(None) };
+        let Ok(head) = Head::parse(&bytes, self.version) else { return Ok(None) };
+        if head.record_len() > self.end.saturating_sub(offset) {
+            return Ok(None);
+        }
+        let fits = head.fits_its_fields(|at| self.byte(offset + at))?;
+        Ok(fits.then_some(head))
+    }
+
+    /// The record at `offset`, if one is there that looks like one and verifies.
+    pub(super) fn likely_record_at(&mut self, offset: u64) -> io::Result<Option<Scanned>> {
+        match self.likely_head(offset)? {
+            Some(head) => Ok(self.record_of(offset, &head)?.ok()),
+            None => Ok(None),
+        }
     }
 
     /// Reads a record that a window has room for, but this one a part of only, in one go. Else its
@@ -241,6 +271,7 @@ impl<'a> Scanner<'a> {
         // The tail first: it is small, and in random bytes it hardly ever parses.
         let tail_len = usize::try_from(head.tail_len()).map_err(io::Error::other)?;
         let bytes = self.tail_bytes(offset + head.tail_start(), tail_len)?;
+        self.work += TAIL_WORK * head.tail_len();
         let tail = match head.parse_tail(bytes.clone(), offset >= self.own_from) {
             Ok(tail) => tail,
             Err(error) => return Ok(Err(error.into())),
@@ -253,6 +284,19 @@ impl<'a> Scanner<'a> {
         Ok(Ok(Scanned::new(offset, head, &bytes, &tail, computed)))
     }
 
+    /// One byte, which leaves the window where it is.
+    fn byte(&mut self, offset: u64) -> io::Result<u8> {
+        let mut byte = [0];
+        if self.holds(offset, 1) {
+            byte.copy_from_slice(self.bytes(offset, 1)?);
+        } else {
+            read_exact_at(self.file, &mut byte, offset)?;
+            self.work += PROBE_WORK;
+        }
+        let [byte] = byte;
+        Ok(byte)
+    }
+
     /// The tail of a record that a window has no room for lies far from the window, which stays where
     /// it is: next come the data, or the offset after that of what is no record.
     fn tail_bytes(&mut self, offset: u64, len: usize) -> io::Result<Bytes> {
@@ -261,7 +305,6 @@ impl<'a> Scanner<'a> {
         }
         let mut bytes = vec![0; len];
         read_exact_at(self.file, &mut bytes, offset)?;
-        self.work += len as u64;
         Ok(bytes.into())
     }
 

@@ -1,16 +1,18 @@
 //! Looking for records behind a bad one, where nothing says at which offset they begin.
 //!
 //! Any multiple of eight may be one, and to try it costs as many bytes as its header claims. Whoever
-//! uploads a needle can fill it with headers that claim long bodies, each of which would be summed: so
+//! uploads a needle can fill it with records that claim long bodies, each of which would be summed: so
 //! all searches of a walk share a [budget](Budget), a multiple of the bytes behind the first bad
-//! record, which other files come nowhere near unless they are of version 1, where any bytes may be a
-//! header. A search that has spent it proves nothing, neither that
-//! records follow nor that none do. What that means is for [`super::damage`].
+//! record. Numbers and other data that nobody planted often begin like a header as well, but a few
+//! bytes further on tell them apart ([`crate::format::Head::fits_its_fields`]), so that the budget is not for them;
+//! only in a file of version 1, whose records have no such fields, it is soon spent. A search that has
+//! spent it proves nothing, neither that records follow nor that none do. What that means is for
+//! [`super::damage`].
 
 use std::{collections::HashSet, io};
 
 use dulse_shared::{
-    id::{BatchPlace, NeedleKey, VolumeId},
+    id::{BatchPlace, VolumeId},
     size::ByteSize,
 };
 
@@ -19,14 +21,14 @@ use super::{
     doubt::Doubt,
     scan::{Scanned, Scanner},
 };
-use crate::format::{Head, MAX_BODY_LEN, record_len};
+use crate::format::{MAX_BODY_LEN, SUPERBLOCK_LEN, Version, record_len};
 
 /// How far behind the longest that a bad record can be valid ones are looked for.
 const SEARCH_BYTES: u64 = 64 << 20;
-/// Bytes that are read or summed for each that lies behind the first bad record. A file in which
-/// nobody has planted anything takes six at most: to hold it against the checkpoint, to search it and
-/// to walk over what was found each read it once, and sum what verifies.
-const WORK_PER_BYTE: u64 = 8;
+/// The [work](Scanner::work) for each byte that lies behind the first bad record. Where nobody has
+/// planted anything it takes about half of that: to hold it against the checkpoint, to search it and to
+/// walk over what was found each read it once, look at a few bytes far away and sum what verifies.
+const WORK_PER_BYTE: u64 = 16;
 /// As many more, which take no time to speak of.
 const MIN_WORK_BYTES: u64 = 64 << 20;
 /// The log hears each time that so many more were.
@@ -50,6 +52,11 @@ impl Budget {
         Self { volume, limit: None, used: 0 }
     }
 
+    /// One that is never spent.
+    pub fn unlimited() -> Self {
+        Self { volume: None, limit: Some(u64::MAX), used: 0 }
+    }
+
     /// There are so many bytes behind a bad record: the first one counts.
     pub(super) fn begin(&mut self, bytes_behind: u64) {
         let limit = bytes_behind.saturating_mul(WORK_PER_BYTE).saturating_add(MIN_WORK_BYTES);
@@ -71,9 +78,9 @@ impl Budget {
             return Ok(None);
         }
         let before = scanner.work();
-        let found = scanner.record_at(offset)?;
+        let found = scanner.likely_record_at(offset)?;
         self.charge(scanner.work() - before, offset);
-        Ok(found.ok())
+        Ok(found)
     }
 
     fn charge(&mut self, work: u64, offset: u64) {
@@ -172,13 +179,16 @@ impl Suspect<'_> {
 
     /// Where records go on behind one that a checkpoint covers, if the checkpoint proves it: from there
     /// they lie end to end up to where it ends, and are as many as it has rows for but one, which is
-    /// that of the bad record.
+    /// that of the bad record. The index of a file that was made elsewhere may have fewer rows than
+    /// there are records, so it proves nothing.
     pub(super) fn proven_by_checkpoint(
         &self,
         scanner: &mut Scanner<'_>,
         budget: &mut Budget,
     ) -> io::Result<Option<u64>> {
-        let Some(to_come) = self.covered_rows.checked_sub(self.records_before + 1) else {
+        let is_all_own = self.own_from == SUPERBLOCK_LEN as u64;
+        let to_come = self.covered_rows.checked_sub(self.records_before + 1);
+        let Some(to_come) = to_come.filter(|_| is_all_own) else {
             return Ok(None);
         };
         let mut walked = HashSet::new();
@@ -230,61 +240,48 @@ impl Suspect<'_> {
         budget: &mut Budget,
     ) -> io::Result<Option<Doubt>> {
         let bad_at = self.bad_at;
-        let (from, why) = match resume {
-            Resume::Doubtful(offset) => {
-                let why = format!(
-                    "records from offset {offset} on verify, but they may be data of a needle that was never stored"
-                );
-                (offset, why)
-            }
-            // Of another program's file nothing is doubted.
-            Resume::Unsearched if bad_at >= self.own_from => {
+        let why = match resume {
+            Resume::Doubtful(offset) => format!(
+                "records from offset {offset} on verify, but they may be data of a needle that was never stored"
+            ),
+            Resume::Unsearched => {
                 let used = ByteSize(budget.used);
-                let why = format!(
+                format!(
                     "so much behind the bad record at offset {bad_at} looks like records that the search for them was given up after {used}; nothing there is believed"
-                );
-                (bad_at + 8, why)
+                )
             }
-            Resume::Unsearched | Resume::Never | Resume::At(_) => return Ok(None),
+            Resume::Never | Resume::At(_) => return Ok(None),
         };
-        let doubt = self.doubtful_from(from, scanner, budget)?;
+        let doubt = self.doubtful(scanner, budget)?;
         if let Some(volume) = budget.volume {
             tracing::error!(%volume, "{why}: nothing is cut off, and the needles that they name ({}) are not served; `dulse export` writes out what verifies", doubt.in_words());
         }
         Ok(Some(doubt))
     }
 
-    /// The needles of all records from `offset` on, whatever lies between them. Once the budget is spent
-    /// whatever begins like a record counts.
-    fn doubtful_from(
-        &self,
-        offset: u64,
-        scanner: &mut Scanner<'_>,
-        budget: &mut Budget,
-    ) -> io::Result<Doubt> {
+    /// The needles of all records behind the bad one's beginning, whatever lies between them, those
+    /// before the first that a search has found too: it passes over what proves nothing. Once the budget
+    /// is spent whatever looks like a record counts; in a file of version 1 anything does.
+    fn doubtful(&self, scanner: &mut Scanner<'_>, budget: &mut Budget) -> io::Result<Doubt> {
         let mut doubt = Doubt::default();
-        let mut position = offset;
+        let mut position = self.bad_at + 8;
         while position < self.data_end {
             if let Some(record) = budget.record_at(scanner, position)? {
                 doubt.add(record.key);
                 position += record.len;
                 continue;
             }
-            if budget.is_spent()
-                && let Some(key) = self.key_of_head(scanner, position)?
-            {
-                doubt.add(key);
+            if budget.is_spent() {
+                if self.version == Version::V1 {
+                    return Ok(Doubt::of_all());
+                }
+                if let Some(head) = scanner.likely_head(position)? {
+                    doubt.add(head.header().key);
+                }
             }
             position += 8;
         }
         Ok(doubt)
-    }
-
-    fn key_of_head(&self, scanner: &mut Scanner<'_>, offset: u64) -> io::Result<Option<NeedleKey>> {
-        let head = scanner.head_bytes(offset)?;
-        let head = head.and_then(|head| Head::parse(&head, self.version).ok());
-        let fits = |head: &Head| head.record_len() <= self.dat_len - offset;
-        Ok(head.filter(fits).map(|head| head.header().key))
     }
 }
 
@@ -307,4 +304,51 @@ fn pass(
 
 fn is_new(walked: &mut HashSet<u64>, position: u64) -> bool {
     walked.len() >= MAX_WALKED || walked.insert(position)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        disk::{OpenMode, RealFile, write_all_at},
+        format::HEAD_LEN,
+    };
+
+    /// Heads whose metadata is one and the same at the end of the file: it fits each of them, is as
+    /// long as can be, and has the sums of none.
+    fn heads_with_a_long_tail(count: usize) -> Vec<u8> {
+        let pairs = u16::MAX;
+        let end = count * 24;
+        let mut bytes = vec![0xee; end];
+        for at in (0..count).map(|n| n * 24) {
+            let data_len = u32::try_from(end - at - HEAD_LEN).unwrap();
+            let size = 4 + data_len + 3 + u32::from(pairs);
+            bytes[at + 12..at + 16].copy_from_slice(&size.to_be_bytes());
+            bytes[at + 16..at + 20].copy_from_slice(&data_len.to_be_bytes());
+        }
+        bytes.push(0x20);
+        bytes.extend(pairs.to_be_bytes());
+        bytes.resize(bytes.len() + usize::from(pairs) + 20, 0xee);
+        bytes
+    }
+
+    #[test]
+    fn tails_that_have_to_be_summed_count_though_they_are_in_memory() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = RealFile::open(&temp.path().join("f"), OpenMode::CreateNew).unwrap();
+        let bytes = heads_with_a_long_tail(5000);
+        write_all_at(&file, &mut [std::io::IoSlice::new(&bytes)], 0).unwrap();
+        let len = bytes.len() as u64;
+        let mut scanner = Scanner::new(&file, Version::V3, 0, 0, len);
+        let mut budget = Budget::new(None);
+        budget.begin(len);
+        let mut tried = 0;
+        while !budget.is_spent() {
+            assert_eq!(budget.record_at(&mut scanner, tried * 24).unwrap(), None);
+            tried += 1;
+        }
+        let most = (16 * len + MIN_WORK_BYTES) / (4 * u64::from(u16::MAX));
+        assert!((1..=most).contains(&tried), "{tried} tails were summed, {most} are the most");
+        assert!(tried > most / 2, "a head that fits is not passed over: {tried} of {most}");
+    }
 }

@@ -18,6 +18,7 @@ use crate::{
     engine::{
         check::{Finding, Findings, Subject, Survey, check_sidecar, survey},
         open::{contradiction, read_sidecar},
+        search::Budget,
         sidecar::Sidecar,
         volume_files::{Files, OpenError},
     },
@@ -170,7 +171,7 @@ fn look_at(
         progress(position - done);
         done = position;
     };
-    let surveyed = survey(&subject(&files, sidecar.as_ref()), &mut advance);
+    let surveyed = survey(&subject(&files, sidecar.as_ref()), Budget::new(None), &mut advance);
     let Survey { findings, counters, records, valid_len, .. } =
         surveyed.map_err(|source| OpenError::Io { path: name.dat(dir), source })?;
     let has_index = disk.open(&name.idx(dir), OpenMode::Read).is_ok();

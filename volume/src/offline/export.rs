@@ -28,6 +28,7 @@ use crate::{
     engine::{
         check::{Finding, Subject, survey},
         open::{contradiction, read_sidecar},
+        search::Budget,
         volume_files::{Files, OpenError},
     },
     format::{Needle, OffsetWidth, RowSize, record_len},
@@ -167,7 +168,9 @@ impl Export<'_> {
             progress(position - done);
             done = position;
         };
-        let surveyed = survey(&subject, &mut advance).map_err(at(&dat_path))?;
+        // It may be the only copy: whatever there is to be found is found, however long it takes.
+        let surveyed =
+            survey(&subject, Budget::unlimited(), &mut advance).map_err(at(&dat_path))?;
         for finding in surveyed.findings.as_slice().iter().filter(|f| f.is_damage()) {
             self.report.problem(format!("{}: {finding}", dat_path.display()));
         }

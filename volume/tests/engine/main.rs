@@ -25,6 +25,7 @@ mod planted;
 mod recovery;
 mod reference;
 mod scrub;
+mod searched;
 mod sequence;
 mod steps;
 mod store;

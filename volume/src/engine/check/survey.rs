@@ -63,9 +63,14 @@ pub struct Survey {
     pub valid_len: u64,
 }
 
-/// Walks the files. `progress` hears of each record's end.
-pub fn survey(subject: &Subject<'_>, progress: &mut dyn FnMut(u64)) -> io::Result<Survey> {
-    let mut walk = Walk::new(subject)?;
+/// Walks the files; searches behind bad records may take `budget`. `progress` hears of each record's
+/// end.
+pub fn survey(
+    subject: &Subject<'_>,
+    budget: Budget,
+    progress: &mut dyn FnMut(u64),
+) -> io::Result<Survey> {
+    let mut walk = Walk::new(subject, budget)?;
     walk.records(progress)?;
     walk.finish()
 }
@@ -88,7 +93,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(subject: &'a Subject<'a>) -> io::Result<Self> {
+    fn new(subject: &'a Subject<'a>, budget: Budget) -> io::Result<Self> {
         let mut survey = Survey::default();
         let (mut rows, mut by_index, mut empties) =
             (Vec::new(), NeedleMap::default(), HashSet::new());
@@ -113,7 +118,7 @@ impl<'a> Walk<'a> {
             empties,
             records_behind: 0,
             records_met: 0,
-            budget: Budget::new(None),
+            budget,
         };
         walk.skip_old_deletes();
         Ok(walk)
@@ -265,8 +270,9 @@ impl<'a> Walk<'a> {
             }
             Verdict::Damage(resume) => {
                 self.damaged(bad_at, resume, reason);
-                if let Resume::Doubtful(offset) = resume {
-                    self.doubtful_from(offset, scanner)?;
+                if let Resume::Doubtful(_) = resume {
+                    // A search passes over what proves nothing: doubtful is that as well.
+                    self.doubtful_from(bad_at + 8, scanner)?;
                 }
                 scanner.seek(resume.sure_offset().unwrap_or(dat_len));
                 Ok(false)

@@ -13,6 +13,7 @@ use crate::{
         checkpoint::WriteState,
         fill::end_of_data,
         needle_map::NeedleMap,
+        search::Budget,
         sidecar::{Found, Sidecar},
         volume::Volume,
     },
@@ -40,7 +41,7 @@ impl Volume {
             own_from: Some(own_from),
             checkpoint: Some(state.checkpoint),
         };
-        let mut survey = survey(&subject, &mut |_| {})?;
+        let mut survey = survey(&subject, Budget::new(None), &mut |_| {})?;
         // Behind the last record are zeros at most.
         let data_end = if found < dat_len { found } else { end_of_data(&*dat, dat_len, found)? };
         if data_end != dat_len {

@@ -176,6 +176,31 @@ impl Head {
         Ok(Tail { meta, stored_checksum, ts, own, is_without_body: self.is_without_body() })
     }
 
+    /// Whether the metadata fills what the header leaves for it, by the few bytes of it that tell:
+    /// `byte_at` reads one, at so many bytes from the start of the record. In bytes that are no record
+    /// it hardly ever does, and this is all that has to be read of them.
+    pub fn fits_its_fields<E>(
+        &self,
+        mut byte_at: impl FnMut(u64) -> Result<u8, E>,
+    ) -> Result<bool, E> {
+        if !self.has_meta() {
+            return Ok(true);
+        }
+        let (start, end) = (
+            self.tail_start(),
+            layout::unpadded_len(self.header.size, self.version)
+                .saturating_sub(self.trailer_len() as u64),
+        );
+        let room = end.saturating_sub(start);
+        let mut is_beyond = false;
+        let len = NeedleMeta::len_by(|at| {
+            is_beyond |= at as u64 >= room;
+            // What lies behind does not count any more.
+            if is_beyond { Ok(0) } else { byte_at(start.saturating_add(at as u64)) }
+        })?;
+        Ok(!is_beyond && len as u64 == room)
+    }
+
     fn trailer_len(&self) -> usize {
         match self.version {
             Version::V1 | Version::V2 => 4,

@@ -106,6 +106,27 @@ impl NeedleMeta {
         }
     }
 
+    /// How many bytes flags and fields take by what a few of them say: `byte_at` reads one.
+    pub(super) fn len_by<E>(mut byte_at: impl FnMut(usize) -> Result<u8, E>) -> Result<usize, E> {
+        let flags = byte_at(0)?;
+        let has = |bit: u8| flags & bit != 0;
+        let mut len: usize = 1;
+        for bit in [HAS_NAME, HAS_MIME] {
+            if has(bit) {
+                len = len.saturating_add(1).saturating_add(usize::from(byte_at(len)?));
+            }
+        }
+        let fixed = [(HAS_LAST_MODIFIED, LAST_MODIFIED_LEN), (HAS_TTL, TTL_LEN)];
+        for (_, field_len) in fixed.into_iter().filter(|(bit, _)| has(*bit)) {
+            len = len.saturating_add(field_len);
+        }
+        if has(HAS_PAIRS) {
+            let pairs = u16::from_be_bytes([byte_at(len)?, byte_at(len.saturating_add(1))?]);
+            len = len.saturating_add(2).saturating_add(usize::from(pairs));
+        }
+        Ok(len)
+    }
+
     /// Reads flags and fields that fill `rest` exactly. The fields share its memory.
     pub(super) fn parse(mut rest: Bytes) -> Result<Self, DecodeError> {
         let rest = &mut rest;
