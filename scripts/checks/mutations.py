@@ -261,7 +261,7 @@ MUTATIONS = [
     Mutation(
         "search for ever",
         ENGINE + "search.rs",
-        [("const WORK_PER_BYTE: u64 = 8;", "const WORK_PER_BYTE: u64 = 80;")],
+        [("const WORK_PER_BYTE: u64 = 16;", "const WORK_PER_BYTE: u64 = 80;")],
         "planted::headers_that_claim_much_are_not_summed_for_ever_and_nothing_is_cut",
     ),
     Mutation(
