@@ -1,10 +1,11 @@
 //! The volumes that assign picks from, and whose turn it is.
 //!
 //! Writes to one volume share a sync, writes to two cost a sync each, and two syncs of one disk wait
-//! for each other. So all that is assigned within a [`Turn`] on one disk goes to one volume there,
-//! and the volumes take turns: they fill evenly, and a large upload, which takes longer than a turn
-//! to arrive, is seldom written to the volume that small ones go to at that moment. Disks are picked
-//! at random, each as often as its share of the writable volumes.
+//! for each other. So all that a layout assigns within a [`Turn`] on one disk goes to one volume
+//! there, and the volumes take turns: they fill evenly, and a large upload, which takes longer than a
+//! turn to arrive, is seldom written to the volume that small ones go to at that moment. Disks are
+//! picked at random, each as often as its share of the writable volumes. A disk is a file system: two
+//! data directories on one count as one.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -45,7 +46,7 @@ impl Turn {
     /// Whose turn it is at `now`.
     pub(crate) fn at(now: BootTime) -> Self {
         let turns = now.since(BootTime::default()).as_millis() / TURN.as_millis();
-        // Only what is left of a division by a number of volumes is looked at.
+        // It fits for as long as machines run; any other number would do as well.
         Self(usize::try_from(turns).unwrap_or_default())
     }
 }
@@ -81,6 +82,7 @@ impl Writable {
         }
         let start = rng.random_range(0..self.ids.len());
         let beside = &self.on_disk[self.disk_of[start]];
+        // Those of the disk first; that they come again among all the others does no harm.
         let in_turn = around(beside, turn % beside.len());
         in_turn.chain(around(&self.ids, start)).find(|id| !avoid.contains(id))
     }
