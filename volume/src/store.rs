@@ -248,6 +248,11 @@ impl Store {
         lock(&self.0.unserved).reports()
     }
 
+    /// Why a volume that has files here is not served, if so.
+    pub fn unserved_reason(&self, id: VolumeId) -> Option<String> {
+        lock(&self.0.unserved).reason_of(id).map(str::to_owned)
+    }
+
     /// The server's id, the same in all its directories.
     pub fn server(&self) -> ServerId {
         self.0.dirs.first().map_or(ServerId::from(0), |dir| dir.identity().server)

@@ -73,7 +73,8 @@ pub enum Code {
     VolumeReadOnly,
     /// The volume is full, or its disk; nothing was stored (507).
     VolumeFull,
-    /// No volume server that holds the volume can be reached (503).
+    /// No volume server that holds the volume can be reached, or the one that has its files cannot
+    /// use them (503).
     VolumeUnavailable,
     /// No volume can take a write; nothing was stored (503).
     NoWritableVolume,

@@ -34,8 +34,9 @@ pub(super) async fn delete(state: &HttpState, request: &Parts) -> Result<Respons
     let path = NeedlePath::parse(&path)?;
     refuse_replica_traffic(Query::new(request.uri.query()))?;
     let id = path.fid.volume;
-    let Some(volume) = state.settings.store.volume(id) else {
-        return Ok(nothing_deleted(volume_not_here(id)));
+    let store = &state.settings.store;
+    let Some(volume) = store.volume(id) else {
+        return refused(volume_not_here(store, id));
     };
     match writer::delete(&volume, path.fid.key, path.fid.cookie).await {
         Ok(size) => Ok((StatusCode::ACCEPTED, Json(DeleteResponse { size })).into_response()),
@@ -45,7 +46,7 @@ pub(super) async fn delete(state: &HttpState, request: &Parts) -> Result<Respons
 
 fn refused(problem: Problem) -> Result<Response, Problem> {
     match problem.code {
-        Code::NotFound => Ok(nothing_deleted(problem)),
+        Code::NotFound | Code::VolumeNotFound => Ok(nothing_deleted(problem)),
         Code::CookieMismatch => {
             // The code stands for 403 on a write; on a delete clients expect 400.
             let mut response = problem.into_response();
