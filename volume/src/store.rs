@@ -384,7 +384,8 @@ impl Store {
         with_room.max_by_key(|(dir, _)| dir.free_bytes()).map(|(dir, _)| dir)
     }
 
-    fn clock(&self) -> &Clock {
+    /// Where time comes from.
+    pub(crate) fn clock(&self) -> &Clock {
         self.0.opener.shared.stamps.clock()
     }
 
