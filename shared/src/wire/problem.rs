@@ -27,6 +27,9 @@ pub struct ProblemBody {
     pub error: String,
     /// The stable word.
     pub code: Code,
+    /// Bytes that were concerned, where clients look for that beside an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
     /// The request's id, as in `X-Request-Id` and the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,

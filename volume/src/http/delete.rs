@@ -8,8 +8,10 @@ use axum::{
     http::{StatusCode, request::Parts},
     response::{IntoResponse, Response},
 };
-use dulse_shared::wire::{Code, DeleteResponse, Problem};
-use serde::Serialize;
+use dulse_shared::{
+    net::server::SizeBeside,
+    wire::{Code, DeleteResponse, Problem},
+};
 
 use super::{
     error::{volume_not_here, write_problem},
@@ -19,14 +21,6 @@ use super::{
     write::refuse_replica_traffic,
 };
 use crate::writer;
-
-/// The body of a delete that found nothing.
-#[derive(Debug, Serialize)]
-struct NothingDeleted {
-    size: u64,
-    error: String,
-    code: Code,
-}
 
 /// Deletes the needle that the path names.
 pub(super) async fn delete(state: &HttpState, request: &Parts) -> Result<Response, Problem> {
@@ -58,6 +52,7 @@ fn refused(problem: Problem) -> Result<Response, Problem> {
 }
 
 fn nothing_deleted(problem: Problem) -> Response {
-    let body = NothingDeleted { size: 0, error: problem.message, code: problem.code };
-    (StatusCode::NOT_FOUND, Json(body)).into_response()
+    let mut response = problem.into_response();
+    response.extensions_mut().insert(SizeBeside(0));
+    response
 }
