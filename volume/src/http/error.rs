@@ -35,7 +35,10 @@ pub(super) fn read_problem(fid: Fid, error: &ReadError) -> Problem {
         ),
         ReadError::Corrupt { .. } => Problem::new(
             Code::Corrupt,
-            format!("{error}; the volume's file is damaged, restore it or read another copy"),
+            format!(
+                "{error}; the volume's file is damaged: write the needle again under its fid, delete \
+                 it, or restore the file from a backup"
+            ),
         ),
         ReadError::Io { .. } => Problem::new(Code::Internal, format!("{error}; check the disk")),
     }
