@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # dulse and SeaweedFS side by side: processor time per request, requests per second, p99.
 #
-#   scripts/bench-vs-weed.sh [--smoke] [--spread] [--submit] [--fsync] [--connections 16] [--seconds 8] [--rounds 5] [--dir DIR]
+#   scripts/bench-vs-weed.sh [--smoke] [--spread] [--submit] [--fsync] [--size 1024] [--connections 16] [--seconds 8] [--rounds 5] [--dir DIR]
 #
 # Ours answers a put once it is on disk, theirs before, unless --fsync tells it to sync as well.
 # Needs wrk and python3; DULSE and WEED name the programs, otherwise ours is built and theirs fetched

@@ -1,6 +1,7 @@
 //! What a cluster says about itself, gathered from a master and from every volume server.
 //!
-//! The master knows the servers; each of them knows its disks and the state of its volumes. A server that does not answer is part of the status, not an error.
+//! The master knows the servers; each of them knows its disks and the state of its volumes. A
+//! server that does not answer is part of the status, not an error.
 
 use std::{collections::BTreeMap, time::Duration};
 

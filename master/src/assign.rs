@@ -1,6 +1,6 @@
-//! Handing out fids: a needle key from the granted range, a random cookie, a writable volume
-//! whose turn it is. No round trip to the other masters, no disk, no lock that is held for long; only when
-//! nothing is writable does a caller wait, for the layout to grow.
+//! Handing out fids: a needle key from the granted range, a random cookie, a writable volume whose
+//! turn it is. No round trip to the other masters, no disk, no lock that is held for long; only
+//! when nothing is writable does a caller wait, for the layout to grow.
 
 use std::{
     sync::{
@@ -30,6 +30,7 @@ use crate::{
 const GROWTH_LIMIT: Duration = Duration::from_secs(10);
 /// How often somebody who waits for volume servers to join looks again.
 const JOIN_PAUSE: Duration = Duration::from_millis(100);
+
 /// Where needle keys come from: ranges granted to this master alone.
 pub(crate) trait KeySource: Send + Sync {
     /// The first of `count` keys in sequence, if the range in hand has as many.

@@ -58,6 +58,8 @@ def parse():
     parser.add_argument("--only", choices=KINDS, action="append", help="leave the other server out")
     parser.add_argument("--smoke", action="store_true", help="one short round: does it work at all")
     options = parser.parse_args()
+    if options.submit and (options.fsync or options.spread):
+        parser.error("--submit uploads without fids of ours: --fsync and --spread do nothing to it")
     if options.smoke:
         options.rounds, options.seconds = 1, 1
     options.threads = min(options.threads, options.connections)

@@ -42,8 +42,7 @@ impl CheckArgs {
         let mut total = 0;
         for dir in &self.dirs {
             let bytes = bytes_to_check(&*disk, dir);
-            total += bytes
-                .map_err(|error| Exit::Failed(format!("cannot read {}: {error}", dir.display())))?;
+            total += bytes.map_err(|error| Exit::Failed(one_line(&error)))?;
         }
         let bar = Bar::new("checking", total);
         let mut reports = Vec::new();

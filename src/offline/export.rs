@@ -49,9 +49,8 @@ impl ExportArgs {
     /// Writes the files and prints what could not be written.
     pub(crate) fn run(&self) -> Result<(), Exit> {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let bytes = bytes_to_check(&*disk, &self.dir).map_err(|error| {
-            Exit::Failed(format!("cannot read {}: {error}", self.dir.display()))
-        })?;
+        let bytes = bytes_to_check(&*disk, &self.dir);
+        let bytes = bytes.map_err(|error| Exit::Failed(one_line(&error)))?;
         // Verified first, then read again.
         let bar = Bar::new("exporting", bytes.saturating_mul(2));
         let options = ExportOptions {

@@ -19,8 +19,8 @@ use crate::{
 
 /// Several heartbeats on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
-/// Enough that both directories have some.
-const NEEDLES: u64 = 60;
+/// Volumes of each directory that have needles, at least.
+const VOLUMES_EACH: usize = 2;
 
 /// A way to lose a directory.
 type Way<'a> = &'a dyn Fn(&Path);
@@ -41,30 +41,33 @@ impl Site {
         // What grows at first fills the second directory and goes on in the first.
         let dir = |name: &str| format!("--dir={}", scratch.path().join(name).display());
         let volume = builder.flag(dir("a")).flag(dir("b")).start();
-        let mut needles = Vec::new();
-        for seed in 0..NEEDLES {
-            let (assigned, bytes) = (assign(&master), body(seed, 500));
-            assert_eq!(http::send(Method::PUT, &assigned.url, &[], bytes.clone()).status, 201);
-            needles.push((assigned.fid, bytes));
-        }
-        let site = Self { scratch, master, volume, needles };
-        for name in ["a", "b"] {
-            let ids = site.ids_in(name);
-            assert!(ids.len() >= 2, "volumes lie in {name}: {ids:?}");
-            let is_in = |(fid, _): &&(String, Vec<u8>)| ids.contains(&volume_of(fid));
-            assert!(site.needles.iter().any(|needle| is_in(&needle)), "needles lie in {name}");
-        }
+        let mut site = Self { scratch, master, volume, needles: Vec::new() };
+        // Volumes take turns, each of which is longer than several of these take.
+        eventually("needles lie in several volumes of both", SOON, || {
+            site.put();
+            let has_enough = |name| site.ids_in(name).len() >= VOLUMES_EACH;
+            ["a", "b"].into_iter().all(has_enough).then_some(())
+        });
         site
+    }
+
+    fn put(&mut self) {
+        let (assigned, bytes) = (assign(&self.master), body(self.needles.len() as u64, 500));
+        assert_eq!(http::send(Method::PUT, &assigned.url, &[], bytes.clone()).status, 201);
+        self.needles.push((assigned.fid, bytes));
     }
 
     fn dir(&self, name: &str) -> PathBuf {
         self.scratch.path().join(name)
     }
 
+    /// The volumes in a directory that have needles: what is left of an empty one counts for nothing.
     fn ids_in(&self, name: &str) -> Vec<u64> {
         let names = fs::read_dir(self.dir(name)).unwrap().map(|entry| entry.unwrap().file_name());
         let id = |name: String| name.strip_suffix(".dat")?.parse().ok();
-        names.filter_map(|name| id(name.into_string().unwrap())).collect()
+        let ids = names.filter_map(|name| id(name.into_string().unwrap()));
+        let has_needle = |id: &u64| self.needles.iter().any(|(fid, _)| volume_of(fid) == *id);
+        ids.filter(has_needle).collect()
     }
 
     fn dat(&self, name: &str, id: u64) -> PathBuf {
@@ -219,14 +222,28 @@ fn a_volume_that_cannot_be_opened_takes_only_itself() {
     }
     let printed = site.printed_status();
     assert_eq!(printed.matches("not served: ").count(), 2, "{printed}");
-    site.assert_served(&served, 404, "volume_not_found");
+    assert!(printed.contains(", 2 not served\n"), "{printed}");
+    site.assert_served(&served, 503, "volume_unavailable");
+    for id in [damaged, lost] {
+        let fid = site.needles.iter().map(|(fid, _)| fid).find(|fid| volume_of(fid) == id).unwrap();
+        let url = format!("{}/{fid}", site.volume.volume_url());
+        for method in [Method::GET, Method::PUT, Method::DELETE] {
+            let answer = http::send(method, &url, &[], b"new".to_vec());
+            answer.error(503, "volume_unavailable");
+            assert!(answer.text().contains(&reason_of(id)), "{}", answer.text());
+        }
+        let looked = get(&format!("{}/dir/lookup?volumeId={id}", site.master.master_url()));
+        looked.error(503, "volume_unavailable");
+        let says = looked.text();
+        assert!(says.contains("cannot serve it") && says.contains(&reason_of(id)), "{says}");
+    }
     site.assert_goes_on();
 
     // What was lost is put back; the other stays as it is.
     site.restart_after(|_| fs::rename(&kept, &dat).unwrap());
     site.findings("VOLUME_NOT_SERVED", 1);
     served.push(lost);
-    site.assert_served(&served, 404, "volume_not_found");
+    site.assert_served(&served, 503, "volume_unavailable");
 }
 
 #[test]

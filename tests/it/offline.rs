@@ -53,13 +53,38 @@ fn a_directory_in_use_or_missing_is_refused_and_none_is_wrong_usage() {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert!(stderr.contains("in use by another dulse process"), "{stderr}");
+        assert!(stderr.contains("stop it first") && !stderr.contains("--dir"), "{stderr}");
         assert!(!out.exists());
     }
-    let missing = run(dulse().args(["check", "not/there"]));
-    assert_eq!(missing.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&missing.stderr).contains("not/there"));
     assert_eq!(run(dulse().arg("check")).status.code(), Some(2));
     assert_eq!(run(dulse().args(["export", "somewhere"])).status.code(), Some(2));
+}
+
+#[test]
+fn what_is_no_data_directory_is_not_sound_and_is_not_exported() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (empty, file) = (scratch.path().join("empty"), scratch.path().join("file"));
+    fs::create_dir(&empty).unwrap();
+    fs::write(&file, "").unwrap();
+    let out = scratch.path().join("out");
+    for (path, said) in [
+        (empty, "holds no volumes and no dulse.json: is the disk mounted"),
+        (file, "is not a directory"),
+        (scratch.path().join("nowhere"), "does not exist"),
+    ] {
+        for command in [
+            dulse().arg("check").arg(&path),
+            dulse().args(["check", "--repair"]).arg(&path),
+            dulse().arg("export").arg(&path).arg("--to").arg(&out),
+        ] {
+            let output = run(command);
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(1), "{stderr}");
+            let names_it = stderr.contains(&path.display().to_string());
+            assert!(stderr.contains(said) && names_it, "{stderr}");
+        }
+    }
+    assert!(!out.exists());
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! `dulse volume scrub` against a running server whose disk changes a byte beneath it.
 
-use std::{os::unix::fs::FileExt, path::PathBuf, process::Output, time::Duration};
+use std::{
+    collections::HashSet, os::unix::fs::FileExt, path::PathBuf, process::Output, time::Duration,
+};
 
 use reqwest::Method;
 use serde_json::Value;
@@ -38,6 +40,11 @@ fn damage(server: &Server, data: &[u8]) -> PathBuf {
         }
     }
     panic!("the needle is in no volume file")
+}
+
+fn volume_files(server: &Server) -> usize {
+    let entries = std::fs::read_dir(server.dir()).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.extension().is_some_and(|has| has == "dat")).count()
 }
 
 fn volume_of(fid: &str) -> &str {
@@ -94,9 +101,15 @@ fn a_flipped_byte_is_found_named_and_kept_from_readers() {
         let found = volumes.iter().find(|found| found["id"] == id)?;
         (found["state"] == "corrupt").then_some(())
     });
-    for _ in 0..40 {
-        assert_ne!(volume_of(&crate::needles::assign(&server).fid), volume);
-    }
+    // The volumes take turns: until each of the others had its own.
+    let others_count = volume_files(&server) - 1;
+    let mut met = HashSet::new();
+    eventually("every other volume gets some", Duration::from_secs(20), || {
+        let fid = crate::needles::assign(&server).fid;
+        assert_ne!(volume_of(&fid), volume);
+        met.insert(volume_of(&fid).to_owned());
+        (met.len() == others_count).then_some(())
+    });
 
     // Written again under its fid it is whole again.
     let answer = send(Method::PUT, &bad.url, &[], data);

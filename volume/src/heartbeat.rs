@@ -8,6 +8,7 @@
 use std::{collections::HashMap, io, time::Duration};
 
 use dulse_shared::{
+    clock::BootTime,
     id::VolumeId,
     net::{
         address::ServerAddress,
@@ -24,6 +25,8 @@ use crate::{config::check_volume_size_limit, reader::on_blocking_pool, store::St
 const INTERVAL: Duration = Duration::from_millis(500);
 /// A master that takes longer is asked again.
 const LIMIT: Duration = Duration::from_secs(2);
+/// The log hears of a master that cannot be reached so often.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 /// Between attempts while a master cannot be reached.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -78,16 +81,16 @@ impl Reporter {
 
     /// Reports until the process stops; the last report says that it is stopping.
     pub async fn run(mut self) {
-        let mut was_reachable = true;
+        let mut silence = Silence::default();
         let mut changes = self.store.subscribe();
         while !self.tasks.is_stopping() {
             let pause = match self.beat(false).await {
                 Ok(()) => {
-                    was_reachable = true;
+                    silence = Silence::default();
                     INTERVAL
                 }
                 Err(BeatError::Master(error)) => {
-                    self.judge(&error, &mut was_reachable);
+                    self.judge(&error, &mut silence);
                     RETRY
                 }
                 Err(error @ BeatError::Unmeasured(_)) => {
@@ -208,13 +211,36 @@ impl Reporter {
         self.store.dirs().into_iter().next().map_or_else(String::new, |dir| dir.dir)
     }
 
-    fn judge(&self, error: &PeerError, was_reachable: &mut bool) {
+    fn judge(&self, error: &PeerError, silence: &mut Silence) {
         if let PeerError::Refused { code: Some(Code::OtherCluster), message, .. } = error {
             let dir = self.first_dir();
             self.tasks.fail(format!("the data directory {dir} cannot be used: {message}"));
-        } else if std::mem::replace(was_reachable, false) {
-            tracing::warn!("no heartbeat reaches the master {}: {error}; trying on", self.master);
+        } else if silence.is_to_be_told(self.store.clock().boot()) {
+            let advice = match error {
+                PeerError::Unreachable { .. } => {
+                    "start it, or name it and its cluster port with --master HOST:PORT.CLUSTERPORT"
+                }
+                _ => "its log may say why",
+            };
+            tracing::warn!("no heartbeat reaches the master {}: {error}: {advice}", self.master);
         }
+    }
+}
+
+/// How long no heartbeat has reached a master, as far as the log was told.
+#[derive(Debug, Default)]
+struct Silence {
+    told: Option<BootTime>,
+}
+
+impl Silence {
+    /// Whether the log should hear of it at `now`: at first, and then again and again.
+    fn is_to_be_told(&mut self, now: BootTime) -> bool {
+        if self.told.is_some_and(|told| now.since(told) < COMPLAINT_INTERVAL) {
+            return false;
+        }
+        self.told = Some(now);
+        true
     }
 }
 
@@ -262,6 +288,15 @@ fn changes(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_master_that_stays_away_is_told_of_each_minute() {
+        let mut silence = Silence::default();
+        let told = (0..=185).filter(|secs| {
+            silence.is_to_be_told(BootTime::default().plus(Duration::from_secs(*secs)))
+        });
+        assert_eq!(told.collect::<Vec<u64>>(), [0, 60, 120, 180]);
+    }
 
     #[tokio::test]
     async fn a_panic_while_measuring_is_no_report_that_everything_is_gone() {

@@ -11,7 +11,7 @@ mod twins;
 use std::{
     collections::{BTreeMap, HashMap},
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak, atomic::Ordering},
 };
 
 use dulse_shared::{
@@ -22,7 +22,11 @@ use dulse_shared::{
 use tokio::sync::watch;
 
 pub use self::admission::{Foreign, Standing};
-use self::{admission::Admissions, side_by_side::side_by_side, twins::Opened};
+use self::{
+    admission::Admissions,
+    side_by_side::side_by_side,
+    twins::{Opened, Others},
+};
 use crate::{
     disk::{DataDir, DataDirError, VolumeName},
     engine::{
@@ -67,6 +71,8 @@ struct Inner {
     /// an id; never while a volume's files are read.
     changing: Mutex<()>,
     admissions: Admissions,
+    /// What the start found and could not open.
+    others: OnceLock<Others>,
     changed: watch::Sender<()>,
 }
 
@@ -119,6 +125,7 @@ impl Store {
             unserved: Mutex::default(),
             changing: Mutex::default(),
             admissions: Admissions::default(),
+            others: OnceLock::new(),
             changed: watch::Sender::new(()),
         }));
         let (mut found, mut opened) = (Vec::new(), Opened::default());
@@ -246,6 +253,11 @@ impl Store {
     /// Volumes that have files here and are not served.
     pub fn unserved(&self) -> Vec<UnservedVolume> {
         lock(&self.0.unserved).reports()
+    }
+
+    /// Why a volume that has files here is not served, if so.
+    pub fn unserved_reason(&self, id: VolumeId) -> Option<String> {
+        lock(&self.0.unserved).reason_of(id).map(str::to_owned)
     }
 
     /// The server's id, the same in all its directories.
@@ -379,7 +391,8 @@ impl Store {
         with_room.max_by_key(|(dir, _)| dir.free_bytes()).map(|(dir, _)| dir)
     }
 
-    fn clock(&self) -> &Clock {
+    /// Where time comes from.
+    pub(crate) fn clock(&self) -> &Clock {
         self.0.opener.shared.stamps.clock()
     }
 

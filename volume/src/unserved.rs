@@ -58,6 +58,12 @@ impl Unserved {
         self.0.iter().any(|volume| volume.id == id)
     }
 
+    /// Why the volume with this id is not served, if it is one of them.
+    pub(crate) fn reason_of(&self, id: VolumeId) -> Option<&str> {
+        let volume = self.0.iter().find(|volume| volume.id == id)?;
+        Some(&volume.reason)
+    }
+
     /// What masters hear.
     pub(crate) fn reports(&self) -> Vec<UnservedVolume> {
         self.0.iter().take(MAX_UNSERVED).cloned().collect()

@@ -59,7 +59,11 @@ fn render(done: &WorkProgress<VolumeScrub>) -> String {
             }
         }
     }
-    let verdict = if found == 0 { "sound".to_owned() } else { format!("{found} bad records") };
+    let verdict = match found {
+        0 => "sound".to_owned(),
+        1 => "1 bad record".to_owned(),
+        more => format!("{more} bad records"),
+    };
     let noun = if volumes == 1 { "volume" } else { "volumes" };
     lines.push(format!("{volumes} {noun}, {} read: {verdict}", ByteSize(done.total_bytes)));
     lines.join("\n")

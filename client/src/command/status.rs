@@ -1,6 +1,6 @@
 //! `dulse status`: the cluster as tables.
 
-use std::fmt::Write;
+use std::{collections::HashSet, fmt::Write};
 
 use dulse_shared::size::ByteSize;
 
@@ -47,12 +47,24 @@ fn summary(status: &ClusterStatus) -> String {
     };
     let mut text = format!("leader    {leader}\n");
     let counts = status.volumes_by_state();
-    let counts: Vec<String> =
+    let mut counts: Vec<String> =
         counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let unserved = unserved_volumes(status);
+    if unserved > 0 {
+        counts.push(format!("{unserved} not served"));
+    }
     // Writing into a String cannot fail.
     let _ = writeln!(text, "volumes   {}", counts.join(", "));
     let _ = writeln!(text, "room      {} more volumes", status.free_slots);
     text
+}
+
+/// Volumes that some server has files of and none serves.
+fn unserved_volumes(status: &ClusterStatus) -> usize {
+    let servers = || status.servers.iter();
+    let served: HashSet<u32> = servers().flat_map(|s| &s.volumes).map(|v| v.id).collect();
+    let unserved = servers().flat_map(|server| &server.unserved).map(|volume| volume.id);
+    unserved.filter(|id| !served.contains(id)).collect::<HashSet<u32>>().len()
 }
 
 fn server_row(server: &ServerStatus) -> [String; 6] {
@@ -172,7 +184,7 @@ mod tests {
             lines[..3],
             [
                 "leader    a:9333",
-                "volumes   1 full, 0 read-only, 1 writable",
+                "volumes   1 full, 0 read-only, 1 writable, 1 not served",
                 "room      6 more volumes",
             ]
         );

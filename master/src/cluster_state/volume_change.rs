@@ -1,9 +1,10 @@
 //! How a volume that exists changes: sealed, decided, repaired, opened.
 //!
-//! Each change is made on the epoch it was planned for, or not at all, and raises the epoch by
-//! one. The member list never becomes empty or names a server twice, a decision is made once and kept until the volume is
-//! writable again, and only servers of the last writable epoch are ever asked to decide. Who is
-//! alive, whose lease is over and whose digest is right is for the plans: they know, this does not.
+//! Each change is made on the epoch it was planned for, or not at all, and raises the epoch by one.
+//! The member list never becomes empty or names a server twice, a decision is made once and kept
+//! until the volume is writable again, and only servers of the last writable epoch are ever asked
+//! to decide. Who is alive, whose lease is over and whose digest is right is for the plans: they
+//! know, this does not.
 
 use std::collections::BTreeSet;
 

@@ -13,10 +13,14 @@ use std::{
 use bytes::Bytes;
 use dulse_shared::{
     net::incoming::{self, Incoming, Pace},
+    size::ByteSize,
     wire::{Code, Problem},
 };
 use futures_util::{Stream, stream};
 use tokio::time::Instant;
+
+/// What a multipart body adds to the file: boundaries, part headers, a few fields.
+const MULTIPART_OVERHEAD_BYTES: u64 = 1 << 20;
 
 /// A body that both sides hold. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -40,7 +44,7 @@ impl ClientBody {
     /// away. Which of these it was is left in `passage`.
     pub(super) fn chunks(
         &self,
-        limit_bytes: u64,
+        max_needle_bytes: u64,
         passage: Arc<Passage>,
     ) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
         let begun = (self.clone(), Pace::default(), 0_u64);
@@ -50,11 +54,11 @@ impl ClientBody {
                 Ok(None) => return Ok(None),
                 Ok(Some(chunk)) => {
                     taken = taken.saturating_add(chunk.len() as u64);
-                    if taken <= limit_bytes {
+                    if taken <= max_body_bytes(max_needle_bytes) {
                         passage.moved();
                         return Ok(Some((chunk, ((body, pace, taken), passage))));
                     }
-                    too_large(limit_bytes)
+                    too_large(max_needle_bytes)
                 }
                 Err(problem) => problem,
             };
@@ -115,11 +119,17 @@ impl Passage {
     }
 }
 
-/// The answer to a body that no needle can hold.
-pub(super) fn too_large(limit_bytes: u64) -> Problem {
+/// The longest body that may hold a needle.
+pub(super) fn max_body_bytes(max_needle_bytes: u64) -> u64 {
+    max_needle_bytes.saturating_add(MULTIPART_OVERHEAD_BYTES)
+}
+
+/// The answer to a body that no needle can hold, not even what is in a form.
+pub(super) fn too_large(max_needle_bytes: u64) -> Problem {
     let message = format!(
-        "the body is longer than {limit_bytes} bytes, the most that fits into a needle: split the \
-         file"
+        "a needle has at most {}, and no setting raises that: split the file and store its parts; \
+         nothing was stored",
+        ByteSize(max_needle_bytes)
     );
     Problem::new(Code::TooLarge, message)
 }

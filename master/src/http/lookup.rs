@@ -14,7 +14,10 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use serde::Serialize;
 
 use super::{params::Params, render::json, state::HttpState};
-use crate::volume_layout::{Layouts, Place, PlacedVolume};
+use crate::{
+    cluster::Cluster,
+    volume_layout::{Layouts, Place, PlacedVolume},
+};
 
 /// The answer with `verbose=true`; strict clients of the plain one refuse more fields.
 #[derive(Serialize)]
@@ -48,7 +51,7 @@ pub(super) async fn lookup(
     })?;
     let id = volume_of(asked)?;
     let layouts = state.cluster.layouts();
-    let volume = available(&layouts, id)?;
+    let volume = available(&state.cluster, &layouts, id)?;
     let mut holders: Vec<&Place> = volume.holders.iter().map(AsRef::as_ref).collect();
     holders.shuffle(&mut rand::rng());
     if params.is_true("verbose") {
@@ -69,9 +72,9 @@ pub(super) async fn redirect(
     let path = uri.path();
     let fid = fid_in(path)?;
     let layouts = state.cluster.layouts();
-    let volume = available(&layouts, fid.volume)?;
+    let volume = available(&state.cluster, &layouts, fid.volume)?;
     let place = volume.holders.choose(&mut rand::rng());
-    let place = place.ok_or_else(|| unavailable(fid.volume))?;
+    let place = place.ok_or_else(|| unavailable(&state.cluster, fid.volume))?;
     let query = uri.query().map(|query| format!("?{query}"));
     let target = format!("http://{}{path}{}", place.public_url, query.unwrap_or_default());
     let target = HeaderValue::from_str(&target).map_err(|_| {
@@ -106,22 +109,35 @@ fn volume_of(text: &str) -> Result<VolumeId, Problem> {
         .map_err(|error| Problem::new(Code::VolumeNotFound, format!("unknown volume: {error}")))
 }
 
-fn available(layouts: &Layouts, id: VolumeId) -> Result<&PlacedVolume, Problem> {
+fn available<'a>(
+    cluster: &Cluster,
+    layouts: &'a Layouts,
+    id: VolumeId,
+) -> Result<&'a PlacedVolume, Problem> {
     let volume = layouts.volumes.get(&id).ok_or_else(|| {
         let message = format!("volume {id} does not exist in this cluster");
         Problem::new(Code::VolumeNotFound, message)
     })?;
     if volume.holders.is_empty() {
-        return Err(unavailable(id));
+        return Err(unavailable(cluster, id));
     }
     Ok(volume)
 }
 
-fn unavailable(id: VolumeId) -> Problem {
-    let message = format!(
-        "volume {id} exists, but no server that holds it is connected: start it again; the \
-         master's page says which one"
-    );
+fn unavailable(cluster: &Cluster, id: VolumeId) -> Problem {
+    let said = cluster.look(|_, topology| {
+        topology.alive().find_map(|server| {
+            let reason = server.unserved_reason(id)?;
+            Some(format!("server {} has it but cannot serve it: {reason}", server.url))
+        })
+    });
+    let message = match said {
+        Some(said) => format!("volume {id} cannot be used: {said}"),
+        None => format!(
+            "volume {id} exists, but no server that holds it is connected: start it again; the \
+             master's page says which one"
+        ),
+    };
     Problem::new(Code::VolumeUnavailable, message)
 }
 

@@ -15,15 +15,13 @@ use dulse_shared::{
 use futures_util::TryStreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::client_body::{ClientBody, Passage, too_large};
+use super::client_body::{ClientBody, Passage, max_body_bytes, too_large};
 use crate::volume_layout::Place;
 
 /// Bodies up to this are kept while they are sent: most files of most stores.
 const MAX_KEPT_BYTES: u64 = 1 << 20;
 /// Bodies kept at the same time; further ones are streamed. 64 MiB in all.
 const MAX_KEPT_BODIES: usize = 64;
-/// What a multipart body adds to the file: boundaries, part headers, a few fields.
-const MULTIPART_OVERHEAD_BYTES: u64 = 1 << 20;
 /// A volume server that neither takes nor answers anything for this long has failed: longer than it
 /// makes an upload wait for room, and than a client may be silent. An upload as a whole has no
 /// limit, as it may be long and its line slow.
@@ -56,7 +54,7 @@ pub(super) enum Upload {
         /// Its length, if the client said so.
         length: Option<u64>,
         /// The most that it may be.
-        limit_bytes: u64,
+        max_needle_bytes: u64,
     },
 }
 
@@ -97,10 +95,9 @@ impl Relay {
         body: &ClientBody,
         max_needle_bytes: u64,
     ) -> Result<Upload, Problem> {
-        let limit_bytes = max_needle_bytes.saturating_add(MULTIPART_OVERHEAD_BYTES);
         let length = content_length(headers);
-        if length.is_some_and(|length| length > limit_bytes) {
-            return Err(too_large(limit_bytes));
+        if length.is_some_and(|length| length > max_body_bytes(max_needle_bytes)) {
+            return Err(too_large(max_needle_bytes));
         }
         let is_small = length.is_some_and(|length| length <= MAX_KEPT_BYTES);
         let permit = self.kept.clone().try_acquire_owned();
@@ -108,7 +105,7 @@ impl Relay {
             Ok(permit) if is_small => {
                 Ok(Upload::Kept { bytes: read_whole(body).await?, _permit: permit })
             }
-            _ => Ok(Upload::Streamed { body: body.clone(), length, limit_bytes }),
+            _ => Ok(Upload::Streamed { body: body.clone(), length, max_needle_bytes }),
         }
     }
 
@@ -128,10 +125,10 @@ impl Relay {
         target: &Target<'_>,
         body: ClientBody,
         length: Option<u64>,
-        limit_bytes: u64,
+        max_needle_bytes: u64,
     ) -> Result<UploadResponse, RelayError> {
         let passage = Passage::begin();
-        let chunks = body.chunks(limit_bytes, passage.clone());
+        let chunks = body.chunks(max_needle_bytes, passage.clone());
         let mut request = self.request(target);
         if let Some(length) = length {
             request = request.header(header::CONTENT_LENGTH, length);

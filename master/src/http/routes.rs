@@ -57,7 +57,9 @@ async fn unknown_route(uri: Uri) -> Problem {
 
 async fn wrong_method(method: Method, uri: Uri) -> Problem {
     let message = match uri.path() {
-        "/submit" => format!("/submit takes POST, not {method}: send the file as its body"),
+        "/submit" => {
+            format!("/submit takes POST, not {method}: `curl -F file=@FILE` sends a file so")
+        }
         path => format!("{path} takes GET, not {method}"),
     };
     Problem::new(Code::MethodNotAllowed, message)

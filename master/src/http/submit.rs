@@ -49,17 +49,17 @@ async fn assign_and_send(
         key: params.layout_key(state.settings.default_replication)?,
     };
     state.cluster.log.require_leadership()?;
-    let limit_bytes = state.settings.max_needle_bytes;
-    let upload = state.relay.receive(&head.headers, body, limit_bytes).await?;
+    let max_needle_bytes = state.settings.max_needle_bytes;
+    let upload = state.relay.receive(&head.headers, body, max_needle_bytes).await?;
     let stamp = params.value("ts");
     let (assignment, stored) = match upload {
         Upload::Kept { bytes, _permit } => {
             offer_around(state, &wanted, &head.headers, stamp, &bytes).await?
         }
-        Upload::Streamed { body, length, limit_bytes } => {
+        Upload::Streamed { body, length, max_needle_bytes } => {
             let assignment = state.assigner.assign(&wanted, &[]).await?;
             let target = target(&assignment, &head.headers, stamp);
-            let sent = state.relay.send_streamed(&target, body, length, limit_bytes);
+            let sent = state.relay.send_streamed(&target, body, length, max_needle_bytes);
             let stored = sent.await?;
             (assignment, stored)
         }

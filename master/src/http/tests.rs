@@ -446,6 +446,7 @@ async fn lookup_says_exactly_what_strict_clients_accept() {
     rig.cluster.tick();
     let problem = rig.fetch(&format!("/dir/lookup?volumeId={id}")).await.unwrap_err();
     assert_eq!(problem.code, Code::VolumeUnavailable, "its server is silent");
+    assert!(problem.message.contains("no server that holds it"), "{}", problem.message);
 }
 
 #[tokio::test]
@@ -703,6 +704,7 @@ async fn pretty_indents_and_methods_that_do_not_exist_are_405() {
     for (method, path) in [("GET", "/submit"), ("POST", "/cluster/status"), ("PUT", "/healthz")] {
         let problem = rig.ask(request(method, path)).await.unwrap_err();
         assert_eq!(problem.code, Code::MethodNotAllowed, "{method} {path}");
+        assert_eq!(path == "/submit", problem.message.contains("curl -F file=@FILE"));
     }
     for path in ["/vol/status", "/vol/grow", "/col/delete", "/collection/info"] {
         let problem = rig.ask(request("GET", path)).await.unwrap_err();

@@ -1,8 +1,8 @@
 //! When a layout gets more volumes, and how many.
 //!
-//! Several writable volumes keep several disks busy, and leave others while a large needle is written
-//! to one; with more copies each volume keeps several servers busy, so fewer are needed. A layout grows when nothing is writable, and ahead
-//! of need when few volumes with room are left.
+//! Several writable volumes keep several disks busy, and leave others while a large needle is
+//! written to one; with more copies each volume keeps several servers busy, so fewer are needed. A
+//! layout grows when nothing is writable, and ahead of need when few volumes with room are left.
 
 use dulse_shared::id::ReplicaPlacement;
 

@@ -1,8 +1,9 @@
 //! All volume servers that were heard, and which of them are alive.
 //!
 //! A report is taken in only if it is full or builds on exactly the one before: a replay changes
-//! nothing, anything else is answered by asking for a full report. A server is dead after [`SILENCE_LIMIT`] without a word;
-//! its entry stays, so that pages can say who is missing, until it is of no interest.
+//! nothing, anything else is answered by asking for a full report. A server is dead after
+//! [`SILENCE_LIMIT`] without a word; its entry stays, so that pages can say who is missing, until
+//! it is of no interest.
 
 use std::{collections::BTreeMap, time::Duration};
 

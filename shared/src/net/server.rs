@@ -51,7 +51,7 @@ const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Somebody else has it.
-    #[error("port {port} is taken: pass {flag}, or stop the program that listens on {address}")]
+    #[error("port {port} is taken: pass {flag}, or stop the program that uses {address}")]
     Taken {
         /// The port.
         port: u16,
@@ -212,15 +212,21 @@ async fn answer<A: Answer>(
     Ok(response)
 }
 
+/// In the extensions of a [`Problem`]'s response: the `size` that its body has as well.
+#[derive(Clone, Copy, Debug)]
+pub struct SizeBeside(pub u64);
+
 /// Renders a [`Problem`] and adds the headers that every response has.
 fn finish(mut response: Response, id: RequestId, verb: &Method) -> Response {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         if response.status().is_server_error() {
             tracing::warn!(request_id = %id, %verb, code = ?problem.code, "{}", problem.message);
         }
+        let size = response.extensions_mut().remove::<SizeBeside>();
         let body = ProblemBody {
             error: problem.message,
             code: problem.code,
+            size: size.map(|SizeBeside(size)| size),
             request_id: Some(id.to_string()),
         };
         // The body has only strings: it always serializes.

@@ -27,6 +27,9 @@ pub struct ProblemBody {
     pub error: String,
     /// The stable word.
     pub code: Code,
+    /// Bytes that were concerned, where clients look for that beside an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
     /// The request's id, as in `X-Request-Id` and the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
@@ -73,7 +76,8 @@ pub enum Code {
     VolumeReadOnly,
     /// The volume is full, or its disk; nothing was stored (507).
     VolumeFull,
-    /// No volume server that holds the volume can be reached (503).
+    /// No volume server that holds the volume can be reached, or the one that has its files cannot
+    /// use them (503).
     VolumeUnavailable,
     /// No volume can take a write; nothing was stored (503).
     NoWritableVolume,

@@ -11,8 +11,8 @@ use dulse_shared::{id::Ts, wire::bounded_sentence};
 
 use super::{damage::Damage, volume::Volume};
 
-/// That there is another file with the volume's id, if there is one. Set at the start, before
-/// anything is written, and never taken back.
+/// That there is another file with the volume's id, if there is one. Set before the volume is
+/// served, and never taken back.
 #[derive(Debug, Default)]
 pub(super) struct Duplicate(OnceLock<String>);
 

@@ -8,8 +8,10 @@ use axum::{
     http::{StatusCode, request::Parts},
     response::{IntoResponse, Response},
 };
-use dulse_shared::wire::{Code, DeleteResponse, Problem};
-use serde::Serialize;
+use dulse_shared::{
+    net::server::SizeBeside,
+    wire::{Code, DeleteResponse, Problem},
+};
 
 use super::{
     error::{volume_not_here, write_problem},
@@ -20,22 +22,15 @@ use super::{
 };
 use crate::writer;
 
-/// The body of a delete that found nothing.
-#[derive(Debug, Serialize)]
-struct NothingDeleted {
-    size: u64,
-    error: String,
-    code: Code,
-}
-
 /// Deletes the needle that the path names.
 pub(super) async fn delete(state: &HttpState, request: &Parts) -> Result<Response, Problem> {
     let path = needle_path::decode(request.uri.path())?;
     let path = NeedlePath::parse(&path)?;
     refuse_replica_traffic(Query::new(request.uri.query()))?;
     let id = path.fid.volume;
-    let Some(volume) = state.settings.store.volume(id) else {
-        return Ok(nothing_deleted(volume_not_here(id)));
+    let store = &state.settings.store;
+    let Some(volume) = store.volume(id) else {
+        return refused(volume_not_here(store, id));
     };
     match writer::delete(&volume, path.fid.key, path.fid.cookie).await {
         Ok(size) => Ok((StatusCode::ACCEPTED, Json(DeleteResponse { size })).into_response()),
@@ -45,7 +40,7 @@ pub(super) async fn delete(state: &HttpState, request: &Parts) -> Result<Respons
 
 fn refused(problem: Problem) -> Result<Response, Problem> {
     match problem.code {
-        Code::NotFound => Ok(nothing_deleted(problem)),
+        Code::NotFound | Code::VolumeNotFound => Ok(nothing_deleted(problem)),
         Code::CookieMismatch => {
             // The code stands for 403 on a write; on a delete clients expect 400.
             let mut response = problem.into_response();
@@ -57,6 +52,7 @@ fn refused(problem: Problem) -> Result<Response, Problem> {
 }
 
 fn nothing_deleted(problem: Problem) -> Response {
-    let body = NothingDeleted { size: 0, error: problem.message, code: problem.code };
-    (StatusCode::NOT_FOUND, Json(body)).into_response()
+    let mut response = problem.into_response();
+    response.extensions_mut().insert(SizeBeside(0));
+    response
 }

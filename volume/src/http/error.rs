@@ -11,10 +11,15 @@ use dulse_shared::{
 use crate::{
     engine::{volume::Refusal, write::WriteError},
     reader::ReadError,
+    store::Store,
 };
 
-/// The volume is not on this server.
-pub(super) fn volume_not_here(id: VolumeId) -> Problem {
+/// The volume is not served here: it is not on this server, or its files cannot be used.
+pub(super) fn volume_not_here(store: &Store, id: VolumeId) -> Problem {
+    if let Some(reason) = store.unserved_reason(id) {
+        let message = format!("volume {id} has files on this server and is not served: {reason}");
+        return Problem::new(Code::VolumeUnavailable, message);
+    }
     let message = format!(
         "volume {id} is not on this server: ask a master where it is, GET /dir/lookup?volumeId={id}"
     );
@@ -30,7 +35,10 @@ pub(super) fn read_problem(fid: Fid, error: &ReadError) -> Problem {
         ),
         ReadError::Corrupt { .. } => Problem::new(
             Code::Corrupt,
-            format!("{error}; the volume's file is damaged, restore it or read another copy"),
+            format!(
+                "{error}; the volume's file is damaged: write the needle again under its fid, delete \
+                 it, or restore the file from a backup"
+            ),
         ),
         ReadError::Io { .. } => Problem::new(Code::Internal, format!("{error}; check the disk")),
     }

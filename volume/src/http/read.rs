@@ -41,7 +41,8 @@ pub(super) async fn read(state: &HttpState, request: &Parts) -> Result<Response,
     let path = needle_path::decode(request.uri.path())?;
     let path = NeedlePath::parse(&path)?;
     let id = path.fid.volume;
-    let volume = state.settings.store.volume(id).ok_or_else(|| volume_not_here(id))?;
+    let store = &state.settings.store;
+    let volume = store.volume(id).ok_or_else(|| volume_not_here(store, id))?;
     let found = read_needle(&volume, path.fid.key, path.fid.cookie).await;
     match found.map_err(|error| read_problem(path.fid, &error))? {
         Found::Whole(needle) => {

@@ -115,7 +115,8 @@ fn target<'a>(
     let query = Query::new(request.uri.query());
     refuse_replica_traffic(query)?;
     let id = path.fid.volume;
-    let volume = state.settings.store.volume(id).ok_or_else(|| volume_not_here(id))?;
+    let store = &state.settings.store;
+    let volume = store.volume(id).ok_or_else(|| volume_not_here(store, id))?;
     let options = Options::parse(query)?;
     options.refuse_to_outlive(&volume)?;
     Ok((path, volume, options))

@@ -80,6 +80,7 @@ impl Worker {
         self.metrics.corrupt.inc_by(findings.len());
         match findings.len() {
             0 => tracing::info!(volume = %volume.id(), "a scrub found nothing wrong"),
+            1 => tracing::error!(volume = %volume.id(), "a scrub found 1 bad record"),
             count => tracing::error!(volume = %volume.id(), "a scrub found {count} bad records"),
         }
         let (completed_at_secs, _) = volume.scrubbed().last();

@@ -12,9 +12,12 @@ use std::{
 
 use dulse_shared::clock::Clock;
 
-use super::{directory::Directory, repair::repair};
+use super::{
+    directory::{Directory, DirectoryError},
+    repair::repair,
+};
 use crate::{
-    disk::{DataDirError, Disk, OpenMode, VolumeName, lock_dir, lock_unused},
+    disk::{Disk, OpenMode, VolumeName, lock_dir, lock_unused},
     engine::{
         check::{Finding, Findings, Subject, Survey, check_sidecar, survey},
         open::{contradiction, read_sidecar},
@@ -69,12 +72,21 @@ pub struct VolumeReport {
 /// Why a directory cannot be checked at all.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// A server has it open, or its lock cannot be taken.
+    /// It is none, a server has it open, or it cannot be read.
     #[error(transparent)]
-    Dir(#[from] DataDirError),
+    Dir(#[from] DirectoryError),
     /// The file system says no.
-    #[error("cannot read the directory {dir}: {source}")]
+    #[error("cannot read {path}: {source}; check who owns it, and its disk")]
     Io {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// What is left over cannot be moved to the trash.
+    #[error("cannot repair what lies in {dir}: {source}; check who owns it, and its disk")]
+    Repair {
         /// The directory.
         dir: PathBuf,
         /// Why not.
@@ -91,10 +103,12 @@ impl DirReport {
 }
 
 /// Bytes of all volume files of a directory: what a check reads.
-pub fn bytes_to_check(disk: &dyn Disk, dir: &Path) -> io::Result<u64> {
+pub fn bytes_to_check(disk: &dyn Disk, dir: &Path) -> Result<u64, CheckError> {
     let mut bytes = 0;
     for name in Directory::read(disk, dir)?.volumes {
-        bytes += disk.open(&name.dat(dir), OpenMode::Read)?.len()?;
+        let path = name.dat(dir);
+        let len = disk.open(&path, OpenMode::Read).and_then(|dat| dat.len());
+        bytes += len.map_err(|source| CheckError::Io { path, source })?;
     }
     Ok(bytes)
 }
@@ -107,12 +121,12 @@ pub fn check_dir(
     clock: &Clock,
     progress: &mut dyn FnMut(u64),
 ) -> Result<DirReport, CheckError> {
-    let io_error = |source| CheckError::Io { dir: dir.to_owned(), source };
-    let directory = Directory::read(&**disk, dir).map_err(io_error)?;
-    let _lock = match repairs {
-        Repairs::None => lock_unused(&**disk, dir)?,
-        Repairs::Safe => Some(lock_dir(&**disk, dir)?),
+    let directory = Directory::read(&**disk, dir)?;
+    let lock = match repairs {
+        Repairs::None => lock_unused(&**disk, dir),
+        Repairs::Safe => lock_dir(&**disk, dir).map(Some),
     };
+    let _lock = lock.map_err(DirectoryError::from)?;
     let volumes = directory.volumes.iter().map(|name| check_volume(disk, dir, name, progress));
     let mut report = DirReport {
         dir: dir.to_owned(),
@@ -121,7 +135,8 @@ pub fn check_dir(
         repaired: Vec::new(),
     };
     if repairs == Repairs::Safe {
-        repair(disk, &mut report, clock.wall_ns()).map_err(io_error)?;
+        let repaired = repair(disk, &mut report, clock.wall_ns());
+        repaired.map_err(|source| CheckError::Repair { dir: dir.to_owned(), source })?;
     }
     Ok(report)
 }

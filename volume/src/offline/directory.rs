@@ -1,9 +1,16 @@
 //! A data directory as it lies there: its volumes, and what is left over in it.
+//!
+//! A directory with neither is none: a mistyped path or a disk that is not mounted must not pass for
+//! one in which all is well.
 
-use std::{collections::BTreeSet, io, path::Path};
+use std::{
+    collections::BTreeSet,
+    io,
+    path::{Path, PathBuf},
+};
 
 use crate::{
-    disk::{DirEntry, Disk, IDENTITY_FILE, VolumeName},
+    disk::{DataDirError, DirEntry, Disk, IDENTITY_FILE, VolumeName},
     engine::{
         check::{Finding, stray_names},
         remains::{Remains, remains_of},
@@ -18,6 +25,74 @@ const COMPACTION_MARKER: &str = "cpc";
 /// What an erasure-coded volume has instead of a `.dat`.
 const ERASURE_CODED: &str = "ecx";
 
+/// Why nothing can be done with a directory.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// There is none.
+    #[error("{0} does not exist: name the data directory, and mount its disk first")]
+    Missing(PathBuf),
+    /// It is something else.
+    #[error("{0} is not a directory: name the data directory in which the volume files lie")]
+    NotADirectory(PathBuf),
+    /// Nothing of ours is in it.
+    #[error(
+        "{0} holds no volumes and no {IDENTITY_FILE}: is the disk mounted, and is it the data \
+         directory?"
+    )]
+    NoVolumes(PathBuf),
+    /// A server has it open.
+    #[error(
+        "{0} is in use by another dulse process: stop it first, or copy the directory while it is \
+         stopped"
+    )]
+    InUse(PathBuf),
+    /// The file system says no.
+    #[error("cannot read the directory {dir}: {source}; check who owns it, and its disk")]
+    Io {
+        /// The directory.
+        dir: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// It cannot be locked.
+    #[error("cannot {action} in {dir}: {source}; check who owns it, and its disk")]
+    NoLock {
+        /// What was tried.
+        action: &'static str,
+        /// The directory.
+        dir: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// It is no directory of this program's.
+    #[error(transparent)]
+    Other(DataDirError),
+}
+
+impl From<DataDirError> for DirectoryError {
+    fn from(error: DataDirError) -> Self {
+        match error {
+            DataDirError::InUse(dir) => Self::InUse(dir),
+            DataDirError::Io { action, dir, source } => Self::NoLock { action, dir, source },
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl DirectoryError {
+    /// The error of looking at `dir`.
+    pub(super) fn of(dir: &Path) -> impl FnOnce(io::Error) -> Self {
+        let dir = dir.to_owned();
+        move |source| match source.kind() {
+            io::ErrorKind::NotFound => Self::Missing(dir),
+            io::ErrorKind::NotADirectory => Self::NotADirectory(dir),
+            _ => Self::Io { dir, source },
+        }
+    }
+}
+
 /// What lies in a directory.
 #[derive(Debug)]
 pub struct Directory {
@@ -28,16 +103,21 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Looks at the directory `dir`.
-    pub fn read(disk: &dyn Disk, dir: &Path) -> io::Result<Self> {
-        let entries = disk.list(dir)?;
+    /// Looks at the directory `dir`; an error if nothing in it is a volume's or a server's.
+    pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Self, DirectoryError> {
+        let entries = disk.list(dir).map_err(DirectoryError::of(dir))?;
         let files: BTreeSet<&str> = entries.iter().filter_map(file_name).collect();
         let mut volumes: Vec<_> =
             files.iter().filter_map(|name| VolumeName::parse_dat(name)).collect();
         volumes.sort_by(|a, b| (a.id, a.collection.as_str()).cmp(&(b.id, b.collection.as_str())));
         let mut findings = Vec::new();
         for file in &files {
-            findings.extend(finding(disk, dir, &files, file)?);
+            let found = finding(disk, dir, &files, file);
+            findings
+                .extend(found.map_err(|source| DirectoryError::Io { dir: dir.into(), source })?);
+        }
+        if volumes.is_empty() && findings.is_empty() && !files.contains(IDENTITY_FILE) {
+            return Err(DirectoryError::NoVolumes(dir.to_owned()));
         }
         Ok(Self { volumes, findings })
     }

@@ -17,14 +17,11 @@ use dulse_shared::{
 };
 
 use super::{
-    directory::Directory,
+    directory::{Directory, DirectoryError},
     export_name::{distinct_name, safe_name},
 };
 use crate::{
-    disk::{
-        DataDirError, Disk, OpenMode, VolumeFile, VolumeName, lock_unused, read_exact_at,
-        write_all_at,
-    },
+    disk::{Disk, OpenMode, VolumeFile, VolumeName, lock_unused, read_exact_at, write_all_at},
     engine::{
         check::{Finding, Subject, survey},
         open::{contradiction, read_sidecar},
@@ -70,9 +67,17 @@ pub struct ExportReport {
 /// Why nothing can be taken out.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// A server has the directory open.
+    /// It is no data directory, a server has it open, or it cannot be read.
     #[error(transparent)]
-    Dir(#[from] DataDirError),
+    Dir(#[from] DirectoryError),
+    /// Nothing in it is what was asked for.
+    #[error("{dir} holds no volume {wanted}: `dulse check --json` lists what it holds")]
+    NoSuchVolume {
+        /// The directory.
+        dir: PathBuf,
+        /// Which volume was meant.
+        wanted: String,
+    },
     /// The output directory has something in it.
     #[error("{0} is not empty: name a new directory, so that nothing is written over")]
     NotEmpty(PathBuf),
@@ -85,6 +90,24 @@ pub enum ExportError {
         #[source]
         source: io::Error,
     },
+}
+
+impl ExportOptions {
+    fn wants(&self, name: &VolumeName) -> bool {
+        self.volume.is_none_or(|id| id == name.id)
+            && self.collection.as_ref().is_none_or(|wanted| *wanted == name.collection)
+    }
+
+    /// Which volumes are meant, to go on after the word "volume"; `None` if all are.
+    fn in_words(&self) -> Option<String> {
+        let collection = |name: &Collection| format!("of the collection {:?}", name.as_str());
+        match (self.volume, &self.collection) {
+            (None, None) => None,
+            (Some(id), None) => Some(id.to_string()),
+            (None, Some(name)) => Some(collection(name)),
+            (Some(id), Some(name)) => Some(format!("{id} {}", collection(name))),
+        }
+    }
 }
 
 impl ExportReport {
@@ -107,8 +130,14 @@ pub fn export_dir(
     clock: &Clock,
     progress: &mut dyn FnMut(u64),
 ) -> Result<ExportReport, ExportError> {
-    let directory = Directory::read(&**disk, dir).map_err(at(dir))?;
-    let _lock = lock_unused(&**disk, dir)?;
+    let directory = Directory::read(&**disk, dir)?;
+    let _lock = lock_unused(&**disk, dir).map_err(DirectoryError::from)?;
+    let wanted: Vec<_> = directory.volumes.iter().filter(|name| options.wants(name)).collect();
+    if wanted.is_empty()
+        && let Some(wanted) = options.in_words()
+    {
+        return Err(ExportError::NoSuchVolume { dir: dir.to_owned(), wanted });
+    }
     disk.create_dir(out).map_err(at(out))?;
     if !disk.list(out).map_err(at(out))?.is_empty() {
         return Err(ExportError::NotEmpty(out.to_owned()));
@@ -121,11 +150,7 @@ pub fn export_dir(
         now_secs: clock.wall_secs(),
         report: ExportReport::default(),
     };
-    let is_wanted = |name: &&VolumeName| {
-        options.volume.is_none_or(|id| id == name.id)
-            && options.collection.as_ref().is_none_or(|wanted| *wanted == name.collection)
-    };
-    for name in directory.volumes.iter().filter(is_wanted) {
+    for name in wanted {
         export.volume(name, progress)?;
     }
     Ok(export.report)

@@ -172,6 +172,7 @@ impl Store {
     fn take_over(&self, dir_index: usize, volume: Arc<Volume>) {
         let id = volume.id();
         let _changing = lock(&self.0.changing);
+        self.beware_of_twins(&volume);
         self.insert(volume);
         lock(&self.0.foreign).remove(&(dir_index, id));
         lock(&self.0.admissions.queue).succeeded();

@@ -5,15 +5,16 @@
 //! and go, they would grow apart for good. The others are listed as not served and left as they are.
 //! An empty one is what an interrupted creation left: it takes no part and goes to the trash. A file
 //! that cannot be opened, has lost its volume file, or has a sidecar that cannot be read, may be the
-//! newer one: the other is then served and not written as well.
+//! newer one: the other is then served and not written as well. So is a volume that was admitted while
+//! another foreign file of that id and collection is there: which of them is newer nobody has looked.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
-use dulse_shared::id::VolumeId;
+use dulse_shared::id::{Collection, VolumeId};
 
 use super::{Store, lock};
 use crate::{
@@ -27,8 +28,58 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Opened {
     volumes: BTreeMap<VolumeId, Vec<Arc<Volume>>>,
-    /// Files of the same cluster that are not open, in words; nobody knows how new they are.
-    unopened: HashMap<VolumeId, Vec<String>>,
+    others: Others,
+}
+
+/// Files that are not open, by id; nobody knows how new they are.
+#[derive(Debug, Default)]
+pub(super) struct Others(HashMap<VolumeId, Vec<Other>>);
+
+/// One of them.
+#[derive(Debug)]
+struct Other {
+    dat: PathBuf,
+    collection: Collection,
+    what: &'static str,
+    whose: Whose,
+}
+
+/// Whose a file is that is not open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Whose {
+    /// It has a sidecar: this cluster's, as far as one can tell.
+    Ours,
+    /// Nothing says so.
+    Unknown,
+    /// It has never had a sidecar: it is another program's.
+    Foreign,
+}
+
+impl Other {
+    /// Whether it may be a newer version of `volume`. Another program's is one only of a volume that
+    /// came from another program itself.
+    fn concerns(&self, volume: &Volume) -> bool {
+        let is_alike = self.collection == *volume.collection();
+        let concerns = match self.whose {
+            Whose::Ours => true,
+            Whose::Unknown => is_alike,
+            Whose::Foreign => is_alike && volume.config().closed,
+        };
+        concerns && self.dat != volume.dat_path()
+    }
+
+    fn in_words(&self) -> String {
+        format!("{} ({})", self.dat.display(), self.what)
+    }
+}
+
+impl Others {
+    /// Those that may be a newer version of one of `volumes`, in words.
+    fn that_concern(&self, volumes: &[Arc<Volume>]) -> Vec<String> {
+        let ids = volumes.first().and_then(|volume| self.0.get(&volume.id()));
+        let concern = |other: &&Other| volumes.iter().any(|volume| other.concerns(volume));
+        ids.into_iter().flatten().filter(concern).map(Other::in_words).collect()
+    }
 }
 
 impl Opened {
@@ -37,36 +88,45 @@ impl Opened {
         self.volumes.entry(volume.id()).or_default().push(volume);
     }
 
-    /// Adds one that cannot be opened, if it is of this cluster. Without a sidecar it is another
+    /// Adds one that cannot be opened, unless it is another cluster's. Without a sidecar it is another
     /// program's.
     pub(super) fn add_unopened(&mut self, dir: &DataDir, name: &VolumeName, error: &OpenError) {
-        if !matches!(error, OpenError::OtherCluster { .. }) && has_sidecar(dir, name) {
-            self.add_other(dir, name, "cannot be opened");
+        if !matches!(error, OpenError::OtherCluster { .. }) {
+            let whose = if has_sidecar(dir, name) { Whose::Ours } else { Whose::Foreign };
+            self.add_other(dir, name, "cannot be opened", whose);
         }
     }
 
-    /// Adds one whose volume file went missing, unless it was another cluster's.
+    /// Adds one whose volume file went missing, unless it was another cluster's. An index alone does not
+    /// say whose it was.
     pub(super) fn add_lost(&mut self, dir: &DataDir, name: &VolumeName) {
         let sidecar = read_sidecar(&**dir.files(), dir.path(), name).ok().flatten();
         if sidecar
             .is_none_or(|sidecar| dir.identity().cluster.is_none_or(|ours| ours == sidecar.cluster))
         {
-            self.add_other(dir, name, "missing");
+            let whose = if has_sidecar(dir, name) { Whose::Ours } else { Whose::Unknown };
+            self.add_other(dir, name, "missing", whose);
         }
     }
 
-    /// Adds one that looks like another program's, if that is because its sidecar cannot be read. One
-    /// that holds nothing is not missed.
+    /// Adds one that looks like another program's, perhaps because its sidecar cannot be read. One that
+    /// holds nothing is not missed.
     pub(super) fn add_foreign(&mut self, dir: &DataDir, name: &VolumeName) {
         let holds_nothing = || remains::holds_nothing(&**dir.files(), dir.path(), name);
-        if has_sidecar(dir, name) && !holds_nothing().unwrap_or(false) {
-            self.add_other(dir, name, "its sidecar cannot be read");
+        if holds_nothing().unwrap_or(false) {
+            return;
+        }
+        if has_sidecar(dir, name) {
+            self.add_other(dir, name, "its sidecar cannot be read", Whose::Ours);
+        } else {
+            self.add_other(dir, name, "not admitted", Whose::Foreign);
         }
     }
 
-    fn add_other(&mut self, dir: &DataDir, name: &VolumeName, what: &str) {
-        let other = format!("{} ({what})", name.dat(dir.path()).display());
-        self.unopened.entry(name.id).or_default().push(other);
+    fn add_other(&mut self, dir: &DataDir, name: &VolumeName, what: &'static str, whose: Whose) {
+        let (dat, collection) = (name.dat(dir.path()), name.collection.clone());
+        let other = Other { dat, collection, what, whose };
+        self.others.0.entry(name.id).or_default().push(other);
     }
 }
 
@@ -109,9 +169,21 @@ fn fates(found: &[Found], is_one_unopened: bool) -> Vec<Fate> {
 impl Store {
     /// Serves what a start opened, one file of each id.
     pub(super) fn serve(&self, opened: Opened) {
-        let Opened { volumes, unopened } = opened;
-        for (id, files) in volumes {
-            self.serve_one_of(&files, unopened.get(&id).map_or(&[], Vec::as_slice));
+        let Opened { volumes, others } = opened;
+        for files in volumes.into_values() {
+            self.serve_one_of(&files, &others.that_concern(&files));
+        }
+        // Whatever is admitted later has to know of them; there is one start only.
+        let _ = self.0.others.set(others);
+    }
+
+    /// Keeps a volume that was just admitted from being written, if there is another file that may be
+    /// a newer version of it.
+    pub(super) fn beware_of_twins(&self, admitted: &Arc<Volume>) {
+        let others = self.0.others.get();
+        let others = others.map(|others| others.that_concern(std::slice::from_ref(admitted)));
+        if let Some(others) = others.filter(|others| !others.is_empty()) {
+            only_read(admitted, &others);
         }
     }
 
@@ -140,9 +212,7 @@ impl Store {
         let mut others: Vec<String> = unserved.iter().map(path).collect();
         others.extend_from_slice(unopened);
         if !others.is_empty() {
-            let reason = why_read_only(&served.dat_path(), &others);
-            tracing::error!("volume {} is read-only: {reason}", served.id());
-            served.mark_duplicate(&reason);
+            only_read(served, &others);
         }
         self.insert(served.clone());
     }
@@ -166,6 +236,12 @@ impl Store {
             }
         }
     }
+}
+
+fn only_read(volume: &Volume, others: &[String]) {
+    let reason = why_read_only(&volume.dat_path(), others);
+    tracing::error!("volume {} is read-only: {reason}", volume.id());
+    volume.mark_duplicate(&reason);
 }
 
 fn name_of(volume: &Volume) -> VolumeName {

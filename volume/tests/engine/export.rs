@@ -131,7 +131,9 @@ fn raw_data_stays_packed_and_filters_leave_the_others_out() {
         ExportOptions { collection: Some("pics".parse().unwrap()), ..ExportOptions::default() },
         ExportOptions { volume: Some("8".parse().unwrap()), ..ExportOptions::default() },
     ] {
-        assert_eq!(export(&disk, &options).unwrap().files, 0);
+        let refused = export(&disk, &options).unwrap_err();
+        assert!(matches!(refused, ExportError::NoSuchVolume { .. }), "{refused}");
+        assert!(disk.list(Path::new(OUT)).is_err(), "nothing was made");
     }
     let raw = ExportOptions {
         collection: Some("".parse().unwrap()),

@@ -4,9 +4,12 @@ use std::{fs, ops::ControlFlow, path::Path, sync::Arc};
 
 use dulse_shared::clock::Clock;
 use dulse_volume::{
-    disk::{DataDirError, Disk, simulated::SimulatedDisk},
+    disk::{Disk, simulated::SimulatedDisk},
     engine::compaction::Pace,
-    offline::check::{CheckError, DirReport, Repairs, check_dir},
+    offline::{
+        check::{CheckError, DirReport, Repairs, check_dir},
+        directory::DirectoryError,
+    },
     writer,
 };
 
@@ -207,7 +210,7 @@ fn a_directory_that_is_in_use_is_refused() {
     for repairs in [Repairs::None, Repairs::Safe] {
         let refused =
             check_dir(&disk, Path::new(SIMULATED_DIR), repairs, &Clock::manual(1), &mut |_| {});
-        assert!(matches!(refused, Err(CheckError::Dir(DataDirError::InUse(_)))));
+        assert!(matches!(refused, Err(CheckError::Dir(DirectoryError::InUse(_)))));
     }
 }
 

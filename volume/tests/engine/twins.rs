@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use dulse_shared::{clock::Clock, id::ClusterId, wire::LocalState};
+use dulse_shared::{
+    clock::Clock,
+    id::ClusterId,
+    wire::{LocalState, VolumeConfig},
+};
 use dulse_volume::{
     config::{DirConfig, DirLimits},
     disk::{
@@ -303,6 +307,12 @@ fn a_file_that_went_missing_may_be_the_newer_and_so_keeps_the_other_from_being_w
     // Even rows alone, without a word of whose they are.
     site.disk.erase(Path::new("/a/7.dulse"));
     assert_read_because_of(&site, "missing");
+    // Those of another collection are another volume's.
+    let idx = site.disk.contents(Path::new("/a/7.idx")).unwrap();
+    site.disk.put(Path::new("/a/pics_7.idx"), idx);
+    site.disk.erase(Path::new("/a/7.idx"));
+    assert_written(&site.open(&[A, B]), B);
+    site.disk.erase(Path::new("/a/pics_7.idx"));
     site.erase(A);
     assert_written(&site.open(&[A, B]), B);
 }
@@ -555,5 +565,54 @@ fn of_two_foreign_files_with_one_id_the_one_that_can_be_read_is_admitted() {
         assert_eq!(served(&store).dir().path(), Path::new(other));
         assert_eq!(data(&served(&store), 1), b"one");
         assert_eq!(store.foreign().len(), 1);
+    }
+}
+
+/// Which of two files of another program is newer nobody looks: the one that is admitted is read only,
+/// whether the other can be read then or not, also after a restart.
+#[test]
+fn of_two_foreign_files_with_one_id_the_admitted_one_is_not_written_until_the_other_is_moved_away()
+{
+    for (is_unreadable, at_start) in [(false, false), (true, false), (true, true)] {
+        let site = copied();
+        for dir in [A, B] {
+            site.disk.erase(&Path::new(dir).join("7.dulse"));
+        }
+        let newer = site.disk.contents(Path::new("/a/7.dat")).unwrap();
+        let break_newer = || {
+            let mut bytes = newer.clone();
+            bytes[0] = 0x7f;
+            site.disk.put(Path::new("/a/7.dat"), bytes);
+        };
+        if at_start {
+            break_newer();
+        }
+        let store = site.open(&[A, B]);
+        if is_unreadable {
+            break_newer();
+        }
+        let config = VolumeConfig { closed: true, ..volume_config(&store.data_dirs()[0]) };
+        for _ in 0..2 {
+            store.accept_config(ClusterId::from(1), config.clone()).unwrap();
+            store.admit_next();
+        }
+        let admitted = if is_unreadable { B } else { A };
+        let assert_only_read = |store: &Store| {
+            let volume = served(store);
+            assert_eq!(volume.dir().path(), Path::new(admitted));
+            let report = volume.report();
+            let trouble = report.trouble.unwrap();
+            assert_eq!(report.local, LocalState::Duplicate, "{trouble}");
+            assert!(trouble.contains("/a/7.dat") && trouble.contains("/b/7.dat"), "{trouble}");
+            assert!(matches!(put(&volume, 9, b"more"), Err(WriteError::Refused(_))));
+            assert_eq!(data(&volume, 1), b"one");
+        };
+        assert_only_read(&store);
+        store.close();
+        drop(store);
+        site.disk.put(Path::new("/a/7.dat"), newer.clone());
+        assert_only_read(&site.open(&[A, B]));
+        site.erase(if is_unreadable { A } else { B });
+        assert_written(&site.open(&[A, B]), admitted);
     }
 }

@@ -111,6 +111,7 @@ async fn what_was_deleted_is_gone_and_deleting_it_again_finds_nothing() {
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
         assert_eq!(answer.json()["size"], 0);
         assert!(answer.json()["error"].as_str().is_some_and(|error| !error.is_empty()));
+        assert!(answer.json()["request_id"].as_str().is_some_and(|id| id.len() == 16));
     }
     assert_eq!(server.put(FID, b"back").await.status, StatusCode::CREATED);
     assert_eq!(server.get(FID).await.text(), "back");

@@ -36,7 +36,8 @@ pub(super) async fn receive<'a>(
     let boundary = multer::parse_boundary(kind).map_err(|error| {
         let text = format!(
             "the Content-Type of a form is multipart/form-data with a boundary, not {kind:?} \
-             ({error}); send a file as it is with PUT"
+             ({error}): with curl use -F file=@FILE; or name another Content-Type to send the file as \
+             it is"
         );
         Problem::new(Code::BadMultipart, text)
     })?;
