@@ -274,7 +274,7 @@ MUTATIONS = [
         "truncate what the checkpoint covers",
         ENGINE + "damage.rs",
         [(" && !self.was_durable()", "")],
-        "damage::damage_below_the_checkpoint_at_the_end_of_the_file_is_not_taken_for_a_torn_tail",
+        "damage::a_covered_last_record_that_rots_is_damage_without_its_row_as_well",
     ),
     Mutation(
         "truncate what the index has a row for",

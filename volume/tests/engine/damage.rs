@@ -83,6 +83,24 @@ fn damage_below_the_checkpoint_at_the_end_of_the_file_is_not_taken_for_a_torn_ta
     assert!(rig.trash().is_empty());
 }
 
+/// Nothing but the checkpoint tells that it was ever whole.
+#[test]
+fn a_covered_last_record_that_rots_is_damage_without_its_row_as_well() {
+    let mut rig = three_needles();
+    rig.reopen(true);
+    let mut dat = fs::read(rig.dat()).unwrap();
+    let record_len = (dat.len() - 8) / 3;
+    let last = dat.len() - record_len;
+    dat[last..last + 20].fill(0);
+    fs::write(rig.dat(), &dat).unwrap();
+    fs::write(rig.idx(), "").unwrap();
+    rig.reopen(false);
+    assert_eq!(rig.volume.report().local, LocalState::Damaged);
+    assert!(rig.read(2).is_ok());
+    assert_eq!(fs::read(rig.dat()).unwrap(), dat);
+    assert!(rig.trash().is_empty());
+}
+
 #[test]
 fn needles_behind_the_end_of_a_file_that_was_cut_below_the_checkpoint_answer_an_error() {
     let mut rig = three_needles();
