@@ -274,7 +274,7 @@ MUTATIONS = [
         "truncate what the checkpoint covers",
         ENGINE + "damage.rs",
         [(" && !self.was_durable()", "")],
-        "damage::a_covered_last_record_that_rots_is_damage_without_its_row_as_well",
+        "damage::covered_last_records_that_rot_are_damage_without_their_rows_as_well",
     ),
     Mutation(
         "truncate what the index has a row for",
