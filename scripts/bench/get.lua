@@ -1,6 +1,8 @@
 -- Fids of the file that FIDS names are read in random order, each thread with its own sequence. With
 -- PACE_MS each connection pauses for about that long before a request.
 
+dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "report.lua")
+
 local threads = 0
 
 function setup(thread)
@@ -28,10 +30,5 @@ if pace then
 end
 
 function done(summary, latency, requests)
-  local errors = summary.errors
-  io.open(os.getenv("REPORT"), "w"):write(string.format(
-    '{"requests":%d,"seconds":%f,"bytes":%d,"p50_ms":%f,"p99_ms":%f,"errors":%d,"bad_status":%d}\n',
-    summary.requests, summary.duration / 1e6, summary.bytes,
-    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
-    errors.connect + errors.read + errors.write + errors.timeout, errors.status))
+  write_report(summary, latency)
 end

@@ -3,6 +3,8 @@
 -- connection pauses for about that long before a request.
 -- A thread that has used up its fids stops and says so: no fid is ever put twice.
 
+dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "report.lua")
+
 local threads = {}
 
 function setup(thread)
@@ -52,11 +54,6 @@ function done(summary, latency, requests)
     used[number] = thread:get("next_path") - 1
     exhausted = exhausted + thread:get("exhausted")
   end
-  local errors = summary.errors
-  io.open(os.getenv("REPORT"), "w"):write(string.format(
-    '{"requests":%d,"seconds":%f,"bytes":%d,"p50_ms":%f,"p99_ms":%f,"errors":%d,"bad_status":%d,"exhausted":%d,"used":[%s]}\n',
-    summary.requests, summary.duration / 1e6, summary.bytes,
-    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
-    errors.connect + errors.read + errors.write + errors.timeout, errors.status,
-    exhausted, table.concat(used, ",")))
+  write_report(summary, latency,
+    string.format(',"exhausted":%d,"used":[%s]', exhausted, table.concat(used, ",")))
 end

@@ -1,5 +1,7 @@
 -- BODY's bytes are uploaded as a form, again and again.
 
+dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "report.lua")
+
 function init(args)
   local boundary = "----dulse-bench"
   local data = io.open(os.getenv("BODY"), "rb"):read("*a")
@@ -15,10 +17,5 @@ function request()
 end
 
 function done(summary, latency, requests)
-  local errors = summary.errors
-  io.open(os.getenv("REPORT"), "w"):write(string.format(
-    '{"requests":%d,"seconds":%f,"bytes":%d,"p50_ms":%f,"p99_ms":%f,"errors":%d,"bad_status":%d}\n',
-    summary.requests, summary.duration / 1e6, summary.bytes,
-    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
-    errors.connect + errors.read + errors.write + errors.timeout, errors.status))
+  write_report(summary, latency)
 end
