@@ -4,9 +4,9 @@
 //! uploads a needle can fill it with records that claim long bodies, each of which would be summed: so
 //! all searches of a walk share a [budget](Budget), a multiple of the bytes behind the first bad
 //! record. Numbers and other data that nobody planted often begin like a header as well, but a few
-//! bytes further on tell them apart ([`crate::format::Head::fits_its_fields`]), so that the budget is not for them;
-//! only in a file of version 1, whose records have no such fields, it is soon spent. A search that has
-//! spent it proves nothing, neither that records follow nor that none do. What that means is for
+//! bytes further on tell them apart ([`crate::format::Head::fits_its_fields`]) and hardly cost any of
+//! it; only in a file of version 1, whose records have no such fields, it is soon spent. A search that
+//! has spent it proves nothing, neither that records follow nor that none do. What that means is for
 //! [`super::damage`].
 
 use std::{collections::HashSet, io};

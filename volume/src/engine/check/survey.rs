@@ -190,9 +190,10 @@ impl<'a> Walk<'a> {
         self.checkpoint_reached(self.survey.valid_len);
     }
 
-    /// All records from `offset` on, whatever lies between them.
-    fn doubtful_from(&mut self, offset: u64, scanner: &mut Scanner<'_>) -> io::Result<()> {
-        let mut position = offset;
+    /// All records behind the beginning of a bad one, whatever lies between them: a search passes over
+    /// what proves nothing.
+    fn doubtful_behind(&mut self, bad_at: u64, scanner: &mut Scanner<'_>) -> io::Result<()> {
+        let mut position = bad_at + 8;
         while position < self.subject.dat_len {
             if self.budget.is_spent() {
                 self.survey.findings.push(Finding::Unsearched { offset: position });
@@ -271,8 +272,7 @@ impl<'a> Walk<'a> {
             Verdict::Damage(resume) => {
                 self.damaged(bad_at, resume, reason);
                 if let Resume::Doubtful(_) = resume {
-                    // A search passes over what proves nothing: doubtful is that as well.
-                    self.doubtful_from(bad_at + 8, scanner)?;
+                    self.doubtful_behind(bad_at, scanner)?;
                 }
                 scanner.seek(resume.sure_offset().unwrap_or(dat_len));
                 Ok(false)

@@ -186,12 +186,9 @@ impl Head {
         if !self.has_meta() {
             return Ok(true);
         }
-        let (start, end) = (
-            self.tail_start(),
-            layout::unpadded_len(self.header.size, self.version)
-                .saturating_sub(self.trailer_len() as u64),
-        );
-        let room = end.saturating_sub(start);
+        let start = self.tail_start();
+        let before_padding = layout::unpadded_len(self.header.size, self.version);
+        let room = before_padding.saturating_sub(start).saturating_sub(self.trailer_len() as u64);
         let mut is_beyond = false;
         let len = NeedleMeta::len_by(|at| {
             is_beyond |= at as u64 >= room;
