@@ -13,7 +13,10 @@ use clap::{
 use dulse_client::{AssignOptions, command};
 use dulse_shared::{
     id::{Collection, Fid, ReplicaPlacement, Ttl, VolumeId},
-    net::{address::ServerAddress, telemetry},
+    net::{
+        address::{ServerAddress, master_address},
+        telemetry,
+    },
     size::ByteSize,
 };
 use dulse_volume::config::{MinFreeSpace, parse_max_volumes};
@@ -152,10 +155,11 @@ pub(crate) struct VolumeArgs {
     /// The masters, separated by commas.
     #[arg(
         long,
-        value_name = "HOST:PORT[.CLUSTERPORT]",
+        value_name = "HOST[:PORT[.CLUSTERPORT]]",
         env = "DULSE_MASTER",
         value_delimiter = ',',
-        default_value = "127.0.0.1:9333"
+        default_value = "127.0.0.1:9333",
+        value_parser = master_address
     )]
     pub(crate) master: Vec<ServerAddress>,
     #[command(flatten)]
@@ -227,6 +231,10 @@ pub(crate) struct ClusterArgs {
     /// Copies of each volume unless an upload says otherwise; 000 (one copy) is all there is yet.
     #[arg(long, value_name = "XYZ", env = "DULSE_DEFAULT_REPLICATION", default_value = "000")]
     pub(crate) default_replication: ReplicaPlacement,
+    /// All masters, this one included, separated by commas and the same for each; three or five
+    /// [default: this one alone].
+    #[arg(long, value_name = "HOST[:PORT[.CLUSTERPORT]]", env = "DULSE_PEERS", value_delimiter = ',', value_parser = master_address)]
+    pub(crate) peers: Vec<ServerAddress>,
 }
 
 /// How a volume server keeps volumes.

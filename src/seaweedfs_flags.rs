@@ -31,6 +31,7 @@ const MASTER: &[Spelling] = &[
     ("mdir", "dir", Value::Same),
     ("volumeSizeLimitMB", "volume-size-limit", Value::Megabytes),
     ("defaultReplication", "default-replication", Value::Same),
+    ("peers", "peers", Value::Same),
 ];
 
 const VOLUME: &[Spelling] = &[
@@ -64,6 +65,7 @@ const SERVER: &[Spelling] = &[
     ("master.volumeSizeLimitMB", "volume-size-limit", Value::Megabytes),
     ("defaultReplication", "default-replication", Value::Same),
     ("master.defaultReplication", "default-replication", Value::Same),
+    ("master.peers", "peers", Value::Same),
     ("garbageThreshold", "garbage-threshold", Value::Same),
     ("master.garbageThreshold", "garbage-threshold", Value::Same),
     ("dataCenter", "data-center", Value::Same),

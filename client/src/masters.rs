@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use dulse_shared::wire::Code;
+use dulse_shared::{net::address::with_master_port, wire::Code};
 use reqwest::RequestBuilder;
 use serde::de::DeserializeOwned;
 
@@ -105,9 +105,10 @@ fn is_worth_repeating(error: &ClientError) -> bool {
     error.is_passing() && !is_final
 }
 
-fn public_address(text: &str) -> Result<String, ClientError> {
-    let error = || ClientError::MasterAddress(text.to_owned());
-    let (host, ports) = text.trim().rsplit_once(':').ok_or_else(error)?;
+fn public_address(given: &str) -> Result<String, ClientError> {
+    let error = || ClientError::MasterAddress(given.to_owned());
+    let text = with_master_port(given.trim());
+    let (host, ports) = text.rsplit_once(':').ok_or_else(error)?;
     let port = ports.split_once('.').map_or(ports, |(port, _)| port);
     let port: u16 = port.parse().map_err(|_| error())?;
     if host.is_empty() || host.contains('/') || port == 0 {
@@ -123,11 +124,11 @@ mod tests {
     #[test]
     fn the_public_address_of_a_master_is_read() {
         for (text, address) in
-            [("a:9333", "a:9333"), ("a:9333.7", "a:9333"), (" [::1]:60000", "[::1]:60000")]
+            [("a:1", "a:1"), ("a", "a:9333"), ("a:1.7", "a:1"), (" [::1]:60000", "[::1]:60000")]
         {
             assert_eq!(public_address(text).unwrap(), address);
         }
-        for bad in ["", "a", "a:", ":1", "a:0", "http://a:1", "a:70000"] {
+        for bad in ["", "a:", ":1", "a:0", "http://a:1", "a:70000"] {
             assert!(public_address(bad).is_err(), "{bad}");
         }
     }

@@ -16,6 +16,7 @@ use dulse_shared::{
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use rand::seq::IndexedRandom;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
@@ -69,7 +70,7 @@ impl From<DrawError> for Problem {
 }
 
 /// What is asked for.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct AssignRequest {
     /// How many fids, 1 to [`crate::key_range::MAX_GRANT`].
     pub(crate) count: u64,
@@ -78,14 +79,37 @@ pub(crate) struct AssignRequest {
 }
 
 /// What was handed out.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Assignment {
     /// The first fid.
     pub(crate) fid: Fid,
     /// How many.
     pub(crate) count: u64,
     /// A live member of the volume.
+    #[serde(with = "as_value")]
     pub(crate) place: Arc<Place>,
+}
+
+/// An assignment goes from master to master as a whole.
+mod as_value {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::volume_layout::Place;
+
+    pub(super) fn serialize<S: Serializer>(
+        place: &Arc<Place>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        Place::serialize(place, serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<Place>, D::Error> {
+        Place::deserialize(deserializer).map(Arc::new)
+    }
 }
 
 /// Hands out fids.

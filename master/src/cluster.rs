@@ -167,6 +167,14 @@ impl Cluster {
         }
     }
 
+    /// Takes in what was applied since the layouts were made.
+    pub(crate) fn follow(&self) {
+        let topology = self.topology();
+        if self.built_at.load(Ordering::Relaxed) != self.log.applied() {
+            self.rebuild(&topology);
+        }
+    }
+
     /// Whether it is too early to say that the layout has no server or no writable volume.
     pub(crate) fn awaits_servers(&self, layouts: &Layouts, key: &LayoutKey) -> bool {
         if self.clock.since(self.started) >= JOIN_WINDOW {

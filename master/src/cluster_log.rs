@@ -3,13 +3,45 @@
 //! In a running master that is Raft; in a test a single state in memory. The trait is small so
 //! that everything above it is tested without consensus.
 
-use dulse_shared::wire::{Code, Problem};
+use dulse_shared::{
+    id::ClusterId,
+    net::address::{ParseServerAddressError, ServerAddress},
+    wire::{ChangeMasters, Code, MasterReport, Problem},
+};
 use futures_util::{FutureExt, future::BoxFuture};
 
 use crate::{
     cluster_state::{ClusterState, Command, Outcome},
-    raft::{Leadership, ProposeError, Raft},
+    raft::{Leadership, MembershipError, ProposeError, Raft},
 };
+
+/// A change of the masters, as asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum MastersChange {
+    /// Take the new one at this address in.
+    Add(ServerAddress),
+    /// Take the one at this address out.
+    Remove(ServerAddress),
+    /// Have the one at this address lead, or any other than the present leader.
+    Transfer(Option<ServerAddress>),
+}
+
+impl TryFrom<ChangeMasters> for MastersChange {
+    type Error = Problem;
+
+    fn try_from(asked: ChangeMasters) -> Result<Self, Problem> {
+        let parsed = |text: String| {
+            let wrong =
+                |error: ParseServerAddressError| Problem::new(Code::BadRequest, error.to_string());
+            text.parse::<ServerAddress>().map_err(wrong)
+        };
+        Ok(match asked {
+            ChangeMasters::Add(address) => Self::Add(parsed(address)?),
+            ChangeMasters::Remove(address) => Self::Remove(parsed(address)?),
+            ChangeMasters::Transfer(address) => Self::Transfer(address.map(parsed).transpose()?),
+        })
+    }
+}
 
 /// The agreed state and the way to change it.
 pub(crate) trait ClusterLog: Send + Sync {
@@ -24,6 +56,22 @@ pub(crate) trait ClusterLog: Send + Sync {
 
     /// Who leads.
     fn leadership(&self) -> Leadership;
+
+    /// Whether this master does.
+    fn leads(&self) -> bool {
+        self.leadership().is_leader
+    }
+
+    /// All masters; none where there is but this one.
+    fn masters(&self) -> Vec<MasterReport> {
+        Vec::new()
+    }
+
+    /// Changes who the masters are. Only the leader can.
+    fn change_masters(&self, change: MastersChange) -> BoxFuture<'_, Result<(), MembershipError>>;
+
+    /// A volume server of `cluster` reported while this master is in no cluster.
+    fn hear_cluster(&self, _url: &str, _cluster: ClusterId) {}
 }
 
 impl ClusterLog for Raft {
@@ -42,6 +90,29 @@ impl ClusterLog for Raft {
     fn leadership(&self) -> Leadership {
         Self::leadership(self)
     }
+
+    fn leads(&self) -> bool {
+        self.confirmed_term().is_some()
+    }
+
+    fn masters(&self) -> Vec<MasterReport> {
+        Self::masters(self)
+    }
+
+    fn change_masters(&self, change: MastersChange) -> BoxFuture<'_, Result<(), MembershipError>> {
+        async move {
+            match change {
+                MastersChange::Add(address) => self.add_master(&address).await,
+                MastersChange::Remove(address) => self.remove_master(&address).await,
+                MastersChange::Transfer(address) => self.transfer_to(address.as_ref()).await,
+            }
+        }
+        .boxed()
+    }
+
+    fn hear_cluster(&self, url: &str, cluster: ClusterId) {
+        Self::hear_cluster(self, url, cluster);
+    }
 }
 
 impl dyn ClusterLog {
@@ -56,8 +127,30 @@ impl dyn ClusterLog {
 
     /// An error that names the leader, unless this master is it.
     pub(crate) fn require_leadership(&self) -> Result<(), Problem> {
-        let Leadership { is_leader, leader, .. } = self.leadership();
-        if is_leader { Ok(()) } else { Err(ProposeError::NotLeader { leader }.into()) }
+        if self.leads() {
+            return Ok(());
+        }
+        let Leadership { leader, .. } = self.leadership();
+        Err(ProposeError::NotLeader { leader }.into())
+    }
+}
+
+impl From<MembershipError> for Problem {
+    fn from(error: MembershipError) -> Self {
+        let code = match error {
+            MembershipError::Propose(error) => return error.into(),
+            MembershipError::Busy => Code::Overloaded,
+            MembershipError::NotAMember { .. } => Code::NotFound,
+            MembershipError::AlreadyMember { .. }
+            | MembershipError::LastMaster { .. }
+            | MembershipError::NotNew { .. }
+            | MembershipError::AnotherThere { .. }
+            | MembershipError::Impossible { .. } => Code::Conflict,
+            MembershipError::Unreachable { .. }
+            | MembershipError::NotCaughtUp { .. }
+            | MembershipError::NotTakenOver { .. } => Code::NotReady,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

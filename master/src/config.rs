@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use dulse_shared::id::ReplicaPlacement;
+use dulse_shared::{id::ReplicaPlacement, net::address::ServerAddress};
 
 /// Settings of a master; the command line fills them in.
 #[derive(Clone, Debug)]
@@ -17,6 +17,9 @@ pub struct MasterConfig {
     pub cluster_port: u16,
     /// The name or address that others are told.
     pub advertise: String,
+    /// All masters, this one included, by the addresses that each advertises; empty for a master
+    /// by itself.
+    pub peers: Vec<ServerAddress>,
     /// The size at which a volume is full, in bytes.
     pub volume_size_limit_bytes: u64,
     /// The replica placement of an assign that names none.

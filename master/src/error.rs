@@ -41,6 +41,17 @@ pub enum MasterStartError {
         /// What was passed.
         address: String,
     },
+    /// The list of masters does not have this one.
+    #[error(
+        "this master is {here} to others, which is not among --peers {peers}: pass --ip (or \
+         --advertise) and the port as they stand there"
+    )]
+    NotAmongPeers {
+        /// What it advertises.
+        here: String,
+        /// The list.
+        peers: String,
+    },
     /// The agreed state cannot be opened.
     #[error(transparent)]
     Raft(#[from] RaftStartError),

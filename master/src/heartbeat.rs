@@ -40,7 +40,11 @@ impl Cluster {
 
     /// The cluster's id, unless the server belongs to another one.
     pub(crate) fn check_cluster(&self, heartbeat: &Heartbeat) -> Result<ClusterId, Problem> {
-        let cluster = self.cluster_id()?;
+        let cluster = self.cluster_id().inspect_err(|_| {
+            if let Some(theirs) = heartbeat.cluster {
+                self.log.hear_cluster(&heartbeat.url, theirs);
+            }
+        })?;
         match heartbeat.cluster {
             Some(other) if other != cluster => Err(Problem::new(
                 Code::OtherCluster,

@@ -15,6 +15,7 @@ mod health;
 mod heartbeat;
 mod http;
 pub mod key_range;
+mod leader;
 mod placement;
 pub mod plan;
 pub mod raft;

@@ -2,6 +2,11 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use axum::{
+    extract::{Request, State},
+    middleware::{self, Next},
+    response::Response,
+};
 use dulse_shared::{
     clock::Clock,
     net::{
@@ -34,6 +39,11 @@ const CLUSTER_BIND: &str = "127.0.0.1";
 const TICK: Duration = Duration::from_millis(200);
 /// How often interrupted creations and expired volumes are looked for.
 const COMPLETION_PAUSE: Duration = Duration::from_millis(500);
+/// How often a master that just started looks whether somebody leads.
+const READY_PAUSE: Duration = Duration::from_millis(20);
+/// Between two pictures made of what was applied: a follower's lookups are late by this much, and
+/// many changes in a row make one picture.
+const APPLIED_PAUSE: Duration = Duration::from_millis(20);
 
 /// A master that serves until the tasks it was started with stop.
 pub struct Master {
@@ -54,11 +64,14 @@ impl Master {
         let dir = DataDir::open(&config.dir)?;
         let listeners = Listeners::bind(&config).await?;
         let address = listeners.advertised(&config.advertise)?;
-        let raft_config = RaftConfig { dir: config.dir.clone(), address, peers: Vec::new() };
+        check_peers(&config.peers, &address)?;
+        let (dir_of_raft, peers) = (config.dir.clone(), config.peers.clone());
+        let raft_config = RaftConfig { dir: dir_of_raft, address, peers };
         let raft = Raft::start(raft_config, tasks).await?;
         warn_of_unsupported(&config);
         let parts = Parts::new(config, &raft, clock, metrics, tasks)?;
         parts.spawn_loops(tasks);
+        parts.spawn_follower(&raft, tasks);
         let (public_address, cluster_address) =
             (listeners.public_address, listeners.cluster_address);
         parts.serve(listeners, &raft, tasks);
@@ -73,6 +86,24 @@ impl Master {
     /// Where the cluster port listens.
     pub fn cluster_address(&self) -> SocketAddr {
         self.cluster_address
+    }
+
+    /// Resolves once a master leads the cluster, this one or another; not before all peers are there,
+    /// if it has to be founded.
+    pub async fn ready(&self) {
+        loop {
+            let leadership = self.raft.leadership();
+            let has_leader = leadership.is_leader || leadership.leader.is_some();
+            if has_leader && self.raft.read(|state| state.cluster.is_some()) {
+                return;
+            }
+            tokio::time::sleep(READY_PAUSE).await;
+        }
+    }
+
+    /// Lets another master lead, before this one stops.
+    pub async fn leave(&self) {
+        self.raft.leave().await;
     }
 
     /// Closes the agreed state. The tasks were stopped and drained before.
@@ -178,12 +209,35 @@ impl Parts {
         });
     }
 
+    /// Lookups are answered from this master's own picture, so what another one had agreed on
+    /// enters it as soon as it is applied.
+    fn spawn_follower(&self, raft: &Raft, tasks: &Tasks) {
+        let (cluster, raft, inner) = (self.cluster.clone(), raft.clone(), tasks.clone());
+        tasks.spawn("applied changes", async move {
+            let mut seen = raft.applied();
+            loop {
+                tokio::select! {
+                    applied = raft.applied_after(seen) => seen = applied,
+                    () = inner.stopped() => return,
+                }
+                cluster.follow();
+                if !pause(&inner, APPLIED_PAUSE).await {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// The cluster port is served by Raft's threads, which have nothing else to do; what takes
+    /// longer there goes on in the background.
     fn serve(self, listeners: Listeners, raft: &Raft, tasks: &Tasks) {
         let public = public_router(self.http.clone());
         let requests = RequestMetrics::register(&self.metrics, "master");
         let clock = self.clock.clone();
         spawn_server("master public port", listeners.public, public, requests, clock, tasks);
-        let cluster = cluster_router(self.http).merge(raft.router()).fallback(async || {
+        let elsewhere = middleware::from_fn_with_state(tasks.clone(), in_background);
+        let others = cluster_router(self.http).layer(elsewhere);
+        let cluster = others.merge(raft.router()).fallback(async || {
             Problem::new(Code::NoRoute, "there is no such route on the cluster port")
         });
         let requests = RequestMetrics::register(&self.metrics, "master_cluster");
@@ -193,9 +247,23 @@ impl Parts {
             cluster,
             requests,
             self.clock,
-            tasks,
+            &tasks.on(raft.runtime().clone()),
         );
     }
+}
+
+/// Answers requests where the background is.
+async fn in_background(State(tasks): State<Tasks>, request: Request, next: Next) -> Response {
+    tasks.done_in_background(next.run(request)).await
+}
+
+/// Others have to reach this master by what it calls itself.
+fn check_peers(peers: &[ServerAddress], here: &ServerAddress) -> Result<(), MasterStartError> {
+    if peers.is_empty() || peers.contains(here) {
+        return Ok(());
+    }
+    let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
+    Err(MasterStartError::NotAmongPeers { here: here.to_string(), peers: peers.join(",") })
 }
 
 /// Waits; `false` once everything is to stop.

@@ -16,10 +16,10 @@ use futures_util::{FutureExt, future::BoxFuture};
 
 use crate::{
     assign::KeySource,
-    cluster_log::ClusterLog,
+    cluster_log::{ClusterLog, MastersChange},
     cluster_state::{ClusterState, Command, Outcome},
     key_range::DrawError,
-    raft::{Leadership, ProposeError},
+    raft::{Leadership, MembershipError, ProposeError},
     volume_layout::LayoutKey,
 };
 
@@ -61,6 +61,10 @@ impl ClusterLog for LoneLog {
 
     fn applied(&self) -> u64 {
         self.applied.load(Ordering::SeqCst)
+    }
+
+    fn change_masters(&self, _: MastersChange) -> BoxFuture<'_, Result<(), MembershipError>> {
+        async { Err(MembershipError::Busy) }.boxed()
     }
 
     fn leadership(&self) -> Leadership {

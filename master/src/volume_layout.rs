@@ -17,6 +17,7 @@ use dulse_shared::{
     wire::{DiskType, Epoch, LocalState, VolumeConfig, VolumeReport, VolumeState},
 };
 use rand::Rng;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     cluster_state::ClusterState,
@@ -31,7 +32,7 @@ pub(crate) use writable::{DiskId, Turn, Writable};
 const CROWDED_PERCENT: u64 = 90;
 
 /// What tells layouts apart.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub(crate) struct LayoutKey {
     /// Whose volumes.
     pub(crate) collection: Collection,
@@ -133,7 +134,7 @@ impl Standing {
 }
 
 /// Where a server is reached.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Place {
     /// The server.
     pub(crate) server: ServerId,

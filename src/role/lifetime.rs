@@ -21,6 +21,9 @@ const LEFTOVER_LIMIT: Duration = Duration::from_millis(500);
 
 /// What was started, and has to be closed.
 pub(crate) trait Running {
+    /// What others should know before anything is stopped, in a fraction of a second.
+    fn leave(&self) -> impl Future<Output = ()>;
+
     /// Closes it, after its tasks have ended.
     fn stop(self) -> impl Future<Output = ()>;
 }
@@ -52,6 +55,10 @@ async fn live<R: Running>(
     tokio::select! {
         code = signals.next() => tracing::info!(signal = code, "stopping; again ends it at once"),
         () = tasks.stopped() => {}
+    }
+    tokio::select! {
+        () = running.leave() => {}
+        code = signals.next() => std::process::exit(128 + code),
     }
     tasks.stop();
     tokio::select! {

@@ -2,11 +2,14 @@
 //! defaults made into values.
 
 use std::{
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, ToSocketAddrs, UdpSocket},
     path::PathBuf,
 };
 
-use dulse_shared::net::{address::default_cluster_port, server::BindError};
+use dulse_shared::net::{
+    address::{ServerAddress, default_cluster_port},
+    server::BindError,
+};
 
 use crate::{cli::ListenArgs, exit::Exit};
 
@@ -53,6 +56,34 @@ impl Listening {
         }
         Ok(Self { bind: bind.to_owned(), advertise: bracketed(advertise) })
     }
+}
+
+impl Listening {
+    /// For one of several masters: unless told otherwise it is the one of `peers` that has its port
+    /// and whose host is this machine, so that the same command can be given on each machine.
+    pub(crate) fn among(
+        peers: &[ServerAddress],
+        port: u16,
+        args: &ListenArgs,
+    ) -> Result<Self, Exit> {
+        let is_told = args.ip.is_some() || args.bind.is_some() || args.advertise.is_some();
+        let candidates = peers.iter().filter(|peer| !is_told && peer.port == port);
+        let mut here = candidates.filter(|peer| is_this_machine(&peer.host));
+        match (here.next(), here.next()) {
+            (Some(peer), None) => {
+                let bind = peer.host.trim_start_matches('[').trim_end_matches(']').to_owned();
+                Ok(Self { bind, advertise: peer.host.clone() })
+            }
+            _ => Self::from_args(args),
+        }
+    }
+}
+
+/// Whether one of the addresses of `host` is one of this machine's: only those can be bound.
+fn is_this_machine(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let addresses = (bare, 0).to_socket_addrs();
+    addresses.is_ok_and(|mut addresses| addresses.any(|to| UdpSocket::bind(to).is_ok()))
 }
 
 fn is_unspecified(host: &str) -> bool {
@@ -119,6 +150,23 @@ mod tests {
         assert_eq!(listening(Some("10.0.0.1"), Some("0.0.0.0"), None), pair("0.0.0.0", "10.0.0.1"));
         assert_eq!(listening(None, Some("::1"), None), pair("::1", "[::1]"));
         assert_eq!(listening(None, Some("0.0.0.0"), Some("a")), pair("0.0.0.0", "a"));
+    }
+
+    #[test]
+    fn a_master_finds_itself_among_its_peers_unless_it_is_told() {
+        let peers: Vec<ServerAddress> = ["192.0.2.1:9333", "127.0.0.1:9334", "127.0.0.1:9333"]
+            .map(|a| a.parse().unwrap())
+            .into();
+        let among = |port, ip: Option<&str>| {
+            let args = ListenArgs { ip: ip.map(str::to_owned), bind: None, advertise: None };
+            Listening::among(&peers, port, &args).unwrap().advertise
+        };
+        assert_eq!(among(9333, None), "127.0.0.1", "192.0.2.1 is nobody's");
+        assert_eq!(among(9333, Some("192.0.2.1")), "192.0.2.1");
+        let twice = [peers[2].clone(), "localhost:9333".parse().unwrap()];
+        let args = ListenArgs { ip: None, bind: None, advertise: None };
+        let unclear = Listening::among(&twice, 9333, &args).unwrap();
+        assert_eq!(unclear, Listening::from_args(&args).unwrap());
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(crate) fn run_master(args: MasterArgs) -> Result<(), Exit> {
         port: args.port,
         cluster_port: cluster_port(args.cluster_port, args.port, PortFlags::ALONE)?,
     };
-    let listening = Listening::from_args(&args.listen)?;
+    let listening = Listening::among(&args.cluster.peers, args.port, &args.listen)?;
     let config = master_config(dir, ports, &listening, &args.cluster);
     lifetime::run(async |tasks| start(config, tasks).await)
 }
@@ -39,6 +39,7 @@ pub(crate) fn run_master(args: MasterArgs) -> Result<(), Exit> {
 async fn start(config: MasterConfig, tasks: &Tasks) -> Result<RunningMaster, Exit> {
     let dir = config.dir.clone();
     let master = start_master(config, PortFlags::ALONE, &Metrics::default(), tasks).await?;
+    master.ready().await;
     let public = master.public_address();
     let mut ready = ReadyText::default();
     ready.listener("master", &reachable_host(public), public, master.cluster_address());
@@ -67,6 +68,7 @@ pub(super) fn master_config(
         port: ports.port,
         cluster_port: ports.cluster_port,
         advertise: listening.advertise.clone(),
+        peers: args.peers.clone(),
         volume_size_limit_bytes: args.volume_size_limit.0,
         default_replication: args.default_replication,
         max_needle_bytes: MAX_NEEDLE_BYTES,
@@ -102,6 +104,10 @@ pub(super) async fn start_master(
 struct RunningMaster(Master);
 
 impl Running for RunningMaster {
+    async fn leave(&self) {
+        self.0.leave().await;
+    }
+
     async fn stop(self) {
         self.0.stop().await;
     }

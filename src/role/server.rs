@@ -45,7 +45,7 @@ pub(crate) fn run_server(args: ServerArgs) -> Result<(), Exit> {
     let plan = Plan {
         dir,
         volume_dirs: with_limits(vec![volumes], &args.store)?,
-        listening: Listening::from_args(&args.listen)?,
+        listening: Listening::among(&args.cluster.peers, args.master_port, &args.listen)?,
         master: MasterPorts {
             port: args.master_port,
             cluster_port: cluster_port(args.master_cluster_port, args.master_port, MASTER_FLAGS)?,
@@ -72,6 +72,7 @@ struct Plan {
 
 async fn start(plan: Plan, tasks: &Tasks) -> Result<RunningServer, Exit> {
     let metrics = Metrics::default();
+    let peers = plan.args.cluster.peers.clone();
     let master =
         master_config(plan.dir.join("master"), plan.master, &plan.listening, &plan.args.cluster);
     let master = start_master(master, MASTER_FLAGS, &metrics, tasks).await?;
@@ -79,11 +80,7 @@ async fn start(plan: Plan, tasks: &Tasks) -> Result<RunningServer, Exit> {
         dirs: plan.volume_dirs,
         port: plan.args.volume_port,
         cluster_port: plan.volume_cluster_port,
-        masters: vec![ServerAddress {
-            host: LOOPBACK.to_owned(),
-            port: master.public_address().port(),
-            cluster_port: master.cluster_address().port(),
-        }],
+        masters: masters(&master, &plan.listening, peers),
     };
     let volume = volume_config(place, &plan.listening, plan.args.store);
     let volume = start_volume(volume, VOLUME_FLAGS, &metrics, tasks).await?;
@@ -91,6 +88,15 @@ async fn start(plan: Plan, tasks: &Tasks) -> Result<RunningServer, Exit> {
     let running = RunningServer { master, volume };
     running.announce();
     Ok(running)
+}
+
+/// The master of this process over loopback, the others where they are.
+fn masters(own: &Master, listening: &Listening, peers: Vec<ServerAddress>) -> Vec<ServerAddress> {
+    let (port, cluster_port) = (own.public_address().port(), own.cluster_address().port());
+    let here = |host: &str| ServerAddress { host: host.to_owned(), port, cluster_port };
+    let advertised = here(&listening.advertise);
+    let others = peers.into_iter().filter(|peer| *peer != advertised);
+    [here(LOOPBACK)].into_iter().chain(others).collect()
 }
 
 struct RunningServer {
@@ -115,6 +121,10 @@ impl RunningServer {
 }
 
 impl Running for RunningServer {
+    async fn leave(&self) {
+        self.master.leave().await;
+    }
+
     /// The volume server first: it tells the master that it goes.
     async fn stop(self) {
         self.volume.stop().await;

@@ -120,6 +120,8 @@ pub(super) async fn start_volume(
 struct RunningVolume(VolumeServer);
 
 impl Running for RunningVolume {
+    async fn leave(&self) {}
+
     async fn stop(self) {
         self.0.stop().await;
     }

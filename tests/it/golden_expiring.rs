@@ -38,6 +38,7 @@ impl Store {
         let (clock, metrics, tasks) =
             (Clock::manual(wall_secs * 1_000_000_000), Metrics::default(), Tasks::new());
         let config = MasterConfig {
+            peers: Vec::new(),
             dir: dir.join("master"),
             bind: HOST.to_owned(),
             port: 0,

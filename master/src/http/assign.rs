@@ -28,7 +28,7 @@ pub(super) async fn assign(
         count: params.count()?,
         key: params.layout_key(state.settings.default_replication)?,
     };
-    let assignment = state.assigner.assign(&wanted, &[]).await?;
+    let assignment = state.assign(&wanted, &[]).await?;
     json(StatusCode::OK, &params, &answer(assignment))
 }
 

@@ -3,21 +3,74 @@
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, State, rejection::JsonRejection},
-    routing::post,
+    routing::{get, post},
 };
-use dulse_shared::wire::{Code, Heartbeat, HeartbeatAnswer, Problem};
+use dulse_shared::wire::{ChangeMasters, Code, Heartbeat, HeartbeatAnswer, Masters, Problem};
 
 use super::state::HttpState;
+use crate::{
+    assign::Assignment,
+    leader::{self, ASSIGN, AssignCall, MASTERS},
+};
 
 /// A full report of 100,000 volumes is about 40 MB; more volumes than that a server cannot have.
 const MAX_HEARTBEAT_BYTES: usize = 64 << 20;
 
+/// Everything else.
+const MAX_SMALL_BYTES: usize = 64 << 10;
+
 /// The routes of the cluster port that are not Raft's.
 pub(crate) fn cluster_router(state: HttpState) -> Router {
-    Router::new()
+    let heartbeats = Router::new()
         .route("/heartbeat", post(heartbeat))
-        .layer(DefaultBodyLimit::max(MAX_HEARTBEAT_BYTES))
-        .with_state(state)
+        .layer(DefaultBodyLimit::max(MAX_HEARTBEAT_BYTES));
+    let small = Router::new()
+        .route(ASSIGN, post(assign))
+        .route(MASTERS, post(change_masters_here))
+        .route("/admin/masters", get(masters).post(change_masters))
+        .layer(DefaultBodyLimit::max(MAX_SMALL_BYTES));
+    heartbeats.merge(small).with_state(state)
+}
+
+/// For a master that does not lead.
+async fn assign(
+    State(state): State<HttpState>,
+    body: Result<Json<AssignCall>, JsonRejection>,
+) -> Result<Json<Assignment>, Problem> {
+    let Json(AssignCall { request, avoid }) = body.map_err(|error| {
+        let message = format!("this is no assign that this master understands: {error}");
+        Problem::new(Code::BadRequest, message)
+    })?;
+    // Not passed on once more: whoever asks finds the leader by itself.
+    state.assigner.assign(&request, &avoid).await.map(Json)
+}
+
+/// All masters.
+async fn masters(State(state): State<HttpState>) -> Json<Masters> {
+    Json(Masters { masters: state.cluster.log.masters() })
+}
+
+/// Changes the masters, whichever of them is asked.
+async fn change_masters(
+    State(state): State<HttpState>,
+    body: Result<Json<ChangeMasters>, JsonRejection>,
+) -> Result<Json<Masters>, Problem> {
+    let Json(asked) = body.map_err(no_change)?;
+    leader::change_masters_anywhere(&state.cluster, &state.peers, &asked).await.map(Json)
+}
+
+/// The same for a master that does not lead.
+async fn change_masters_here(
+    State(state): State<HttpState>,
+    body: Result<Json<ChangeMasters>, JsonRejection>,
+) -> Result<Json<Masters>, Problem> {
+    let Json(asked) = body.map_err(no_change)?;
+    leader::change_masters(&state.cluster, asked).await.map(Json)
+}
+
+fn no_change(error: JsonRejection) -> Problem {
+    let message = format!("this is no change of masters that this master understands: {error}");
+    Problem::new(Code::BadRequest, message)
 }
 
 async fn heartbeat(

@@ -22,12 +22,11 @@ const WISHES: [(&str, PlaceOf); 3] = [
     ("dataNode", |server| &server.url),
 ];
 
-/// Refuses what an assign could not promise. A leader alone knows the servers: others say so.
+/// Refuses what an assign could not promise.
 pub(super) fn require_fulfillable(state: &HttpState, params: &Params) -> Result<(), Problem> {
     if WISHES.iter().all(|(name, _)| params.value(name).is_none()) {
         return Ok(());
     }
-    state.cluster.log.require_leadership()?;
     state.cluster.look(|_, topology| {
         let mut servers = topology.alive().peekable();
         if servers.peek().is_none() {

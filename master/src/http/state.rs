@@ -4,12 +4,17 @@
 use std::{path::PathBuf, sync::Arc};
 
 use dulse_shared::{
-    id::ReplicaPlacement,
+    id::{ReplicaPlacement, VolumeId},
     net::{metrics::Metrics, peer::PeerClient, tasks::Tasks},
+    wire::Problem,
 };
 
 use super::relay::Relay;
-use crate::{assign::Assigner, cluster::Cluster};
+use crate::{
+    assign::{AssignRequest, Assigner, Assignment},
+    cluster::Cluster,
+    leader::assign_anywhere,
+};
 
 /// Shared by all handlers of both ports. Cheap to clone.
 #[derive(Clone)]
@@ -54,5 +59,14 @@ impl HttpState {
             metrics,
             tasks,
         }
+    }
+
+    /// Hands out fids in a volume that is not one of `avoid`, whichever master leads.
+    pub(super) async fn assign(
+        &self,
+        request: &AssignRequest,
+        avoid: &[VolumeId],
+    ) -> Result<Assignment, Problem> {
+        assign_anywhere(&self.cluster, &self.assigner, &self.peers, request, avoid).await
     }
 }

@@ -10,6 +10,7 @@ use axum::{
 };
 use dulse_shared::{
     id::VolumeId,
+    net::address::ServerAddress,
     wire::{DiskType, Problem},
 };
 use serde::Serialize;
@@ -46,10 +47,23 @@ pub(super) async fn cluster_status(
     let answer = ClusterStatus {
         is_leader: leadership.is_leader,
         leader: leadership.leader.map(|a| a.public()).unwrap_or_default(),
-        peers: Vec::new(),
+        peers: other_masters(&state),
         max_volume_id: highest.map_or(0, VolumeId::as_u32),
     };
     json(StatusCode::OK, &Params::from_query(uri.query()), &answer)
+}
+
+/// The public addresses of all masters but this one.
+fn other_masters(state: &HttpState) -> Vec<String> {
+    let masters = state.cluster.log.masters().into_iter();
+    let others = masters.filter(|master| !master.is_this_one);
+    others.map(|master| public_address(&master.address)).collect()
+}
+
+/// `host:port` of `host:port.clusterport`.
+fn public_address(address: &str) -> String {
+    let parsed = address.parse::<ServerAddress>();
+    parsed.map_or_else(|_| address.to_owned(), |address| address.public())
 }
 
 #[derive(Serialize)]

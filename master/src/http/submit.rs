@@ -48,7 +48,6 @@ async fn assign_and_send(
         count: params.count()?,
         key: params.layout_key(state.settings.default_replication)?,
     };
-    state.cluster.log.require_leadership()?;
     let max_needle_bytes = state.settings.max_needle_bytes;
     let upload = state.relay.receive(&head.headers, body, max_needle_bytes).await?;
     let stamp = params.value("ts");
@@ -57,7 +56,7 @@ async fn assign_and_send(
             offer_around(state, &wanted, &head.headers, stamp, &bytes).await?
         }
         Upload::Streamed { body, length, max_needle_bytes } => {
-            let assignment = state.assigner.assign(&wanted, &[]).await?;
+            let assignment = state.assign(&wanted, &[]).await?;
             let target = target(&assignment, &head.headers, stamp);
             let sent = state.relay.send_streamed(&target, body, length, max_needle_bytes);
             let stored = sent.await?;
@@ -77,7 +76,7 @@ async fn offer_around(
 ) -> Result<(Assignment, UploadResponse), Problem> {
     let mut refused = Vec::new();
     loop {
-        let assignment = state.assigner.assign(wanted, &refused).await?;
+        let assignment = state.assign(wanted, &refused).await?;
         let target = target(&assignment, headers, stamp);
         match state.relay.send_kept(&target, bytes.clone()).await {
             Ok(stored) => return Ok((assignment, stored)),

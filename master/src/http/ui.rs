@@ -8,7 +8,7 @@ use axum::{
 };
 use dulse_shared::{
     size::ByteSize,
-    wire::{Code, Problem},
+    wire::{Code, MasterRole, Problem},
 };
 
 use super::{
@@ -31,6 +31,15 @@ impl Page<'_> {
     #[expect(clippy::unused_self, reason = "templates call methods of the page")]
     fn size(&self, bytes: &u64) -> ByteSize {
         ByteSize(*bytes)
+    }
+
+    #[expect(clippy::unused_self, reason = "templates call methods of the page")]
+    fn role(&self, role: &MasterRole) -> &'static str {
+        match role {
+            MasterRole::Leader => "leader",
+            MasterRole::Follower => "follower",
+            MasterRole::Learner => "being taken in",
+        }
     }
 
     fn shown_volumes(&self) -> &[VolumeView] {

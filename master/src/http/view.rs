@@ -2,7 +2,7 @@
 
 use dulse_shared::{
     clock::BootTime,
-    wire::{DirReport, VolumeConfig},
+    wire::{DirReport, MasterReport, VolumeConfig},
 };
 use serde::Serialize;
 
@@ -29,6 +29,7 @@ pub(super) struct StatusView {
     pub(super) leader: String,
     pub(super) is_leader: bool,
     pub(super) term: u64,
+    pub(super) masters: Vec<MasterReport>,
     pub(super) dir: String,
     pub(super) volume_size_limit_bytes: u64,
     pub(super) default_replication: String,
@@ -94,6 +95,7 @@ pub(super) struct VolumeView {
 /// Looks at everything as of now.
 pub(super) fn status_view(state: &HttpState) -> StatusView {
     let leadership = state.cluster.log.leadership();
+    let masters = state.cluster.log.masters();
     let layouts = state.cluster.layouts();
     let now = state.cluster.clock.boot();
     state.cluster.look(|agreed, topology| {
@@ -106,6 +108,7 @@ pub(super) fn status_view(state: &HttpState) -> StatusView {
             leader: leader_words(&leadership),
             is_leader: leadership.is_leader,
             term: leadership.term,
+            masters,
             dir: state.settings.dir.display().to_string(),
             volume_size_limit_bytes: state.cluster.volume_size_limit_bytes,
             default_replication: state.settings.default_replication.to_string(),

@@ -4,12 +4,7 @@
 //! not: it stands for election instead of waiting for a timeout. Whoever leads a cluster without
 //! a name gives it one.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use dulse_shared::{
     id::ClusterId,
@@ -19,23 +14,20 @@ use openraft::{Config, ConfigError, SnapshotPolicy, async_runtime::watch::WatchR
 use tokio::task::JoinError;
 
 use super::{
+    address_book::AddressBook,
     database::{Contents, Database},
     error::{ProposeError, RaftStartError},
     log_store::LogStore,
     network::Network,
-    node::{Parts, Raft},
+    node::{Parts, Raft, RaftConfig},
+    runtime::RaftRuntime,
     state_machine::{Applied, StateMachine},
     storage_thread::Storage,
+    timing::Timing,
     type_config::{Core, NodeId, Peer},
 };
 use crate::cluster_state::Command;
 
-/// How often a leader shows itself.
-const HEARTBEAT: Duration = Duration::from_millis(50);
-/// The shortest silence after which a follower stands for election.
-const ELECTION_MIN: Duration = Duration::from_millis(150);
-/// The longest. No other leader can be elected within this time of a quorum's last answer.
-pub(super) const ELECTION_MAX: Duration = Duration::from_millis(300);
 /// A leader without a quorum falls silent and shows itself in turns of this length, so that its
 /// heartbeats cannot keep followers from electing another for ever.
 const QUORUM_LOSS_PROBE: Duration = Duration::from_secs(1);
@@ -55,33 +47,77 @@ const BACKOFF: &str = "50ms 100ms ...500ms";
 /// A lone master leads within milliseconds of disk time; past this its disk does not answer.
 const LEAD_LIMIT: Duration = Duration::from_secs(30);
 
-/// Opens the node whose database lies in `dir`; it takes part, but nobody has elected it yet.
-pub(super) async fn open(dir: &Path, address: ServerAddress) -> Result<Raft, RaftStartError> {
-    let (database, mut contents) = open_database(dir.to_owned()).await?;
+/// Opens the node of `config`; it takes part, but nobody has elected it yet.
+pub(super) async fn open(config: RaftConfig) -> Result<Raft, RaftStartError> {
+    let RaftConfig { dir, address, peers } = config;
+    let (database, contents, timing) = open_database(dir, !peers.is_empty()).await?;
     let path = database.path().to_owned();
-    let id = database.node();
     let failed = |reason: String| RaftStartError::Failed { path: path.clone(), reason };
-    let config = core_config().map_err(|error| failed(error.to_string()))?;
+    let runtime = RaftRuntime::start().map_err(|error| failed(error.to_string()))?;
     let client = PeerClient::new().map_err(|error| failed(error.to_string()))?;
-    let storage = Storage::spawn(database).map_err(|error| failed(error.to_string()))?;
+    let address_book = AddressBook::default();
+    let network = Network::new(database.node(), client.clone(), address_book.clone());
+    let started = runtime.handle().spawn(start_core(database, contents, network, timing));
+    let started = started.await.map_err(|error| failed(error.to_string()))?;
+    let Started { id, core, applied, storage } = started.map_err(failed)?;
+    Ok(Raft::new(Parts {
+        id,
+        address,
+        peers,
+        path: path.clone(),
+        timing,
+        core,
+        applied,
+        storage,
+        client,
+        address_book,
+        runtime,
+    }))
+}
+
+/// A node that runs on the runtime on which it was started.
+struct Started {
+    id: NodeId,
+    core: Core,
+    applied: Applied,
+    storage: Storage,
+}
+
+async fn start_core(
+    database: Database,
+    mut contents: Contents,
+    network: Network,
+    timing: Timing,
+) -> Result<Started, String> {
+    let id = database.node();
+    let config = core_config(timing).map_err(|error| error.to_string())?;
+    let storage = Storage::spawn(database).map_err(|error| error.to_string())?;
     let applied = Applied::new(contents.snapshot.take());
     let state_machine = StateMachine::new(applied.clone(), storage.clone());
     let log_store = LogStore::new(contents, storage.clone());
-    let network = Network::new(id, client);
-    let core = Core::new(id, Arc::new(config), network, log_store, state_machine)
-        .await
-        .map_err(|error| failed(error.to_string()))?;
-    Ok(Raft::new(Parts { id, address, path: path.clone(), core, applied, storage }))
+    let core = Core::new(id, Arc::new(config), network, log_store, state_machine).await;
+    let core = core.map_err(|error| error.to_string())?;
+    Ok(Started { id, core, applied, storage })
 }
 
-async fn open_database(dir: PathBuf) -> Result<(Database, Contents), RaftStartError> {
+/// The database and the timers for its disk, which matter to a master that has others beside it.
+async fn open_database(
+    dir: PathBuf,
+    has_peers: bool,
+) -> Result<(Database, Contents, Timing), RaftStartError> {
     let failed =
         |error: JoinError| RaftStartError::Failed { path: dir.clone(), reason: error.to_string() };
     let path = dir.clone();
     let opening = tokio::task::spawn_blocking(move || {
         let mut database = Database::open(&path)?;
         let contents = database.load()?;
-        Ok((database, contents))
+        let timing = if has_peers || contents.voters() > 1 {
+            let unwritable = |source| RaftStartError::Unwritable { path: path.clone(), source };
+            Timing::measure(&path).map_err(unwritable)?
+        } else {
+            Timing::default()
+        };
+        Ok((database, contents, timing))
     });
     opening.await.map_err(failed)?
 }
@@ -145,12 +181,12 @@ pub(super) async fn name_cluster(raft: &Raft) -> Result<(), ProposeError> {
     Ok(())
 }
 
-fn core_config() -> Result<Config, ConfigError> {
+fn core_config(timing: Timing) -> Result<Config, ConfigError> {
     let config = Config {
         cluster_name: "dulse".to_owned(),
-        heartbeat_interval: milliseconds(HEARTBEAT),
-        election_timeout_min: milliseconds(ELECTION_MIN),
-        election_timeout_max: milliseconds(ELECTION_MAX),
+        heartbeat_interval: milliseconds(timing.heartbeat),
+        election_timeout_min: milliseconds(timing.election_min),
+        election_timeout_max: milliseconds(timing.election_max),
         quorum_loss_probe_interval: Some(milliseconds(QUORUM_LOSS_PROBE)),
         enable_pre_vote: Some(true),
         enable_leader_restore: Some(false),

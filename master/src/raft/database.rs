@@ -12,6 +12,7 @@ use std::{
 };
 
 use dulse_shared::disk::fsync_dir;
+use openraft::EntryPayload;
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, TableHandle, WriteTransaction};
 
 use super::{
@@ -73,6 +74,22 @@ pub(super) struct Contents {
     pub(super) purged: Option<LogId>,
     pub(super) log: BTreeMap<u64, Entry>,
     pub(super) snapshot: Option<(SnapshotMeta, ClusterState)>,
+}
+
+impl Contents {
+    /// How many masters have a vote, as far as this one had heard.
+    pub(super) fn voters(&self) -> usize {
+        let of_entry = |entry: &Entry| match &entry.payload {
+            EntryPayload::Membership(membership) => Some(membership.voter_ids().count()),
+            EntryPayload::Blank | EntryPayload::Normal(_) => None,
+        };
+        let in_log = self.log.values().rev().find_map(of_entry);
+        let in_snapshot = || {
+            let (meta, _) = self.snapshot.as_ref()?;
+            Some(meta.last_membership.membership().voter_ids().count())
+        };
+        in_log.or_else(in_snapshot).unwrap_or(0)
+    }
 }
 
 /// Why the database cannot be read or written.

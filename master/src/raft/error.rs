@@ -2,14 +2,11 @@
 
 use std::{io, path::PathBuf};
 
-use dulse_shared::net::address::ServerAddress;
+use dulse_shared::net::{address::ServerAddress, peer::PeerError};
 
 /// Why a master cannot take part. The text names the path and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RaftStartError {
-    /// Several masters were asked for.
-    #[error("several masters are not supported yet: start one master, without --peers")]
-    PeersNotYet,
     /// The directory cannot be made or written.
     #[error(
         "cannot use {path} for the master's state: {source}; \
@@ -79,6 +76,82 @@ pub enum ProposeError {
     /// The node is stopping or has failed.
     #[error("this master is stopping")]
     Stopped,
+}
+
+/// Why the masters did not change.
+#[derive(Debug, thiserror::Error)]
+pub enum MembershipError {
+    /// One change at a time.
+    #[error("another change of the masters is under way: try again in a moment")]
+    Busy,
+    /// It is one already.
+    #[error("{address} is a master of this cluster already")]
+    AlreadyMember {
+        /// Its address.
+        address: String,
+    },
+    /// None of them.
+    #[error("{address} is no master of this cluster, which has {members}")]
+    NotAMember {
+        /// What was asked for.
+        address: String,
+        /// Those there are.
+        members: String,
+    },
+    /// A cluster needs a master.
+    #[error(
+        "{address} is the leader, and no other master can take over: a cluster needs at least one"
+    )]
+    LastMaster {
+        /// Its address.
+        address: String,
+    },
+    /// Nobody answers at the address of a master to be taken in.
+    #[error(
+        "no master answers at {address}: start it there first, with --peers that name it and the          present masters"
+    )]
+    Unreachable {
+        /// The address.
+        address: String,
+        /// Why.
+        #[source]
+        source: Box<PeerError>,
+    },
+    /// It has a past.
+    #[error(
+        "the master at {address} has the state of a cluster already: stop it, give it an empty          directory, and start it again"
+    )]
+    NotNew {
+        /// Its address.
+        address: String,
+    },
+    /// Who answers there says it is somewhere else, or is not the one that asked.
+    #[error("another master than expected answers at {address}: does each have its own address?")]
+    AnotherThere {
+        /// The address.
+        address: String,
+    },
+    /// A new master did not get the log in time.
+    #[error("the master at {address} did not take over what was agreed on in time: see its log")]
+    NotCaughtUp {
+        /// Its address.
+        address: String,
+    },
+    /// Leadership stayed where it was.
+    #[error("{to} did not take over in time: is it running?")]
+    NotTakenOver {
+        /// Who should have.
+        to: String,
+    },
+    /// The consensus library refuses it.
+    #[error("the masters cannot be changed so: {reason}")]
+    Impossible {
+        /// Why.
+        reason: String,
+    },
+    /// It could not be agreed on.
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
 }
 
 fn ask(leader: &Option<ServerAddress>) -> String {

@@ -6,7 +6,10 @@
 
 use std::{future::Future, time::Duration};
 
-use dulse_shared::net::peer::{PeerClient, PeerError};
+use dulse_shared::net::{
+    address::ServerAddress,
+    peer::{PeerClient, PeerError},
+};
 use openraft::{
     OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2, alias,
     errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable},
@@ -19,6 +22,7 @@ use openraft::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
+    address_book::AddressBook,
     format::{SnapshotJson, Version},
     rpc::{
         self, Addressed, AppendAnswerJson, AppendJson, SnapshotAnswerJson, SnapshotRequestJson,
@@ -35,12 +39,13 @@ type Snapshot = alias::SnapshotOf<TypeConfig, ClusterState>;
 pub(super) struct Network {
     from: NodeId,
     client: PeerClient,
+    address_book: AddressBook,
 }
 
 impl Network {
     /// The network as `from` sees it.
-    pub(super) fn new(from: NodeId, client: PeerClient) -> Self {
-        Self { from, client }
+    pub(super) fn new(from: NodeId, client: PeerClient, address_book: AddressBook) -> Self {
+        Self { from, client, address_book }
     }
 }
 
@@ -51,8 +56,9 @@ impl RaftNetworkFactory<TypeConfig> for Network {
         Connection {
             from: self.from,
             to: target,
-            address: node.address.cluster(),
+            agreed: node.address.clone(),
             client: self.client.clone(),
+            address_book: self.address_book.clone(),
         }
     }
 }
@@ -61,9 +67,10 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 pub(super) struct Connection {
     from: NodeId,
     to: NodeId,
-    /// `host:port` of its cluster port.
-    address: String,
+    /// Where the membership has it.
+    agreed: ServerAddress,
     client: PeerClient,
+    address_book: AddressBook,
 }
 
 impl Connection {
@@ -80,8 +87,10 @@ impl Connection {
     {
         let limit = option.soft_ttl();
         let body = Addressed { version: Version, from: self.from, to: self.to, request };
+        let address = self.address_book.address(self.to);
+        let address = address.as_ref().unwrap_or(&self.agreed).cluster();
         self.client
-            .post(&self.address, path, &body, limit)
+            .post(&address, path, &body, limit)
             .await
             .map_err(|error| self.classify(error, kind, limit))
     }

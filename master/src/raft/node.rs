@@ -4,25 +4,37 @@
 //! the longest election timeout and everything committed before its term is applied here. It is
 //! about freshness; that nothing is granted twice rests on committed commands alone.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::Router;
-use dulse_shared::net::{address::ServerAddress, tasks::Tasks};
+use dulse_shared::{
+    id::ClusterId,
+    net::{address::ServerAddress, peer::PeerClient, tasks::Tasks},
+};
 use openraft::{
     Instant, ServerState,
     alias::WatchReceiverOf,
     async_runtime::watch::WatchReceiver,
     errors::{ClientWriteError, ForwardToLeader, RaftError},
 };
-use tokio::sync::Semaphore;
+use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    bootstrap::{self, ELECTION_MAX},
+    address_book::AddressBook,
+    bootstrap,
     error::{ProposeError, RaftStartError},
+    hello::HeardCluster,
+    meeting::Meeting,
     routes,
+    runtime::RaftRuntime,
     state_machine::Applied,
     storage_thread::Storage,
+    timing::Timing,
     type_config::{Core, Metrics, NodeId, TypeConfig},
 };
 use crate::cluster_state::{ClusterState, Command, Outcome};
@@ -35,6 +47,8 @@ const MAX_COMMAND_BYTES: usize = 512 << 10;
 const PROPOSE_LIMIT: Duration = Duration::from_secs(5);
 /// A planned change of leader takes milliseconds. Past this the others elect one by themselves.
 const HAND_OVER_LIMIT: Duration = Duration::from_millis(300);
+/// Volume servers of other clusters that are remembered: one would do.
+const MAX_HEARD: usize = 8;
 
 /// Where a master keeps its state and who the masters are.
 #[derive(Clone, Debug)]
@@ -69,33 +83,42 @@ pub struct Raft {
 pub(super) struct Parts {
     pub(super) id: NodeId,
     pub(super) address: ServerAddress,
+    pub(super) peers: Vec<ServerAddress>,
     pub(super) path: PathBuf,
+    pub(super) timing: Timing,
     pub(super) core: Core,
     pub(super) applied: Applied,
     pub(super) storage: Storage,
+    pub(super) client: PeerClient,
+    pub(super) address_book: AddressBook,
+    pub(super) runtime: RaftRuntime,
 }
 
 struct Inner {
     parts: Parts,
     metrics: WatchReceiverOf<TypeConfig, Metrics>,
     proposals: Semaphore,
+    /// Held while the masters change.
+    membership_change: tokio::sync::Mutex<()>,
+    /// Volume servers that reported, before this master was in a cluster, that they are in one.
+    heard: Mutex<Vec<HeardCluster>>,
     /// [`Raft::stop`] was called: that the node ends is no failure.
     stopping: CancellationToken,
 }
 
 impl Raft {
-    /// Opens or makes the database, starts the node and, when it is by itself, leads the cluster
-    /// before it returns, which takes milliseconds. A failure of the node later on stops `tasks`.
+    /// Opens or makes the database and starts the node. By itself it leads the cluster before this
+    /// returns, which takes milliseconds; with peers it has to meet them first. A failure of the
+    /// node later on stops `tasks`.
     pub async fn start(config: RaftConfig, tasks: &Tasks) -> Result<Self, RaftStartError> {
-        if !config.peers.is_empty() {
-            return Err(RaftStartError::PeersNotYet);
-        }
-        let raft = bootstrap::open(&config.dir, config.address).await?;
-        if let Err(error) = bootstrap::lead_alone(&raft).await {
+        let is_lone = config.peers.is_empty();
+        let raft = bootstrap::open(config).await?;
+        if is_lone && let Err(error) = bootstrap::lead_alone(&raft).await {
             raft.stop().await;
             return Err(error);
         }
         raft.spawn_watch(tasks);
+        raft.spawn_meeting(tasks);
         Ok(raft)
     }
 
@@ -105,6 +128,8 @@ impl Raft {
             parts,
             metrics,
             proposals: Semaphore::new(MAX_PROPOSALS),
+            membership_change: tokio::sync::Mutex::default(),
+            heard: Mutex::default(),
             stopping: CancellationToken::new(),
         };
         Self { inner: Arc::new(inner) }
@@ -140,7 +165,7 @@ impl Raft {
         }
     }
 
-    fn not_written(
+    pub(super) fn not_written(
         &self,
         error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>,
     ) -> ProposeError {
@@ -176,24 +201,43 @@ impl Raft {
     /// Who leads.
     pub fn leadership(&self) -> Leadership {
         let metrics = self.inner.metrics.borrow_watched();
-        let is_leader = is_confirmed(&metrics);
-        let leader = match metrics.current_leader {
-            // A leader that nobody confirms may have a successor.
-            Some(leader) if leader == self.id() => is_leader.then(|| self.address().clone()),
-            Some(leader) => {
-                let membership = metrics.membership_config.membership();
-                let peer = membership.get_node(&leader);
-                peer.map(|peer| peer.address.clone())
+        let is_leader = self.is_confirmed(&metrics);
+        let leader = metrics.current_leader.and_then(|leader| {
+            if leader == self.id() {
+                // A leader that nobody confirms may have a successor.
+                return is_leader.then(|| self.address().clone());
             }
-            None => None,
-        };
+            let membership = metrics.membership_config.membership();
+            let agreed = || membership.get_node(&leader).map(|peer| peer.address.clone());
+            self.address_book().address(leader).or_else(agreed)
+        });
         Leadership { is_leader, term: metrics.current_term, leader }
+    }
+
+    /// The node that leads, under the same conditions.
+    pub(super) fn leader_node(&self) -> Option<NodeId> {
+        let metrics = self.inner.metrics.borrow_watched();
+        metrics.current_leader.filter(|node| *node != self.id() || self.is_confirmed(&metrics))
     }
 
     /// The term in which this master leads, if [`Leadership::is_leader`] holds. Cheaper.
     pub(crate) fn confirmed_term(&self) -> Option<u64> {
         let metrics = self.inner.metrics.borrow_watched();
-        is_confirmed(&metrics).then_some(metrics.current_term)
+        self.is_confirmed(&metrics).then_some(metrics.current_term)
+    }
+
+    /// What [`Leadership::is_leader`] says.
+    fn is_confirmed(&self, metrics: &Metrics) -> bool {
+        if metrics.state != ServerState::Leader || metrics.running_state.is_err() {
+            return false;
+        }
+        let applied_term = metrics.last_applied.map(|log_id| *log_id.leader_id);
+        if applied_term != Some(metrics.current_term) {
+            return false;
+        }
+        let acked = metrics.last_quorum_acked;
+        let election_max = self.inner.parts.timing.election_max;
+        has_one_voter(metrics) || acked.is_some_and(|acked| acked.elapsed() < election_max)
     }
 
     /// Waits until something about leadership may have changed; `false` when the node has ended.
@@ -209,7 +253,26 @@ impl Raft {
 
     /// The routes by which the other masters reach this node, for the cluster port.
     pub fn router(&self) -> Router {
-        routes::router(self.id(), self.core().clone())
+        routes::router(self.clone())
+    }
+
+    /// The threads on which the node runs, and its port should.
+    pub fn runtime(&self) -> &Handle {
+        self.inner.parts.runtime.handle()
+    }
+
+    /// A volume server reported, which is of `cluster`: as long as this master is in no cluster,
+    /// none is founded.
+    pub fn hear_cluster(&self, url: &str, cluster: ClusterId) {
+        let mut heard = self.inner.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard_cluster = HeardCluster { url: url.to_owned(), cluster };
+        if heard.len() < MAX_HEARD && !heard.contains(&heard_cluster) {
+            heard.push(heard_cluster);
+        }
+    }
+
+    pub(super) fn heard_clusters(&self) -> Vec<HeardCluster> {
+        self.inner.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Hands leadership to another master if there is one (which then has to be heard: the cluster
@@ -217,16 +280,23 @@ impl Raft {
     /// fail.
     pub async fn stop(&self) {
         self.inner.stopping.cancel();
-        self.hand_over().await;
+        self.hand_over(None).await;
         if let Err(error) = self.core().shutdown().await {
             tracing::warn!("the Raft node did not end in an orderly way: {error}");
         }
         self.inner.parts.storage.close().await;
     }
 
-    /// Makes another master lead if this one does; whether one is known to.
-    pub(super) async fn hand_over(&self) -> bool {
-        let Some(successor) = self.successor() else {
+    /// Hands leadership to another master, if this one leads and there is one. Whoever is about to
+    /// stop does this first, while the others still reach it.
+    pub(crate) async fn leave(&self) {
+        self.hand_over(None).await;
+    }
+
+    /// Makes another master lead if this one does: `successor`, or the one that has most of the
+    /// log. Whether one is known to.
+    pub(super) async fn hand_over(&self, successor: Option<NodeId>) -> bool {
+        let Some(successor) = self.successor(successor) else {
             return false;
         };
         let trigger = self.core().trigger();
@@ -246,15 +316,16 @@ impl Raft {
         taken_over.unwrap_or(false)
     }
 
-    /// The other voter that has most of the log, if this node leads.
-    fn successor(&self) -> Option<NodeId> {
+    /// The other voter that has most of the log, or `wanted`, if this node leads.
+    fn successor(&self, wanted: Option<NodeId>) -> Option<NodeId> {
         let metrics = self.inner.metrics.borrow_watched();
-        if !is_confirmed(&metrics) {
+        if !self.is_confirmed(&metrics) {
             return None;
         }
         let membership = metrics.membership_config.membership();
         let replicated = metrics.replication.as_ref()?;
         let others = membership.voter_ids().filter(|voter| *voter != self.id());
+        let others = others.filter(|voter| wanted.is_none_or(|wanted| *voter == wanted));
         others.max_by_key(|voter| replicated.get(voter).copied().flatten())
     }
 
@@ -269,6 +340,18 @@ impl Raft {
                 () = inner.stopped() => {}
                 () = raft.inner.stopping.cancelled() => {}
                 reason = raft.watch() => inner.fail(reason),
+            }
+        });
+    }
+
+    /// Meets the other masters, if there are any, for as long as the node runs.
+    pub(super) fn spawn_meeting(&self, tasks: &Tasks) {
+        let (raft, inner) = (self.clone(), tasks.clone());
+        tasks.on(self.runtime().clone()).spawn("masters' meeting", async move {
+            tokio::select! {
+                () = inner.stopped() => {}
+                () = raft.inner.stopping.cancelled() => {}
+                () = Meeting::new(raft.clone()).run() => {}
             }
         });
     }
@@ -304,6 +387,22 @@ impl Raft {
         &self.inner.parts.address
     }
 
+    pub(super) fn peers(&self) -> &[ServerAddress] {
+        &self.inner.parts.peers
+    }
+
+    pub(super) fn client(&self) -> &PeerClient {
+        &self.inner.parts.client
+    }
+
+    pub(super) fn address_book(&self) -> &AddressBook {
+        &self.inner.parts.address_book
+    }
+
+    pub(super) fn membership_change(&self) -> &tokio::sync::Mutex<()> {
+        &self.inner.membership_change
+    }
+
     pub(super) fn core(&self) -> &Core {
         &self.inner.parts.core
     }
@@ -335,17 +434,4 @@ fn check_size(command: &Command) -> Result<(), ProposeError> {
 fn has_one_voter(metrics: &Metrics) -> bool {
     let configs = metrics.membership_config.membership().get_joint_config();
     matches!(configs.as_slice(), [only] if only.len() == 1)
-}
-
-/// What [`Leadership::is_leader`] says.
-fn is_confirmed(metrics: &Metrics) -> bool {
-    if metrics.state != ServerState::Leader || metrics.running_state.is_err() {
-        return false;
-    }
-    let applied_term = metrics.last_applied.map(|log_id| *log_id.leader_id);
-    if applied_term != Some(metrics.current_term) {
-        return false;
-    }
-    let acked = metrics.last_quorum_acked;
-    has_one_voter(metrics) || acked.is_some_and(|acked| acked.elapsed() < ELECTION_MAX)
 }

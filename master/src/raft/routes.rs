@@ -17,7 +17,9 @@ use openraft::{
 use serde::de::DeserializeOwned;
 
 use super::{
-    format::{FormatError, decode},
+    format::{FormatError, Version, decode},
+    hello::{HELLO, Introduction, JOIN, JoinRequest, Joined},
+    node::Raft,
     rpc::{
         self, Addressed, AppendAnswerJson, AppendJson, SnapshotAnswerJson, SnapshotRequestJson,
         TransferAnswerJson, TransferJson, VoteAnswerJson, VoteRequestJson,
@@ -37,14 +39,18 @@ const MAX_SNAPSHOT_BYTES: usize = 256 << 20;
 struct Node {
     id: NodeId,
     core: Core,
+    raft: Raft,
 }
 
-/// The routes of the node `id`.
-pub(super) fn router(id: NodeId, core: Core) -> Router {
+/// The routes of a node.
+pub(super) fn router(raft: Raft) -> Router {
+    let node = Node { id: raft.id(), core: raft.core().clone(), raft };
     let small = Router::new()
         .route(rpc::VOTE, post(vote))
         .route(rpc::PRE_VOTE, post(pre_vote))
         .route(rpc::TRANSFER_LEADER, post(transfer_leader))
+        .route(HELLO, post(hello))
+        .route(JOIN, post(join))
         .layer(DefaultBodyLimit::max(MAX_SMALL_BYTES));
     let append_route = Router::new()
         .route(rpc::APPEND, post(append))
@@ -52,7 +58,7 @@ pub(super) fn router(id: NodeId, core: Core) -> Router {
     let snapshot_route = Router::new()
         .route(rpc::SNAPSHOT, post(snapshot))
         .layer(DefaultBodyLimit::max(MAX_SNAPSHOT_BYTES));
-    small.merge(append_route).merge(snapshot_route).with_state(Node { id, core })
+    small.merge(append_route).merge(snapshot_route).with_state(node)
 }
 
 impl Node {
@@ -109,6 +115,20 @@ async fn transfer_leader(
     let request: TransferJson = node.request(&body)?;
     let answer = node.core.handle_transfer_leader(request.into()).await;
     Ok(Json(answer.map_err(fatal)?.into()))
+}
+
+/// For whoever is here: that is what is asked.
+async fn hello(State(node): State<Node>, body: Bytes) -> Result<Json<Introduction>, Problem> {
+    let other: Introduction = decode("an introduction", &body).map_err(unreadable)?;
+    node.raft.meet(&other);
+    let stopping = |()| Problem::new(Code::NotReady, "this master is stopping");
+    node.raft.introduction().await.map(Json).map_err(stopping)
+}
+
+async fn join(State(node): State<Node>, body: Bytes) -> Result<Json<Joined>, Problem> {
+    let request: JoinRequest = decode("a request to join", &body).map_err(unreadable)?;
+    node.raft.replace_master(request.node, &request.address.address).await?;
+    Ok(Json(Joined { version: Version }))
 }
 
 fn unreadable(error: FormatError) -> Problem {

@@ -8,6 +8,8 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use super::{Cookie, NeedleKey, ParseVolumeIdError, VolumeId};
 
 /// Hex digits of a cookie.
@@ -97,6 +99,20 @@ pub enum ParseFidError {
     /// Key 0.
     #[error("a needle key is never 0")]
     KeyZero,
+}
+
+/// In JSON as people write it.
+impl Serialize for Fid {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fid {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
 }
 
 impl FromStr for Fid {

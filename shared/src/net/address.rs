@@ -6,6 +6,9 @@ use std::{fmt, str::FromStr};
 /// What is added to a public port to get the cluster port.
 pub const CLUSTER_PORT_OFFSET: u16 = 10_000;
 
+/// Where a master listens unless told otherwise.
+pub const DEFAULT_MASTER_PORT: u16 = 9333;
+
 /// A server's public address and where its cluster port is.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ServerAddress {
@@ -33,6 +36,21 @@ impl ServerAddress {
 /// then picked by the system.
 pub fn default_cluster_port(port: u16) -> Option<u16> {
     if port == 0 { Some(0) } else { port.checked_add(CLUSTER_PORT_OFFSET) }
+}
+
+/// A master's address as people write it: without a port, the usual one.
+pub fn master_address(text: &str) -> Result<ServerAddress, ParseServerAddressError> {
+    with_master_port(text).parse()
+}
+
+/// `text` with a master's usual port if it is a host alone.
+pub fn with_master_port(text: &str) -> String {
+    // A bare IPv6 address has colons of its own; with brackets around it its port is told apart.
+    let has_port = text.rsplit_once(']').map_or(text, |(_, rest)| rest).contains(':');
+    if has_port || text.is_empty() {
+        return text.to_owned();
+    }
+    format!("{text}:{DEFAULT_MASTER_PORT}")
 }
 
 impl fmt::Display for ServerAddress {
@@ -97,6 +115,12 @@ mod tests {
         let address: ServerAddress = "[::1]:60000.7".parse().unwrap();
         assert_eq!(address.cluster(), "[::1]:7");
         assert_eq!(address.to_string(), "[::1]:60000.7");
+        for (text, full) in [("a", "a:9333"), ("[::1]", "[::1]:9333"), ("a:1.2", "a:1.2")] {
+            assert_eq!(master_address(text), full.parse(), "{text}");
+        }
+        for bad in ["", "::1", "a:", ":9333"] {
+            assert!(master_address(bad).is_err(), "{bad}");
+        }
         for bad in ["a", ":1", "a:", "a:0", "a:x", "a:60000", "a:1.x", "a:+1"] {
             assert!(bad.parse::<ServerAddress>().is_err(), "{bad}");
         }

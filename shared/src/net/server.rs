@@ -219,7 +219,8 @@ pub struct SizeBeside(pub u64);
 /// Renders a [`Problem`] and adds the headers that every response has.
 fn finish(mut response: Response, id: RequestId, verb: &Method) -> Response {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        if response.status().is_server_error() {
+        // Whoever is starting or stopping says so once by itself, not with each request.
+        if response.status().is_server_error() && problem.code != Code::NotReady {
             tracing::warn!(request_id = %id, %verb, code = ?problem.code, "{}", problem.message);
         }
         let size = response.extensions_mut().remove::<SizeBeside>();

@@ -10,7 +10,10 @@ use std::{
 
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 use super::connection_threads::ConnectionThreads;
 
@@ -25,9 +28,11 @@ pub struct Tasks {
 
 /// Where tasks run that would otherwise run where they are spawned.
 #[derive(Clone, Debug)]
-struct Places {
-    connections: ConnectionThreads,
-    background: Handle,
+enum Places {
+    /// Connections on their threads, the background on a runtime.
+    Spread { connections: ConnectionThreads, background: Handle },
+    /// All on one runtime.
+    One(Handle),
 }
 
 impl Tasks {
@@ -39,7 +44,13 @@ impl Tasks {
     /// An empty set, whose connections are served by `connections`, and what is not for a single
     /// request by the runtime `background`.
     pub fn placed(connections: ConnectionThreads, background: Handle) -> Self {
-        Self { places: Some(Places { connections, background }), ..Self::default() }
+        Self { places: Some(Places::Spread { connections, background }), ..Self::default() }
+    }
+
+    /// The same set, to be stopped and waited for with it; but all that is spawned through what
+    /// this returns runs on `runtime`, connections included.
+    pub fn on(&self, runtime: Handle) -> Self {
+        Self { places: Some(Places::One(runtime)), ..self.clone() }
     }
 
     /// Runs `task`. A panic in it is logged, then stops the process through [`Tasks::fail`]:
@@ -51,18 +62,40 @@ impl Tasks {
                 tasks.fail(format!("the task {name} panicked"));
             }
         };
-        #[expect(clippy::let_underscore_future, reason = "the tracker waits for it")]
-        let _ = self.tracker.spawn(guarded);
+        match &self.places {
+            Some(Places::One(runtime)) => self.track_on(guarded, runtime),
+            Some(Places::Spread { .. }) | None => self.spawn_contained(guarded),
+        }
     }
 
     /// Runs `task`, which began with a request and goes on without it; its panic concerns nobody
     /// else.
     pub fn spawn_in_background(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let Some(Places { background, .. }) = &self.places else {
-            return self.spawn_contained(task);
+        match &self.places {
+            Some(Places::Spread { background, .. } | Places::One(background)) => {
+                self.track_on(task, background);
+            }
+            None => self.spawn_contained(task),
+        }
+    }
+
+    /// Does `work` where the background is, away from the threads of who waits for it. It ends when
+    /// nobody waits any more, and its panic is the waiter's.
+    pub async fn done_in_background<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        let (Some(Places::Spread { background, .. }) | Some(Places::One(background))) =
+            &self.places
+        else {
+            return work.await;
         };
-        #[expect(clippy::let_underscore_future, reason = "the tracker waits for it")]
-        let _ = self.tracker.spawn_on(task, background);
+        match AbortOnDropHandle::new(self.tracker.spawn_on(work, background)).await {
+            Ok(done) => done,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The runtime is being shut down, and with it whoever waits.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Runs `task`, whose panic concerns nobody else, where it is spawned: a single request.
@@ -74,9 +107,17 @@ impl Tasks {
     /// Serves a connection, whose panic concerns nobody else.
     pub(super) fn spawn_connection(&self, connection: impl Future<Output = ()> + Send + 'static) {
         match &self.places {
-            Some(Places { connections, .. }) => connections.spawn(&self.tracker, connection),
+            Some(Places::Spread { connections, .. }) => {
+                connections.spawn(&self.tracker, connection);
+            }
+            Some(Places::One(runtime)) => self.track_on(connection, runtime),
             None => self.spawn_contained(connection),
         }
+    }
+
+    fn track_on(&self, task: impl Future<Output = ()> + Send + 'static, runtime: &Handle) {
+        #[expect(clippy::let_underscore_future, reason = "the tracker waits for it")]
+        let _ = self.tracker.spawn_on(task, runtime);
     }
 
     /// Asks everything to stop because the process cannot go on; the first reason is kept.

@@ -25,10 +25,10 @@ use dulse_shared::{
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use super::{address, grant, granted};
+use super::{address, free_port, grant, granted};
 use crate::{
     key_range::KeyRange,
-    raft::{ProposeError, Raft, bootstrap, type_config::NodeId},
+    raft::{ProposeError, Raft, RaftConfig, bootstrap, type_config::NodeId},
 };
 
 /// No step of these tests takes longer on a machine that is not broken.
@@ -51,7 +51,8 @@ impl Member {
         let tasks = Tasks::new();
         let mut here = address(9333);
         here.cluster_port = port;
-        let raft = bootstrap::open(&dir, here).await.unwrap();
+        let config = RaftConfig { dir: dir.clone(), address: here, peers: Vec::new() };
+        let raft = bootstrap::open(config).await.unwrap();
         raft.spawn_watch(&tasks);
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let router = cuttable(raft.router(), raft.id(), cuts.clone());
@@ -111,10 +112,8 @@ impl Cluster {
         let cuts = Cuts::default();
         let mut members = Vec::new();
         for n in 0..3 {
-            let free = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-            let port = free.local_addr().unwrap().port();
-            drop(free);
-            members.push(Member::open(dir.path().join(n.to_string()), port, &cuts).await);
+            let dir = dir.path().join(n.to_string());
+            members.push(Member::open(dir, free_port(), &cuts).await);
         }
         let voters = members.iter().map(|m| (m.id, m.raft.address().clone()));
         bootstrap::initialize(&members[0].raft, voters).await.unwrap();
@@ -317,7 +316,7 @@ async fn a_leader_that_is_stopped_hands_over_first() {
     let leaving = cluster.members.remove(leader);
     let clock = Clock::default();
     let begin = clock.boot();
-    let is_handed_over = leaving.raft.hand_over().await;
+    let is_handed_over = leaving.raft.hand_over(None).await;
     println!("handed over in {:?}", clock.since(begin));
     assert!(is_handed_over);
     leaving.kill().await;

@@ -3,19 +3,39 @@
 
 mod cluster;
 mod golden;
+mod meeting;
 mod reopen;
 mod single;
 mod suite;
 
-use std::path::Path;
+use std::{
+    net::TcpListener,
+    path::Path,
+    sync::atomic::{AtomicU16, Ordering},
+};
 
 use dulse_shared::net::address::ServerAddress;
 
-use super::{Raft, RaftConfig, RaftStartError};
+use super::{Raft, RaftConfig};
 use crate::cluster_state::{Command, Outcome};
 
 fn address(port: u16) -> ServerAddress {
     ServerAddress { host: "127.0.0.1".to_owned(), port, cluster_port: port.saturating_add(10_000) }
+}
+
+/// A port that nobody listens on, below those that the kernel gives to outgoing connections: it
+/// stays free while its master is down.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Processes that run side by side start far from each other.
+        let start = u16::try_from(std::process::id() % 200).unwrap() * 100;
+        let port = 10_000 + (start + n) % 20_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn config(dir: &Path) -> RaftConfig {

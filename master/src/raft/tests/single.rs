@@ -180,16 +180,6 @@ async fn a_directory_that_cannot_be_made_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn peers_are_refused_and_leave_no_trace() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut config = config(&dir.path().join("master"));
-    config.peers = vec![address(9333), address(9334), address(9335)];
-    let error = Raft::start(config, &Tasks::new()).await.unwrap_err();
-    assert!(matches!(error, RaftStartError::PeersNotYet));
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-}
-
-#[tokio::test]
 async fn a_command_too_large_for_a_log_entry_is_refused() {
     use dulse_shared::id::ServerId;
     let dir = tempfile::tempdir().unwrap();

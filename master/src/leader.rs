@@ -1,0 +1,159 @@
+//! What only the leader can do, asked of any master: followers ask the leader on its cluster port.
+//!
+//! While no master leads, a request waits for the next leader, which comes within a second unless
+//! too few masters are left. A leader that does not answer is given up as soon as another one is
+//! known. Asking twice is harmless: keys that nobody hears of are never handed out again.
+
+use std::{pin::Pin, time::Duration};
+
+use dulse_shared::{
+    id::VolumeId,
+    net::{
+        address::ServerAddress,
+        peer::{PeerClient, PeerError},
+    },
+    wire::{ChangeMasters, Code, Masters, Problem},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::time::Sleep;
+
+use crate::{
+    assign::{AssignRequest, Assigner, Assignment},
+    cluster::Cluster,
+    raft::{Leadership, ProposeError},
+};
+
+/// `POST` an [`AssignCall`] to the leader's cluster port, answered by an [`Assignment`].
+pub(crate) const ASSIGN: &str = "/leader/assign";
+/// `POST` a [`ChangeMasters`] to the leader's cluster port, answered by [`Masters`].
+pub(crate) const MASTERS: &str = "/leader/masters";
+
+/// A request waits this long for somebody to lead: an election and the first grant of keys take
+/// less. A client with other masters to ask should not be kept from them for longer.
+const LEADER_WAIT: Duration = Duration::from_millis(1_500);
+/// Between two looks at who leads.
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
+/// An assign that makes a layout grow takes up to ten seconds.
+const ASSIGN_LIMIT: Duration = Duration::from_secs(12);
+/// A master that is taken in is sent everything first.
+const CHANGE_LIMIT: Duration = Duration::from_secs(60);
+
+/// An assign that another master was asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct AssignCall {
+    pub(crate) request: AssignRequest,
+    /// Volumes that just refused a write.
+    pub(crate) avoid: Vec<VolumeId>,
+}
+
+/// Assigns here if this master leads, else where the leader is.
+pub(crate) async fn assign_anywhere(
+    cluster: &Cluster,
+    assigner: &Assigner,
+    peers: &PeerClient,
+    request: &AssignRequest,
+    avoid: &[VolumeId],
+) -> Result<Assignment, Problem> {
+    let mut patience = Patience::default();
+    loop {
+        let assigned = if cluster.log.leads() {
+            assigner.assign(request, avoid).await
+        } else {
+            let call = || AssignCall { request: request.clone(), avoid: avoid.to_vec() };
+            ask_leader(cluster, peers, ASSIGN, call, ASSIGN_LIMIT).await
+        };
+        if !patience.outlasts(&assigned).await {
+            return assigned;
+        }
+    }
+}
+
+/// Changes who the masters are, here if this master leads, else where the leader is; how they are
+/// afterwards.
+pub(crate) async fn change_masters_anywhere(
+    cluster: &Cluster,
+    peers: &PeerClient,
+    asked: &ChangeMasters,
+) -> Result<Masters, Problem> {
+    let mut patience = Patience::default();
+    loop {
+        let changed = if cluster.log.leads() {
+            change_masters(cluster, asked.clone()).await
+        } else {
+            ask_leader(cluster, peers, MASTERS, || asked.clone(), CHANGE_LIMIT).await
+        };
+        if !patience.outlasts(&changed).await {
+            return changed;
+        }
+    }
+}
+
+/// How long somebody still waits for a leader; it begins when there is none.
+#[derive(Default)]
+struct Patience {
+    left: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    /// Whether to try again, after a pause: nobody leads, and that may pass in time.
+    async fn outlasts<T>(&mut self, outcome: &Result<T, Problem>) -> bool {
+        if !matches!(outcome, Err(problem) if problem.code == Code::NoLeader) {
+            return false;
+        }
+        let left = self.left.get_or_insert_with(|| Box::pin(tokio::time::sleep(LEADER_WAIT)));
+        tokio::select! {
+            () = left => false,
+            () = tokio::time::sleep(LOOK_PAUSE) => true,
+        }
+    }
+}
+
+/// Changes who the masters are, if this one leads.
+pub(crate) async fn change_masters(
+    cluster: &Cluster,
+    asked: ChangeMasters,
+) -> Result<Masters, Problem> {
+    cluster.log.change_masters(asked.try_into()?).await?;
+    Ok(Masters { masters: cluster.log.masters() })
+}
+
+/// The leader's answer; [`Code::NoLeader`] if there is none, or it is gone.
+async fn ask_leader<Q: Serialize + Sync, A: DeserializeOwned>(
+    cluster: &Cluster,
+    peers: &PeerClient,
+    path: &str,
+    body: impl FnOnce() -> Q,
+    limit: Duration,
+) -> Result<A, Problem> {
+    let Leadership { leader, is_leader, .. } = cluster.log.leadership();
+    let nobody = |leader| Problem::from(ProposeError::NotLeader { leader });
+    let leader = leader.filter(|_| !is_leader).ok_or_else(|| nobody(None))?;
+    let (address, body) = (leader.cluster(), body());
+    tokio::select! {
+        answer = peers.post(&address, path, &body, limit) => {
+            answer.map_err(|error| not_answered(&leader, error))
+        }
+        () = is_deposed(cluster, &leader) => Err(nobody(None)),
+    }
+}
+
+/// Resolves when `leader` is not known to lead any more.
+async fn is_deposed(cluster: &Cluster, leader: &ServerAddress) {
+    while cluster.log.leadership().leader.as_ref() == Some(leader) {
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+}
+
+fn not_answered(leader: &ServerAddress, error: PeerError) -> Problem {
+    match error {
+        // It stops, or found out that it leads no more.
+        PeerError::Refused { code: Some(Code::NotReady), message, .. } => {
+            Problem::new(Code::NoLeader, message)
+        }
+        PeerError::Refused { code: Some(code), message, .. } => Problem::new(code, message),
+        error => {
+            let message = format!("the leader {} does not answer: {error}", leader.public());
+            Problem::new(Code::NoLeader, message)
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! What a new master that was given peers does next: found a cluster with them, take the place of
+//! the member that it was before it lost its directory, or wait. Pure.
+//!
+//! A cluster is founded only when *all* peers answer that they are new and name the same peers. A
+//! majority is not enough: two of three masters that lost their directories would found a second
+//! cluster beside the one that the third remembers, and hand out its ids again. Nor is one founded
+//! while a volume server reports that belongs to a cluster: then every master has lost its
+//! directory, and what is on the volume servers has to be taken over first.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use dulse_shared::{id::ClusterId, net::address::ServerAddress};
+
+use super::{
+    hello::{Introduction, Standing},
+    type_config::{NodeId, Peer},
+};
+
+/// What the others said, by the address they were asked at; none of one that did not answer.
+pub(super) type Answers = BTreeMap<String, Option<Introduction>>;
+
+/// What to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Step {
+    /// Found a cluster of these.
+    Found(BTreeMap<NodeId, ServerAddress>),
+    /// Ask this leader for the place of the member that has this master's address.
+    Join {
+        /// The leader.
+        leader: ServerAddress,
+    },
+    /// Ask again in a moment.
+    Wait(Obstacle),
+}
+
+/// Why nothing can be done yet; its text says what would help.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Obstacle {
+    /// Some peers do not answer.
+    Absent(Vec<String>),
+    /// A peer was given another list.
+    OtherPeers { at: String, theirs: String, ours: String },
+    /// Two addresses lead to one master.
+    SameMaster { one: String, other: String },
+    /// A volume server is of a cluster that none of the masters remembers.
+    StateLost { url: String, cluster: ClusterId },
+    /// The master with the lowest address founds it.
+    FoundedBy(String),
+    /// The masters that answer are of different clusters.
+    TwoClusters { one: String, other: String },
+    /// The cluster has no master at this one's address.
+    NotAMember { here: String, ask: String },
+    /// The masters that still are in a cluster are too few to take this one in.
+    NoLeader { left: Vec<String>, masters: usize },
+    /// It is being taken in.
+    Joining,
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent(addresses) => write!(
+                f,
+                "waiting for {}: a new cluster is founded once all of --peers answer; start them, \
+                 or mend --peers",
+                addresses.join(" and ")
+            ),
+            Self::OtherPeers { at, theirs, ours } => write!(
+                f,
+                "no cluster is founded: {at} was started with --peers {theirs}, this master with \
+                 --peers {ours}; start all masters with the same list"
+            ),
+            Self::SameMaster { one, other } => write!(
+                f,
+                "no cluster is founded: {one} and {other} of --peers are the same master; name \
+                 each once, by the address that it advertises"
+            ),
+            Self::StateLost { url, cluster } => write!(
+                f,
+                "no cluster is founded: volume server {url} belongs to cluster {cluster}, which \
+                 none of the masters remembers; bring back the directory of one of them, or stop \
+                 all volume servers and give them empty directories to begin anew"
+            ),
+            Self::FoundedBy(address) => write!(f, "waiting for {address} to found the cluster"),
+            Self::TwoClusters { one, other } => write!(
+                f,
+                "{one} and {other} of --peers are masters of different clusters: name those of one"
+            ),
+            Self::NotAMember { here, ask } => write!(
+                f,
+                "the cluster of {ask} has no master at {here}: to add this one, run `dulse cluster \
+                 masters add {here} --master {ask}`"
+            ),
+            Self::NoLeader { left, masters } => write!(
+                f,
+                "no cluster is founded: {} of its {masters} masters still has a cluster's state \
+                 ({}), and it takes {} to let this one in; start those that have it. If the other \
+                 directories are lost for good, see \"When masters are lost\" in the operations \
+                 guide",
+                left.len(),
+                left.join(", "),
+                masters / 2 + 1
+            ),
+            Self::Joining => write!(f, "being taken in by the other masters"),
+        }
+    }
+}
+
+/// The next step of a new master that says `me`, after its peers said `answers`.
+pub(super) fn next_step(me: &Introduction, answers: &Answers) -> Step {
+    let said: Vec<(&String, &Introduction)> =
+        answers.iter().filter_map(|(at, said)| Some((at, said.as_ref()?))).collect();
+    if said.iter().any(|(_, said)| matches!(said.standing, Standing::Member { .. })) {
+        return step_of_a_newcomer(me, &said);
+    }
+    match obstacle_to_founding(me, answers, &said) {
+        Some(obstacle) => Step::Wait(obstacle),
+        None => {
+            let others = said.iter().map(|(_, said)| *said);
+            Step::Found(others.chain([me]).map(|m| (m.node, m.address.address.clone())).collect())
+        }
+    }
+}
+
+fn obstacle_to_founding(
+    me: &Introduction,
+    answers: &Answers,
+    said: &[(&String, &Introduction)],
+) -> Option<Obstacle> {
+    if let Some((at, other)) = said.iter().find(|(_, said)| said.peers != me.peers) {
+        let (theirs, ours) = (list(&other.peers), list(&me.peers));
+        return Some(Obstacle::OtherPeers { at: (*at).clone(), theirs, ours });
+    }
+    let absent: Vec<String> =
+        answers.iter().filter(|(_, said)| said.is_none()).map(|(at, _)| at.clone()).collect();
+    if !absent.is_empty() {
+        return Some(Obstacle::Absent(absent));
+    }
+    if let Some(same) = same_master(me, said) {
+        return Some(same);
+    }
+    let heard = said.iter().map(|(_, said)| *said).chain([me]).find_map(|m| match &m.standing {
+        Standing::New { heard } => heard.first().cloned(),
+        Standing::Member { .. } => None,
+    });
+    if let Some(heard) = heard {
+        return Some(Obstacle::StateLost { url: heard.url, cluster: heard.cluster });
+    }
+    let lowest = me.peers.first()?;
+    (*lowest != me.address).then(|| Obstacle::FoundedBy(lowest.address.to_string()))
+}
+
+fn same_master(me: &Introduction, said: &[(&String, &Introduction)]) -> Option<Obstacle> {
+    let here = me.address.address.to_string();
+    let mut seen = BTreeMap::from([(me.node, here)]);
+    for (at, other) in said {
+        if let Some(one) = seen.insert(other.node, (*at).clone()) {
+            return Some(Obstacle::SameMaster { one, other: (*at).clone() });
+        }
+    }
+    None
+}
+
+/// Some of the peers are in a cluster.
+fn step_of_a_newcomer(me: &Introduction, said: &[(&String, &Introduction)]) -> Step {
+    let mut clusters = BTreeMap::new();
+    let mut left = BTreeSet::new();
+    let mut known: Option<(&String, &BTreeMap<NodeId, Peer>)> = None;
+    let mut leader = None;
+    for (at, other) in said {
+        let Standing::Member { cluster, members, leader: theirs } = &other.standing else {
+            continue;
+        };
+        left.insert((*at).clone());
+        if let Some(cluster) = cluster {
+            clusters.insert(*cluster, (*at).clone());
+        }
+        leader = leader.or(theirs.and_then(|node| members.get(&node)));
+        if known.is_none() || *theirs == Some(other.node) {
+            known = Some((at, members));
+        }
+    }
+    if let [(_, one), (_, other), ..] = clusters.iter().collect::<Vec<_>>().as_slice() {
+        let (one, other) = ((*one).clone(), (*other).clone());
+        return Step::Wait(Obstacle::TwoClusters { one, other });
+    }
+    let Some((ask, members)) = known else {
+        return Step::Wait(Obstacle::Joining);
+    };
+    if members.contains_key(&me.node) {
+        return Step::Wait(Obstacle::Joining);
+    }
+    if members.values().all(|peer| *peer != me.address) {
+        let here = me.address.address.to_string();
+        return Step::Wait(Obstacle::NotAMember { here, ask: ask.clone() });
+    }
+    match leader {
+        Some(leader) => Step::Join { leader: leader.address.clone() },
+        None => {
+            let left = left.into_iter().collect();
+            Step::Wait(Obstacle::NoLeader { left, masters: members.len() })
+        }
+    }
+}
+
+fn list(peers: &[Peer]) -> String {
+    let addresses: Vec<String> = peers.iter().map(|peer| peer.address.to_string()).collect();
+    addresses.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::{format::Version, hello::HeardCluster};
+
+    fn peer(name: &str) -> Peer {
+        Peer { address: format!("{name}:9333").parse().unwrap() }
+    }
+
+    fn introduction(node: u64, name: &str, standing: Standing) -> Introduction {
+        Introduction {
+            version: Version,
+            node: node.into(),
+            address: peer(name),
+            peers: ["a", "b", "c"].map(peer).to_vec(),
+            standing,
+        }
+    }
+
+    fn new(node: u64, name: &str) -> Introduction {
+        introduction(node, name, Standing::New { heard: Vec::new() })
+    }
+
+    /// A member of the cluster of a, b and c, which are the nodes 1 to 3.
+    fn member(node: u64, name: &str, leader: Option<u64>) -> Introduction {
+        let members = [(1, "a"), (2, "b"), (3, "c")].map(|(n, name)| (n.into(), peer(name)));
+        let standing = Standing::Member {
+            cluster: Some(ClusterId::from(7)),
+            members: members.into(),
+            leader: leader.map(NodeId::from),
+        };
+        introduction(node, name, standing)
+    }
+
+    fn answers<const N: usize>(said: [(&str, Option<Introduction>); N]) -> Answers {
+        said.into_iter().map(|(name, said)| (format!("{name}:9333"), said)).collect()
+    }
+
+    fn obstacle(me: &Introduction, answers: &Answers) -> String {
+        match next_step(me, answers) {
+            Step::Wait(obstacle) => obstacle.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_lowest_founds_a_cluster_of_all_once_all_are_new_and_agree() {
+        let all = answers([("b", Some(new(2, "b"))), ("c", Some(new(3, "c")))]);
+        let members = [(1, "a"), (2, "b"), (3, "c")];
+        let members = members.map(|(node, name)| (node.into(), peer(name).address));
+        assert_eq!(next_step(&new(1, "a"), &all), Step::Found(members.into()));
+        let others = answers([("a", Some(new(1, "a"))), ("c", Some(new(3, "c")))]);
+        assert!(obstacle(&new(2, "b"), &others).contains("a:9333 to found"));
+    }
+
+    #[test]
+    fn a_majority_founds_nothing() {
+        let two = answers([("b", Some(new(2, "b"))), ("c", None)]);
+        assert!(obstacle(&new(1, "a"), &two).starts_with("waiting for c:9333"));
+    }
+
+    #[test]
+    fn different_lists_are_both_named_whoever_is_absent() {
+        let mut other = new(2, "b");
+        other.peers.pop();
+        let text = obstacle(&new(1, "a"), &answers([("b", Some(other)), ("c", None)]));
+        for part in ["b:9333 was", "--peers a:9333,b:9333,", "--peers a:9333,b:9333,c:9333;"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn one_master_is_not_counted_as_two() {
+        let twice = answers([("b", Some(new(2, "b"))), ("c", Some(new(2, "b")))]);
+        assert!(obstacle(&new(1, "a"), &twice).contains("b:9333 and c:9333"));
+        let itself = answers([("b", Some(new(1, "a"))), ("c", Some(new(3, "c")))]);
+        assert!(obstacle(&new(1, "a"), &itself).contains("a:9333 and b:9333"));
+    }
+
+    #[test]
+    fn masters_that_all_lost_their_directories_found_nothing_beside_old_volumes() {
+        let heard = vec![HeardCluster { url: "v:8080".to_owned(), cluster: ClusterId::from(7) }];
+        let told = introduction(3, "c", Standing::New { heard });
+        let all = answers([("b", Some(new(2, "b"))), ("c", Some(told.clone()))]);
+        assert!(obstacle(&new(1, "a"), &all).contains("v:8080 belongs to cluster"));
+        let others = answers([("a", Some(new(1, "a"))), ("b", Some(new(2, "b")))]);
+        assert!(obstacle(&told, &others).contains("v:8080"), "its own volume server counts too");
+    }
+
+    #[test]
+    fn a_master_that_lost_its_directory_takes_its_old_place() {
+        let others =
+            answers([("a", Some(member(1, "a", Some(2)))), ("b", Some(member(2, "b", Some(2))))]);
+        let leader = peer("b").address;
+        assert_eq!(next_step(&new(9, "c"), &others), Step::Join { leader });
+        let stranger = new(9, "d");
+        assert!(obstacle(&stranger, &others).contains("masters add d:9333 --master b:9333"));
+        assert_eq!(next_step(&new(3, "c"), &others), Step::Wait(Obstacle::Joining));
+    }
+
+    #[test]
+    fn two_that_lost_their_directories_wait_while_the_third_lives() {
+        for other in [None, Some(new(8, "b"))] {
+            let left = answers([("a", Some(member(1, "a", None))), ("b", other)]);
+            let text = obstacle(&new(9, "c"), &left);
+            assert!(text.contains("1 of its 3 masters") && text.contains("it takes 2"), "{text}");
+        }
+    }
+
+    #[test]
+    fn masters_of_different_clusters_are_told_apart() {
+        let mut other = member(2, "b", None);
+        let Standing::Member { cluster, .. } = &mut other.standing else { panic!() };
+        *cluster = Some(ClusterId::from(8));
+        let both = answers([("a", Some(member(1, "a", Some(1)))), ("b", Some(other))]);
+        assert!(obstacle(&new(9, "c"), &both).contains("different clusters"));
+    }
+}
