@@ -17,7 +17,7 @@ use std::{
 
 use dulse_shared::{
     clock::{BootTime, Clock},
-    id::{ClusterId, ServerId},
+    id::{ClusterId, ServerId, VolumeId},
     steady_clock::{SteadyClock, SteadyTime},
     wire::{Code, Incarnation, Problem, VolumeReport},
 };
@@ -28,7 +28,7 @@ use crate::{
     cluster_state::ClusterState,
     contradiction::Contradiction,
     topology::{Change, SILENCE_LIMIT, Topology},
-    volume_layout::{LayoutKey, Layouts},
+    volume_layout::{LayoutKey, Layouts, is_unheard},
 };
 
 /// After its start a master waits this long for the volume servers that it does not know yet,
@@ -182,6 +182,14 @@ impl Cluster {
         }
         let has_unheard = layouts.layouts.get(key).is_some_and(|l| l.unheard > 0);
         has_unheard || self.topology().alive().next().is_none()
+    }
+
+    /// Whether it is too early to say that nobody holds the volume, or that there is none.
+    pub(crate) fn awaits_holder(&self, id: VolumeId) -> bool {
+        let is_unsure = |state: &ClusterState, topology: &Topology| {
+            state.volumes.get(&id).is_none_or(|config| is_unheard(config, topology))
+        };
+        self.clock.since(self.started) < JOIN_WINDOW && self.look(is_unsure)
     }
 
     fn topology(&self) -> MutexGuard<'_, Topology> {

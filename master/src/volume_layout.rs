@@ -336,7 +336,8 @@ fn is_crowded(config: &VolumeConfig, topology: &Topology, limit_bytes: u64) -> b
     })
 }
 
-fn is_unheard(config: &VolumeConfig, topology: &Topology) -> bool {
+/// Whether a member was never heard since this master started.
+pub(crate) fn is_unheard(config: &VolumeConfig, topology: &Topology) -> bool {
     let is_known = |server| topology.server(server).is_some_and(|known| known.seq > 0);
     config.members.iter().any(|member| !is_known(member.server))
 }

@@ -57,9 +57,9 @@ def request(address, method, path, body=None, headers=None, timeout=60):
         connection.close()
 
 
-def get_json(address, path):
+def get_json(address, path, timeout=60):
     """The JSON body of a GET that must succeed."""
-    status, _, body = request(address, "GET", path)
+    status, _, body = request(address, "GET", path, timeout=timeout)
     if status != 200:
         raise ScriptError(f"GET http://{address}{path}: {status} {body[:200]!r}")
     return json.loads(body)

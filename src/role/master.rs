@@ -96,6 +96,7 @@ pub(super) async fn start_master(
     Master::start(config, Clock::System, metrics.clone(), tasks).await.map_err(
         |error| match error {
             MasterStartError::Bind(error) => Exit::Failed(one_line(&flags.name_in(error))),
+            error @ MasterStartError::NotAmongPeers { .. } => Exit::Usage(one_line(&error)),
             error => Exit::Failed(one_line(&error)),
         },
     )

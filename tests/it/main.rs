@@ -21,6 +21,7 @@ mod golden_expiring;
 mod harness;
 mod http;
 mod large;
+mod masters;
 mod missing_dirs;
 mod needles;
 mod offline;

@@ -75,7 +75,7 @@ fn settings_that_cannot_work_are_refused_at_once() {
         (vec!["server", "--default-replication=001"], vec!["--default-replication", "000"]),
         (vec!["server", "--bind=0.0.0.0"], vec!["--advertise"]),
         (vec!["server", "--master-port=60000"], vec!["--master-cluster-port"]),
-        (vec!["volume", "--master=nowhere"], vec!["--master", "host:port"]),
+        (vec!["volume", "--master=nowhere:x"], vec!["--master", "host:port"]),
         (vec!["server", "--peers=a:1"], vec!["--peers"]),
         (vec!["-volumeSizeLimitMB=1", "server"], vec![]),
         (

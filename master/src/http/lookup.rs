@@ -1,5 +1,7 @@
 //! Where a volume is: `/dir/lookup` as JSON, `/{fid}` as a redirect.
 
+use std::{sync::Arc, time::Duration};
+
 use axum::{
     body::Body,
     extract::{Request, State},
@@ -18,6 +20,10 @@ use crate::{
     cluster::Cluster,
     volume_layout::{Layouts, Place, PlacedVolume},
 };
+
+/// A lookup on a master that has just started waits this long for the volume's server: servers
+/// report each half second, and try every tenth of one while a master is away.
+const HOLDER_WAIT: Duration = Duration::from_secs(1);
 
 /// The answer with `verbose=true`; strict clients of the plain one refuse more fields.
 #[derive(Serialize)]
@@ -50,7 +56,7 @@ pub(super) async fn lookup(
         Problem::new(Code::BadRequest, message)
     })?;
     let id = volume_of(asked)?;
-    let layouts = state.cluster.layouts();
+    let layouts = layouts_with(&state.cluster, id).await;
     let volume = available(&state.cluster, &layouts, id)?;
     let mut holders: Vec<&Place> = volume.holders.iter().map(AsRef::as_ref).collect();
     holders.shuffle(&mut rand::rng());
@@ -71,7 +77,7 @@ pub(super) async fn redirect(
 ) -> Result<Response, Problem> {
     let path = uri.path();
     let fid = fid_in(path)?;
-    let layouts = state.cluster.layouts();
+    let layouts = layouts_with(&state.cluster, fid.volume).await;
     let volume = available(&state.cluster, &layouts, fid.volume)?;
     let place = volume.holders.choose(&mut rand::rng());
     let place = place.ok_or_else(|| unavailable(&state.cluster, fid.volume))?;
@@ -107,6 +113,21 @@ fn volume_of(text: &str) -> Result<VolumeId, Problem> {
     volume
         .parse()
         .map_err(|error| Problem::new(Code::VolumeNotFound, format!("unknown volume: {error}")))
+}
+
+/// The layouts, once they say who holds the volume; of a master that has just started they do not
+/// yet, for a moment.
+async fn layouts_with(cluster: &Cluster, id: VolumeId) -> Arc<Layouts> {
+    let is_held =
+        |layouts: &Layouts| layouts.volumes.get(&id).is_some_and(|v| !v.holders.is_empty());
+    let present = cluster.layouts();
+    if is_held(&present) || !cluster.awaits_holder(id) {
+        return present;
+    }
+    let mut layouts = cluster.watch_layouts();
+    // What is not known by then is as if it was not there.
+    let _ = tokio::time::timeout(HOLDER_WAIT, layouts.wait_for(|layouts| is_held(layouts))).await;
+    cluster.layouts()
 }
 
 fn available<'a>(
