@@ -16,7 +16,7 @@ from servers import STOP_LIMIT_S, ScriptError, free_port, get_json, request
 
 READY_LIMIT_S = 60
 # A client gives a master that does not answer up after this long and asks the next.
-TRY_S = 0.5
+TRY_S = 1
 # What no master answers within this time has failed.
 GIVE_UP_S = 10
 
