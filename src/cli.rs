@@ -20,6 +20,7 @@ use dulse_volume::config::{MinFreeSpace, parse_max_volumes};
 
 use crate::{
     cli_values::{VolumeDir, parse_dir, parse_garbage, parse_interval, parse_part, parse_rate},
+    cluster::{ClusterCommand, SecretArgs},
     config_file::{self, ConfigFile},
     exit::Exit,
     offline::{CheckArgs, ExportArgs},
@@ -77,6 +78,8 @@ pub(crate) enum Command {
     Status(StatusArgs),
     Check(CheckArgs),
     Export(ExportArgs),
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
 }
 
 /// Run a master and a volume server in one process.
@@ -183,6 +186,8 @@ pub(crate) struct ScrubArgs {
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     #[command(flatten)]
+    pub(crate) secret: SecretArgs,
+    #[command(flatten)]
     pub(crate) master: Masters,
 }
 
@@ -201,6 +206,8 @@ pub(crate) struct VacuumArgs {
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     #[command(flatten)]
+    pub(crate) secret: SecretArgs,
+    #[command(flatten)]
     pub(crate) master: Masters,
 }
 
@@ -216,6 +223,8 @@ pub(crate) struct ListenArgs {
     /// Name or address that others are told [default: what --bind says].
     #[arg(long, value_name = "HOST", env = "DULSE_ADVERTISE")]
     pub(crate) advertise: Option<String>,
+    #[command(flatten)]
+    pub(crate) secret: SecretArgs,
 }
 
 /// What a master decides for the cluster.

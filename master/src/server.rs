@@ -6,12 +6,13 @@ use dulse_shared::{
     clock::Clock,
     net::{
         address::ServerAddress,
+        cluster_port::ClusterPort,
         metrics::{Metrics, RequestMetrics},
         peer::PeerClient,
+        route_table::Route,
         server::{BindError, bind, spawn_server},
         tasks::Tasks,
     },
-    wire::{Code, Problem},
 };
 use tokio::net::TcpListener;
 
@@ -23,13 +24,11 @@ use crate::{
     error::MasterStartError,
     executor::Executor,
     gauges::Gauges,
-    http::{HttpSettings, HttpState, Relay, cluster_router, public_router},
+    http::{HttpSettings, HttpState, Relay, cluster_routes, public_router},
     key_range::KeyRange,
     raft::{Raft, RaftConfig},
 };
 
-/// The cluster port speaks to this machine only: nothing protects it yet.
-const CLUSTER_BIND: &str = "127.0.0.1";
 /// How often silence is noticed. A server counts as dead at most this much late.
 const TICK: Duration = Duration::from_millis(200);
 /// How often interrupted creations and expired volumes are looked for.
@@ -39,6 +38,7 @@ const COMPLETION_PAUSE: Duration = Duration::from_millis(500);
 pub struct Master {
     public_address: SocketAddr,
     cluster_address: SocketAddr,
+    cluster_routes: Vec<Route>,
     raft: Raft,
     _dir: DataDir,
 }
@@ -54,15 +54,21 @@ impl Master {
         let dir = DataDir::open(&config.dir)?;
         let listeners = Listeners::bind(&config).await?;
         let address = listeners.advertised(&config.advertise)?;
-        let raft_config = RaftConfig { dir: config.dir.clone(), address, peers: Vec::new() };
+        let client = PeerClient::new(config.identity.as_ref());
+        let raft_config = RaftConfig {
+            dir: config.dir.clone(),
+            address,
+            peers: Vec::new(),
+            client: client.clone(),
+        };
         let raft = Raft::start(raft_config, tasks).await?;
         warn_of_unsupported(&config);
-        let parts = Parts::new(config, &raft, clock, metrics, tasks)?;
+        let parts = Parts::new(config, &raft, client, clock, metrics, tasks)?;
         parts.spawn_loops(tasks);
         let (public_address, cluster_address) =
-            (listeners.public_address, listeners.cluster_address);
-        parts.serve(listeners, &raft, tasks);
-        Ok(Self { public_address, cluster_address, raft, _dir: dir })
+            (listeners.public_address, listeners.cluster.address());
+        let cluster_routes = parts.serve(listeners, &raft, tasks);
+        Ok(Self { public_address, cluster_address, cluster_routes, raft, _dir: dir })
     }
 
     /// Where the public port listens.
@@ -75,6 +81,11 @@ impl Master {
         self.cluster_address
     }
 
+    /// What the cluster port answers.
+    pub fn cluster_routes(&self) -> &[Route] {
+        &self.cluster_routes
+    }
+
     /// Closes the agreed state. The tasks were stopped and drained before.
     pub async fn stop(&self) {
         self.raft.stop().await;
@@ -84,8 +95,7 @@ impl Master {
 struct Listeners {
     public: TcpListener,
     public_address: SocketAddr,
-    cluster: TcpListener,
-    cluster_address: SocketAddr,
+    cluster: ClusterPort,
 }
 
 impl Listeners {
@@ -94,14 +104,14 @@ impl Listeners {
         let public = bind(&config.bind, config.port, flag).await?;
         let public_address = local_address(&public, flag)?;
         let flag = "--cluster-port (--master-cluster-port of `dulse server`)";
-        let cluster = bind(CLUSTER_BIND, config.cluster_port, flag).await?;
-        let cluster_address = local_address(&cluster, flag)?;
-        Ok(Self { public, public_address, cluster, cluster_address })
+        let identity = config.identity.as_ref();
+        let cluster = ClusterPort::bind(identity, &config.bind, config.cluster_port, flag).await?;
+        Ok(Self { public, public_address, cluster })
     }
 
     /// What others are told: ports that were picked included.
     fn advertised(&self, host: &str) -> Result<ServerAddress, MasterStartError> {
-        let (port, cluster_port) = (self.public_address.port(), self.cluster_address.port());
+        let (port, cluster_port) = (self.public_address.port(), self.cluster.address().port());
         let address = format!("{host}:{port}.{cluster_port}");
         address.parse().map_err(|_| MasterStartError::Advertise { address: host.to_owned() })
     }
@@ -125,6 +135,7 @@ impl Parts {
     fn new(
         config: MasterConfig,
         raft: &Raft,
+        peers: PeerClient,
         clock: Clock,
         metrics: Metrics,
         tasks: &Tasks,
@@ -132,7 +143,6 @@ impl Parts {
         let limit_bytes = config.volume_size_limit_bytes;
         let cluster = Cluster::new(Arc::new(raft.clone()), limit_bytes, clock.clone());
         let cluster = Arc::new(cluster);
-        let peers = PeerClient::new()?;
         let executor = Executor::new(cluster.clone(), peers.clone(), tasks.clone());
         let executor = Arc::new(executor);
         let keys = Arc::new(KeyRange::start(raft.clone(), clock.clone(), tasks));
@@ -178,23 +188,17 @@ impl Parts {
         });
     }
 
-    fn serve(self, listeners: Listeners, raft: &Raft, tasks: &Tasks) {
+    /// Begins to answer; what the cluster port answers.
+    fn serve(self, listeners: Listeners, raft: &Raft, tasks: &Tasks) -> Vec<Route> {
         let public = public_router(self.http.clone());
         let requests = RequestMetrics::register(&self.metrics, "master");
         let clock = self.clock.clone();
         spawn_server("master public port", listeners.public, public, requests, clock, tasks);
-        let cluster = cluster_router(self.http).merge(raft.router()).fallback(async || {
-            Problem::new(Code::NoRoute, "there is no such route on the cluster port")
-        });
+        let cluster = cluster_routes(self.http).merge(raft.routes());
+        let routes = cluster.routes().to_vec();
         let requests = RequestMetrics::register(&self.metrics, "master_cluster");
-        spawn_server(
-            "master cluster port",
-            listeners.cluster,
-            cluster,
-            requests,
-            self.clock,
-            tasks,
-        );
+        listeners.cluster.serve("master cluster port", cluster, requests, self.clock, tasks);
+        routes
     }
 }
 

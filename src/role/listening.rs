@@ -6,12 +6,14 @@ use std::{
     path::PathBuf,
 };
 
-use dulse_shared::net::{address::default_cluster_port, server::BindError};
+use dulse_shared::net::{
+    address::default_cluster_port, cluster_identity::ClusterIdentity, server::BindError,
+};
 
 use crate::{cli::ListenArgs, exit::Exit};
 
-/// The address of every listener unless told otherwise, and of the cluster ports always.
-pub(crate) const LOOPBACK: &str = "127.0.0.1";
+/// The address of every listener unless told otherwise, and of cluster ports without a secret.
+const LOOPBACK: &str = "127.0.0.1";
 
 /// The flags that choose a role's two ports, in the command that runs it.
 #[derive(Clone, Copy, Debug)]
@@ -32,11 +34,13 @@ impl PortFlags {
     }
 }
 
-/// Where the public port is opened and under which name others reach it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// Where the ports are opened, under which name others reach them, and what is shown to other
+/// servers there.
+#[derive(Clone, Debug)]
 pub(crate) struct Listening {
     pub(crate) bind: String,
     pub(crate) advertise: String,
+    pub(crate) identity: Option<ClusterIdentity>,
 }
 
 impl Listening {
@@ -51,7 +55,8 @@ impl Listening {
                  name or address of this machine"
             )));
         }
-        Ok(Self { bind: bind.to_owned(), advertise: bracketed(advertise) })
+        let identity = args.secret.server_identity(bind)?;
+        Ok(Self { bind: bind.to_owned(), advertise: bracketed(advertise), identity })
     }
 }
 
@@ -99,6 +104,7 @@ pub(crate) fn default_dir() -> Result<PathBuf, Exit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::SecretArgs;
 
     fn listening(
         ip: Option<&str>,
@@ -106,7 +112,12 @@ mod tests {
         advertise: Option<&str>,
     ) -> Option<(String, String)> {
         let owned = |text: Option<&str>| text.map(str::to_owned);
-        let args = ListenArgs { ip: owned(ip), bind: owned(bind), advertise: owned(advertise) };
+        let args = ListenArgs {
+            ip: owned(ip),
+            bind: owned(bind),
+            advertise: owned(advertise),
+            secret: SecretArgs::default(),
+        };
         let listening = Listening::from_args(&args).ok()?;
         Some((listening.bind, listening.advertise))
     }

@@ -66,6 +66,7 @@ pub(super) fn master_config(
         bind: listening.bind.clone(),
         port: ports.port,
         cluster_port: ports.cluster_port,
+        identity: listening.identity.clone(),
         advertise: listening.advertise.clone(),
         volume_size_limit_bytes: args.volume_size_limit.0,
         default_replication: args.default_replication,

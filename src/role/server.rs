@@ -15,7 +15,7 @@ use dulse_volume::{
 
 use super::{
     lifetime::{self, Running},
-    listening::{LOOPBACK, Listening, PortFlags, cluster_port, default_dir},
+    listening::{Listening, PortFlags, cluster_port, default_dir},
     master::{MasterPorts, check_replication, master_config, start_master},
     ready::{ReadyText, reachable_host},
     volume::{VolumePlace, start_volume, volume_config, with_limits},
@@ -80,7 +80,7 @@ async fn start(plan: Plan, tasks: &Tasks) -> Result<RunningServer, Exit> {
         port: plan.args.volume_port,
         cluster_port: plan.volume_cluster_port,
         masters: vec![ServerAddress {
-            host: LOOPBACK.to_owned(),
+            host: reachable_host(master.cluster_address()),
             port: master.public_address().port(),
             cluster_port: master.cluster_address().port(),
         }],

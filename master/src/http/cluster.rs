@@ -1,11 +1,13 @@
 //! The cluster port: heartbeats of volume servers.
 
 use axum::{
-    Json, Router,
-    extract::{DefaultBodyLimit, State, rejection::JsonRejection},
-    routing::post,
+    Json,
+    extract::{State, rejection::JsonRejection},
 };
-use dulse_shared::wire::{Code, Heartbeat, HeartbeatAnswer, Problem};
+use dulse_shared::{
+    net::route_table::RouteTable,
+    wire::{Code, Heartbeat, HeartbeatAnswer, Problem},
+};
 
 use super::state::HttpState;
 
@@ -13,10 +15,10 @@ use super::state::HttpState;
 const MAX_HEARTBEAT_BYTES: usize = 64 << 20;
 
 /// The routes of the cluster port that are not Raft's.
-pub(crate) fn cluster_router(state: HttpState) -> Router {
-    Router::new()
-        .route("/heartbeat", post(heartbeat))
-        .layer(DefaultBodyLimit::max(MAX_HEARTBEAT_BYTES))
+pub(crate) fn cluster_routes(state: HttpState) -> RouteTable {
+    RouteTable::new()
+        .post("/heartbeat", heartbeat)
+        .limit_bodies(MAX_HEARTBEAT_BYTES)
         .with_state(state)
 }
 

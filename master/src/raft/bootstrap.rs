@@ -56,13 +56,16 @@ const BACKOFF: &str = "50ms 100ms ...500ms";
 const LEAD_LIMIT: Duration = Duration::from_secs(30);
 
 /// Opens the node whose database lies in `dir`; it takes part, but nobody has elected it yet.
-pub(super) async fn open(dir: &Path, address: ServerAddress) -> Result<Raft, RaftStartError> {
+pub(super) async fn open(
+    dir: &Path,
+    address: ServerAddress,
+    client: PeerClient,
+) -> Result<Raft, RaftStartError> {
     let (database, mut contents) = open_database(dir.to_owned()).await?;
     let path = database.path().to_owned();
     let id = database.node();
     let failed = |reason: String| RaftStartError::Failed { path: path.clone(), reason };
     let config = core_config().map_err(|error| failed(error.to_string()))?;
-    let client = PeerClient::new().map_err(|error| failed(error.to_string()))?;
     let storage = Storage::spawn(database).map_err(|error| failed(error.to_string()))?;
     let applied = Applied::new(contents.snapshot.take());
     let state_machine = StateMachine::new(applied.clone(), storage.clone());

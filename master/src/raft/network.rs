@@ -4,9 +4,15 @@
 //! allows it; what failed is told apart as Raft needs it: nobody there (it then waits before it
 //! tries again), too slow, or broken. Nothing is retried here.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use dulse_shared::net::peer::{PeerClient, PeerError};
+use dulse_shared::{
+    clock::Clock,
+    net::{
+        complaints::Complaints,
+        peer::{PeerClient, PeerError},
+    },
+};
 use openraft::{
     OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2, alias,
     errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable},
@@ -35,12 +41,13 @@ type Snapshot = alias::SnapshotOf<TypeConfig, ClusterState>;
 pub(super) struct Network {
     from: NodeId,
     client: PeerClient,
+    complaints: Arc<Complaints<String>>,
 }
 
 impl Network {
     /// The network as `from` sees it.
     pub(super) fn new(from: NodeId, client: PeerClient) -> Self {
-        Self { from, client }
+        Self { from, client, complaints: Arc::default() }
     }
 }
 
@@ -53,6 +60,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             to: target,
             address: node.address.cluster(),
             client: self.client.clone(),
+            complaints: self.complaints.clone(),
         }
     }
 }
@@ -64,6 +72,7 @@ pub(super) struct Connection {
     /// `host:port` of its cluster port.
     address: String,
     client: PeerClient,
+    complaints: Arc<Complaints<String>>,
 }
 
 impl Connection {
@@ -87,6 +96,11 @@ impl Connection {
     }
 
     fn classify(&self, error: PeerError, action: RPCTypes, timeout: Duration) -> RpcError {
+        let is_due = || self.complaints.is_to_be_told(self.address.clone(), Clock::System.boot());
+        // It does not pass by itself.
+        if matches!(error, PeerError::Distrust { .. }) && is_due() {
+            tracing::warn!("this master cannot agree with another one: {error}");
+        }
         match &error {
             PeerError::Unreachable { source, .. } if source.is_timeout() => {
                 RPCError::Timeout(Timeout { action, id: self.from, target: self.to, timeout })

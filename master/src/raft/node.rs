@@ -6,8 +6,9 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use axum::Router;
-use dulse_shared::net::{address::ServerAddress, tasks::Tasks};
+use dulse_shared::net::{
+    address::ServerAddress, peer::PeerClient, route_table::RouteTable, tasks::Tasks,
+};
 use openraft::{
     Instant, ServerState,
     alias::WatchReceiverOf,
@@ -45,6 +46,8 @@ pub struct RaftConfig {
     pub address: ServerAddress,
     /// All masters, this one included; empty for a master by itself.
     pub peers: Vec<ServerAddress>,
+    /// How it calls them.
+    pub client: PeerClient,
 }
 
 /// Who leads, as far as this master knows.
@@ -90,7 +93,7 @@ impl Raft {
         if !config.peers.is_empty() {
             return Err(RaftStartError::PeersNotYet);
         }
-        let raft = bootstrap::open(&config.dir, config.address).await?;
+        let raft = bootstrap::open(&config.dir, config.address, config.client).await?;
         if let Err(error) = bootstrap::lead_alone(&raft).await {
             raft.stop().await;
             return Err(error);
@@ -208,8 +211,8 @@ impl Raft {
     }
 
     /// The routes by which the other masters reach this node, for the cluster port.
-    pub fn router(&self) -> Router {
-        routes::router(self.id(), self.core().clone())
+    pub fn routes(&self) -> RouteTable {
+        routes::routes(self.id(), self.core().clone())
     }
 
     /// Hands leadership to another master if there is one (which then has to be heard: the cluster

@@ -9,7 +9,7 @@ mod suite;
 
 use std::path::Path;
 
-use dulse_shared::net::address::ServerAddress;
+use dulse_shared::net::{address::ServerAddress, peer::PeerClient};
 
 use super::{Raft, RaftConfig, RaftStartError};
 use crate::cluster_state::{Command, Outcome};
@@ -19,7 +19,12 @@ fn address(port: u16) -> ServerAddress {
 }
 
 fn config(dir: &Path) -> RaftConfig {
-    RaftConfig { dir: dir.to_owned(), address: address(9333), peers: Vec::new() }
+    RaftConfig {
+        dir: dir.to_owned(),
+        address: address(9333),
+        peers: Vec::new(),
+        client: PeerClient::new(None),
+    }
 }
 
 fn grant(count: u64) -> Command {
