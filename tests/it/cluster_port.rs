@@ -166,8 +166,8 @@ fn without_certificate(address: SocketAddr, route: &Route) -> String {
     let config = builder.with_custom_certificate_verifier(Arc::new(TakesAnything));
     let config = Arc::new(config.with_no_client_auth());
     let name = ServerName::try_from("member.dulse.internal").unwrap();
-    let session = ClientConnection::new(config, name).unwrap();
-    exchange(StreamOwned::new(session, connect(address)), route)
+    let tls = ClientConnection::new(config, name).unwrap();
+    exchange(StreamOwned::new(tls, connect(address)), route)
 }
 
 fn ask(identity: &ClusterIdentity, port: SocketAddr, route: &Route) -> Result<Value, PeerError> {

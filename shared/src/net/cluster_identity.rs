@@ -18,7 +18,7 @@ use rustls::{
     client::Resumption,
     crypto::{CryptoProvider, ring::default_provider},
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime},
-    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    server::WebPkiClientVerifier,
     time_provider::TimeProvider,
     version::TLS13,
 };
@@ -157,7 +157,6 @@ impl Minted {
             .with_client_cert_verifier(verifier.build().map_err(failed)?)
             .with_single_cert(self.chain(), self.key())
             .map_err(failed)?;
-        config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(config)
     }
