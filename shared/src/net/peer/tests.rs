@@ -87,9 +87,10 @@ async fn a_caller_whose_certificate_is_refused_late_learns_why() {
     let foreign = ClusterIdentity::of_another_cluster(&theirs, &secret());
     let nobody = ClusterIdentity::without_certificate(&theirs);
     for caller in [foreign, nobody] {
-        for _ in 0..20 {
-            let answer = hello(Some(&caller), &address).await;
-            assert_eq!(distrust(answer), Some(Distrust::OtherSecret));
+        let client = PeerClient::new(Some(&caller));
+        for length in (0..20).map(|n| n * 10_000) {
+            let answer = client.post(&address, "/echo", &"x".repeat(length), LIMIT).await;
+            assert_eq!(distrust(answer), Some(Distrust::OtherSecret), "{length}");
         }
     }
 }
