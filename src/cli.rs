@@ -23,6 +23,7 @@ use dulse_volume::config::{MinFreeSpace, parse_max_volumes};
 
 use crate::{
     cli_values::{VolumeDir, parse_dir, parse_garbage, parse_interval, parse_part, parse_rate},
+    cluster::{ClusterCommand, SecretArgs},
     config_file::{self, ConfigFile},
     exit::Exit,
     offline::{CheckArgs, ExportArgs},
@@ -80,6 +81,8 @@ pub(crate) enum Command {
     Status(StatusArgs),
     Check(CheckArgs),
     Export(ExportArgs),
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
 }
 
 /// Run a master and a volume server in one process.
@@ -187,6 +190,8 @@ pub(crate) struct ScrubArgs {
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     #[command(flatten)]
+    pub(crate) secret: SecretArgs,
+    #[command(flatten)]
     pub(crate) master: Masters,
 }
 
@@ -205,6 +210,8 @@ pub(crate) struct VacuumArgs {
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     #[command(flatten)]
+    pub(crate) secret: SecretArgs,
+    #[command(flatten)]
     pub(crate) master: Masters,
 }
 
@@ -220,6 +227,8 @@ pub(crate) struct ListenArgs {
     /// Name or address that others are told [default: what --bind says].
     #[arg(long, value_name = "HOST", env = "DULSE_ADVERTISE")]
     pub(crate) advertise: Option<String>,
+    #[command(flatten)]
+    pub(crate) secret: SecretArgs,
 }
 
 /// What a master decides for the cluster.

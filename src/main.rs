@@ -6,6 +6,7 @@
 
 mod cli;
 mod cli_values;
+mod cluster;
 mod config_file;
 mod exit;
 mod offline;
@@ -16,6 +17,7 @@ mod seaweedfs_flags;
 use std::process::ExitCode;
 
 use cli::{Cli, Command, VolumeArgs, VolumeCommand};
+use cluster::SecretArgs;
 use dulse_client::{
     Client,
     command::{self, Outcome},
@@ -43,6 +45,7 @@ fn run(cli: Cli) -> Result<(), Exit> {
         Command::Volume(args) if args.command.is_none() => role::run_volume(args),
         Command::Check(args) => args.run(),
         Command::Export(args) => args.run(),
+        Command::Cluster(command) => command.run(),
         client_command => run_client(client_command),
     }
 }
@@ -86,18 +89,19 @@ async fn dispatch(command: Command) -> Result<(), Exit> {
             command::status(&connect(&args.master)?, args.output.json).await.map_err(failed)?
         }
         Command::Volume(VolumeArgs { command: Some(VolumeCommand::Scrub(args)), .. }) => {
-            let client = connect(&args.master)?;
+            let client = connect_as_member(&args.master, &args.secret)?;
             command::scrub(&client, args.volume, args.output.json).await.map_err(failed)?
         }
         Command::Volume(VolumeArgs { command: Some(VolumeCommand::Vacuum(args)), .. }) => {
-            let (client, threshold) = (connect(&args.master)?, args.garbage_threshold);
-            let json = args.output.json;
+            let client = connect_as_member(&args.master, &args.secret)?;
+            let (threshold, json) = (args.garbage_threshold, args.output.json);
             command::vacuum(&client, args.volume, threshold, json).await.map_err(failed)?
         }
         Command::Server(_)
         | Command::Master(_)
         | Command::Volume(VolumeArgs { command: None, .. })
         | Command::Check(_)
+        | Command::Cluster(_)
         | Command::Export(_) => Outcome::Done,
     };
     match outcome {
@@ -108,4 +112,10 @@ async fn dispatch(command: Command) -> Result<(), Exit> {
 
 fn connect(masters: &cli::Masters) -> Result<Client, Exit> {
     Client::new(&masters.master).map_err(|error| Exit::Usage(one_line(&error)))
+}
+
+/// For what is asked on cluster ports.
+fn connect_as_member(masters: &cli::Masters, secret: &SecretArgs) -> Result<Client, Exit> {
+    let client = Client::with_identity(&masters.master, secret.identity()?.as_ref());
+    client.map_err(|error| Exit::Usage(one_line(&error)))
 }

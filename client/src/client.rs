@@ -11,6 +11,7 @@ use std::{
 use dulse_shared::{
     clock::Clock,
     id::{Collection, Fid, NeedleKey, ReplicaPlacement, Ttl, VolumeId},
+    net::{cluster_identity::ClusterIdentity, peer::PeerClient},
     wire::{
         AssignResponse, Code, DeleteResponse, Location, LookupResponse, StartScrub, StartVacuum,
         VolumeScrub, VolumeVacuum,
@@ -46,6 +47,8 @@ pub struct Client {
 #[derive(Debug)]
 struct Inner {
     http: reqwest::Client,
+    /// For cluster ports.
+    peers: PeerClient,
     masters: Masters,
     /// Held for single operations on the map, never across an await.
     locations: Mutex<LocationCache>,
@@ -96,6 +99,14 @@ impl Assigned {
 impl Client {
     /// A client of the cluster with these masters, each `host:port`. Nothing is sent yet.
     pub fn new<T: AsRef<str>>(masters: &[T]) -> Result<Self, ClientError> {
+        Self::with_identity(masters, None)
+    }
+
+    /// The same for one that may administer a cluster with a secret.
+    pub fn with_identity<T: AsRef<str>>(
+        masters: &[T],
+        identity: Option<&ClusterIdentity>,
+    ) -> Result<Self, ClientError> {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_LIMIT)
             .tcp_nodelay(true)
@@ -104,6 +115,7 @@ impl Client {
         let inner = Inner {
             masters: Masters::new(http.clone(), masters)?,
             http,
+            peers: PeerClient::new(identity),
             locations: Mutex::new(LocationCache::default()),
             clock: Clock::System,
         };
@@ -112,6 +124,10 @@ impl Client {
 
     pub(crate) fn http(&self) -> &reqwest::Client {
         &self.inner.http
+    }
+
+    pub(crate) fn peers(&self) -> &PeerClient {
+        &self.inner.peers
     }
 
     pub(crate) fn masters(&self) -> &Masters {

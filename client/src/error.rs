@@ -5,7 +5,12 @@
 
 use std::{error::Error, io};
 
-use dulse_shared::{id::Fid, size::ByteSize, wire::Code};
+use dulse_shared::{
+    id::Fid,
+    net::peer::{Distrust, PeerError},
+    size::ByteSize,
+    wire::Code,
+};
 
 /// A call that did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +40,14 @@ pub enum ClientError {
         url: String,
         /// Why.
         reason: String,
+    },
+    /// A cluster port that knows another cluster secret, or none.
+    #[error("{address} {distrust}")]
+    Distrust {
+        /// `host:port` of the cluster port.
+        address: String,
+        /// How the secrets differ.
+        distrust: Distrust,
     },
     /// The server answered with an error.
     #[error("{url} answered {status}: {message}")]
@@ -148,6 +161,21 @@ impl ClientError {
         match self {
             Self::Refused { code, .. } => *code,
             _ => None,
+        }
+    }
+}
+
+impl From<PeerError> for ClientError {
+    fn from(error: PeerError) -> Self {
+        match error {
+            PeerError::Unreachable { url, source } => {
+                Self::Unreachable { url, reason: source.to_string() }
+            }
+            PeerError::Distrust { address, distrust } => Self::Distrust { address, distrust },
+            PeerError::Refused { url, status, code, message } => {
+                Self::Refused { url, status, code, message }
+            }
+            PeerError::Unreadable { url, reason } => Self::Unreadable { url, reason },
         }
     }
 }

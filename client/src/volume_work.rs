@@ -12,7 +12,7 @@ use dulse_shared::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{answer::fetch_json, client::Client, error::ClientError};
+use crate::{client::Client, error::ClientError};
 
 /// Reports come from memory.
 const REPORT_LIMIT: Duration = Duration::from_secs(5);
@@ -131,7 +131,7 @@ impl<W: VolumeWork> Work<W> {
     pub(crate) async fn start(
         client: &Client,
         volume: Option<VolumeId>,
-        request: &impl Serialize,
+        request: &(impl Serialize + Sync),
     ) -> Result<Self, ClientError> {
         let view: MasterView = client.masters().fetch("/ui/status.json", &[], REPORT_LIMIT).await?;
         let holders = match volume {
@@ -157,11 +157,10 @@ impl<W: VolumeWork> Work<W> {
     async fn ask(
         &mut self,
         server: ServerView,
-        request: &impl Serialize,
+        request: &(impl Serialize + Sync),
     ) -> Result<(), ClientError> {
-        let url = format!("http://{}{}", server.cluster_url, W::ROUTE);
-        let request = self.client.http().post(&url).json(request);
-        let report: Report<W> = fetch_json(&url, request, REPORT_LIMIT).await?;
+        let (peers, address) = (self.client.peers(), &server.cluster_url);
+        let report: Report<W> = peers.post(address, W::ROUTE, request, REPORT_LIMIT).await?;
         let at = report.volumes.iter().map(VolumeWork::at);
         let awaited = at.map(|at| (at.volume, at.completed + 1));
         self.servers.push(AskedServer {
@@ -204,14 +203,14 @@ impl<W: VolumeWork> Work<W> {
 
     /// The volumes that were asked for; those that were created since are left out.
     async fn report_of(&self, server: &AskedServer) -> Result<Vec<W>, ClientError> {
-        let mut url = format!("http://{}{}", server.cluster_url, W::ROUTE);
-        if let Some(volume) = self.volume {
-            url = format!("{url}?volume={volume}");
-        }
+        let path = match self.volume {
+            Some(volume) => format!("{}?volume={volume}", W::ROUTE),
+            None => W::ROUTE.to_owned(),
+        };
         let mut attempt = 1;
         loop {
-            let report = fetch_json(&url, self.client.http().get(&url), REPORT_LIMIT).await;
-            match report {
+            let report = self.client.peers().fetch(&server.cluster_url, &path, REPORT_LIMIT).await;
+            match report.map_err(ClientError::from) {
                 Err(error) if attempt < ATTEMPTS && error.is_passing() => {}
                 report => {
                     let Report { volumes } = report?;

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use dulse_shared::{id::ReplicaPlacement, net::address::ServerAddress};
+use dulse_shared::{
+    id::ReplicaPlacement,
+    net::{address::ServerAddress, cluster_identity::ClusterIdentity},
+};
 
 /// Settings of a master; the command line fills them in.
 #[derive(Clone, Debug)]
@@ -15,6 +18,8 @@ pub struct MasterConfig {
     pub port: u16,
     /// The cluster port; 0 picks one.
     pub cluster_port: u16,
+    /// What it shows on cluster ports; without one its own is on loopback and unprotected.
+    pub identity: Option<ClusterIdentity>,
     /// The name or address that others are told.
     pub advertise: String,
     /// All masters, this one included, by the addresses that each advertises; empty for a master

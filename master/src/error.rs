@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use dulse_shared::net::{peer::PeerError, server::BindError};
+use dulse_shared::net::server::BindError;
 
 use crate::raft::RaftStartError;
 
@@ -55,9 +55,6 @@ pub enum MasterStartError {
     /// The agreed state cannot be opened.
     #[error(transparent)]
     Raft(#[from] RaftStartError),
-    /// The HTTP client for cluster ports cannot be set up.
-    #[error(transparent)]
-    Peers(#[from] PeerError),
     /// The HTTP client for uploads cannot be set up.
     #[error("cannot set up the HTTP client for uploads: {0}")]
     Relay(#[source] reqwest::Error),

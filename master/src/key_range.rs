@@ -293,6 +293,7 @@ impl Pace {
 mod tests {
     use std::collections::BTreeSet;
 
+    use dulse_shared::net::peer::PeerClient;
     use futures_util::FutureExt;
 
     use super::*;
@@ -354,6 +355,7 @@ mod tests {
                 dir: dir.path().to_owned(),
                 address: "127.0.0.1:9333".parse().unwrap(),
                 peers: Vec::new(),
+                client: PeerClient::new(None),
             };
             let raft = Raft::start(config, &tasks).await.unwrap();
             let keys = KeyRange::start(raft.clone(), Clock::default(), &tasks);

@@ -2,21 +2,17 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{
-    extract::{Request, State},
-    middleware::{self, Next},
-    response::Response,
-};
 use dulse_shared::{
     clock::Clock,
     net::{
         address::ServerAddress,
+        cluster_port::ClusterPort,
         metrics::{Metrics, RequestMetrics},
         peer::PeerClient,
+        route_table::Route,
         server::{BindError, bind, spawn_server},
         tasks::Tasks,
     },
-    wire::{Code, Problem},
 };
 use tokio::net::TcpListener;
 
@@ -28,13 +24,11 @@ use crate::{
     error::MasterStartError,
     executor::Executor,
     gauges::Gauges,
-    http::{HttpSettings, HttpState, Relay, cluster_router, public_router},
+    http::{HttpSettings, HttpState, Relay, cluster_routes, public_router},
     key_range::KeyRange,
     raft::{Raft, RaftConfig},
 };
 
-/// The cluster port speaks to this machine only: nothing protects it yet.
-const CLUSTER_BIND: &str = "127.0.0.1";
 /// How often silence is noticed. A server counts as dead at most this much late.
 const TICK: Duration = Duration::from_millis(200);
 /// How often interrupted creations and expired volumes are looked for.
@@ -49,6 +43,7 @@ const APPLIED_PAUSE: Duration = Duration::from_millis(20);
 pub struct Master {
     public_address: SocketAddr,
     cluster_address: SocketAddr,
+    cluster_routes: Vec<Route>,
     raft: Raft,
     _dir: DataDir,
 }
@@ -65,17 +60,24 @@ impl Master {
         let listeners = Listeners::bind(&config).await?;
         let address = listeners.advertised(&config.advertise)?;
         check_peers(&config.peers, &address)?;
-        let (dir_of_raft, peers) = (config.dir.clone(), config.peers.clone());
-        let raft_config = RaftConfig { dir: dir_of_raft, address, peers };
+        let identity = config.identity.as_ref();
+        let raft_config = RaftConfig {
+            dir: config.dir.clone(),
+            address,
+            peers: config.peers.clone(),
+            // Of its own: connections belong to the threads that opened them.
+            client: PeerClient::new(identity),
+        };
+        let client = PeerClient::new(identity);
         let raft = Raft::start(raft_config, tasks).await?;
         warn_of_unsupported(&config);
-        let parts = Parts::new(config, &raft, clock, metrics, tasks)?;
+        let parts = Parts::new(config, &raft, client, clock, metrics, tasks)?;
         parts.spawn_loops(tasks);
         parts.spawn_follower(&raft, tasks);
         let (public_address, cluster_address) =
-            (listeners.public_address, listeners.cluster_address);
-        parts.serve(listeners, &raft, tasks);
-        Ok(Self { public_address, cluster_address, raft, _dir: dir })
+            (listeners.public_address, listeners.cluster.address());
+        let cluster_routes = parts.serve(listeners, &raft, tasks);
+        Ok(Self { public_address, cluster_address, cluster_routes, raft, _dir: dir })
     }
 
     /// Where the public port listens.
@@ -106,6 +108,11 @@ impl Master {
         self.raft.leave().await;
     }
 
+    /// What the cluster port answers.
+    pub fn cluster_routes(&self) -> &[Route] {
+        &self.cluster_routes
+    }
+
     /// Closes the agreed state. The tasks were stopped and drained before.
     pub async fn stop(&self) {
         self.raft.stop().await;
@@ -115,8 +122,7 @@ impl Master {
 struct Listeners {
     public: TcpListener,
     public_address: SocketAddr,
-    cluster: TcpListener,
-    cluster_address: SocketAddr,
+    cluster: ClusterPort,
 }
 
 impl Listeners {
@@ -125,14 +131,14 @@ impl Listeners {
         let public = bind(&config.bind, config.port, flag).await?;
         let public_address = local_address(&public, flag)?;
         let flag = "--cluster-port (--master-cluster-port of `dulse server`)";
-        let cluster = bind(CLUSTER_BIND, config.cluster_port, flag).await?;
-        let cluster_address = local_address(&cluster, flag)?;
-        Ok(Self { public, public_address, cluster, cluster_address })
+        let identity = config.identity.as_ref();
+        let cluster = ClusterPort::bind(identity, &config.bind, config.cluster_port, flag).await?;
+        Ok(Self { public, public_address, cluster })
     }
 
     /// What others are told: ports that were picked included.
     fn advertised(&self, host: &str) -> Result<ServerAddress, MasterStartError> {
-        let (port, cluster_port) = (self.public_address.port(), self.cluster_address.port());
+        let (port, cluster_port) = (self.public_address.port(), self.cluster.address().port());
         let address = format!("{host}:{port}.{cluster_port}");
         address.parse().map_err(|_| MasterStartError::Advertise { address: host.to_owned() })
     }
@@ -156,6 +162,7 @@ impl Parts {
     fn new(
         config: MasterConfig,
         raft: &Raft,
+        peers: PeerClient,
         clock: Clock,
         metrics: Metrics,
         tasks: &Tasks,
@@ -163,7 +170,6 @@ impl Parts {
         let limit_bytes = config.volume_size_limit_bytes;
         let cluster = Cluster::new(Arc::new(raft.clone()), limit_bytes, clock.clone());
         let cluster = Arc::new(cluster);
-        let peers = PeerClient::new()?;
         let executor = Executor::new(cluster.clone(), peers.clone(), tasks.clone());
         let executor = Arc::new(executor);
         let keys = Arc::new(KeyRange::start(raft.clone(), clock.clone(), tasks));
@@ -228,33 +234,20 @@ impl Parts {
         });
     }
 
-    /// The cluster port is served by Raft's threads, which have nothing else to do; what takes
-    /// longer there goes on in the background.
-    fn serve(self, listeners: Listeners, raft: &Raft, tasks: &Tasks) {
+    /// Begins to answer; what the cluster port answers. That port is served by Raft's threads, which
+    /// have nothing else to do; what takes longer there goes on in the background.
+    fn serve(self, listeners: Listeners, raft: &Raft, tasks: &Tasks) -> Vec<Route> {
         let public = public_router(self.http.clone());
         let requests = RequestMetrics::register(&self.metrics, "master");
         let clock = self.clock.clone();
         spawn_server("master public port", listeners.public, public, requests, clock, tasks);
-        let elsewhere = middleware::from_fn_with_state(tasks.clone(), in_background);
-        let others = cluster_router(self.http).layer(elsewhere);
-        let cluster = others.merge(raft.router()).fallback(async || {
-            Problem::new(Code::NoRoute, "there is no such route on the cluster port")
-        });
+        let cluster = cluster_routes(self.http).done_in_background(tasks).merge(raft.routes());
+        let routes = cluster.routes().to_vec();
         let requests = RequestMetrics::register(&self.metrics, "master_cluster");
-        spawn_server(
-            "master cluster port",
-            listeners.cluster,
-            cluster,
-            requests,
-            self.clock,
-            &tasks.on(raft.runtime().clone()),
-        );
+        let tasks = tasks.on(raft.runtime().clone());
+        listeners.cluster.serve("master cluster port", cluster, requests, self.clock, &tasks);
+        routes
     }
-}
-
-/// Answers requests where the background is.
-async fn in_background(State(tasks): State<Tasks>, request: Request, next: Next) -> Response {
-    tasks.done_in_background(next.run(request)).await
 }
 
 /// Others have to reach this master by what it calls itself.

@@ -8,13 +8,14 @@ use std::{
 
 use dulse_shared::net::{
     address::{ServerAddress, default_cluster_port},
+    cluster_identity::ClusterIdentity,
     server::BindError,
 };
 
-use crate::{cli::ListenArgs, exit::Exit};
+use crate::{cli::ListenArgs, cluster::SecretArgs, exit::Exit};
 
-/// The address of every listener unless told otherwise, and of the cluster ports always.
-pub(crate) const LOOPBACK: &str = "127.0.0.1";
+/// The address of every listener unless told otherwise, and of cluster ports without a secret.
+const LOOPBACK: &str = "127.0.0.1";
 
 /// The flags that choose a role's two ports, in the command that runs it.
 #[derive(Clone, Copy, Debug)]
@@ -35,11 +36,13 @@ impl PortFlags {
     }
 }
 
-/// Where the public port is opened and under which name others reach it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// Where the ports are opened, under which name others reach them, and what is shown to other
+/// servers there.
+#[derive(Clone, Debug)]
 pub(crate) struct Listening {
     pub(crate) bind: String,
     pub(crate) advertise: String,
+    pub(crate) identity: Option<ClusterIdentity>,
 }
 
 impl Listening {
@@ -47,18 +50,9 @@ impl Listening {
         let bind = args.bind.as_ref().or(args.ip.as_ref());
         let bind = bind.map_or(LOOPBACK, String::as_str);
         let advertise = args.advertise.as_ref().or(args.ip.as_ref());
-        let advertise = advertise.map_or(bind, String::as_str);
-        if is_unspecified(advertise) {
-            return Err(Exit::Usage(format!(
-                "{advertise} is no address that others can connect to: pass --advertise with the \
-                 name or address of this machine"
-            )));
-        }
-        Ok(Self { bind: bind.to_owned(), advertise: bracketed(advertise) })
+        Self::at(bind, advertise.map_or(bind, String::as_str), &args.secret)
     }
-}
 
-impl Listening {
     /// For one of several masters: unless told otherwise it is the one of `peers` that has its port
     /// and whose host is this machine, so that the same command can be given on each machine.
     pub(crate) fn among(
@@ -69,26 +63,51 @@ impl Listening {
         let is_told = args.ip.is_some() || args.bind.is_some() || args.advertise.is_some();
         let candidates = peers.iter().filter(|peer| !is_told && peer.port == port);
         let mut here = candidates.filter(|peer| is_this_machine(&peer.host));
-        match (here.next(), here.next()) {
-            (Some(peer), None) => {
-                let bind = peer.host.trim_start_matches('[').trim_end_matches(']').to_owned();
-                Ok(Self { bind, advertise: peer.host.clone() })
-            }
-            _ => Self::from_args(args),
+        let listening = match (here.next(), here.next()) {
+            (Some(peer), None) => Self::at(bare(&peer.host), &peer.host, &args.secret)?,
+            _ => Self::from_args(args)?,
+        };
+        match peers.iter().find(|peer| !is_loopback(&peer.host)) {
+            Some(peer) if listening.identity.is_none() => Err(Exit::Usage(format!(
+                "--peers names {peer}, and masters of several machines need a secret to speak to \
+                 each other: make one with `dulse cluster new-secret FILE`, copy it to each machine, \
+                 and pass --cluster-secret-file FILE"
+            ))),
+            _ => Ok(listening),
         }
+    }
+
+    fn at(bind: &str, advertise: &str, secret: &SecretArgs) -> Result<Self, Exit> {
+        if is_unspecified(advertise) {
+            return Err(Exit::Usage(format!(
+                "{advertise} is no address that others can connect to: pass --advertise with the \
+                 name or address of this machine"
+            )));
+        }
+        let identity = secret.server_identity(bind)?;
+        Ok(Self { bind: bind.to_owned(), advertise: bracketed(advertise), identity })
     }
 }
 
 /// Whether one of the addresses of `host` is one of this machine's: only those can be bound.
 fn is_this_machine(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let addresses = (bare, 0).to_socket_addrs();
+    let addresses = (bare(host), 0).to_socket_addrs();
     addresses.is_ok_and(|mut addresses| addresses.any(|to| UdpSocket::bind(to).is_ok()))
 }
 
 fn is_unspecified(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified())
+    bare(host).parse().is_ok_and(|ip: IpAddr| ip.is_unspecified())
+}
+
+/// Whether all addresses of `host` are of this machine alone.
+fn is_loopback(host: &str) -> bool {
+    let addresses = (bare(host), 0).to_socket_addrs();
+    addresses.is_ok_and(|mut addresses| addresses.all(|address| address.ip().is_loopback()))
+}
+
+/// A host without the brackets of an IPv6 address.
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// A host as it stands before `:port`.
@@ -130,6 +149,7 @@ pub(crate) fn default_dir() -> Result<PathBuf, Exit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::SecretArgs;
 
     fn listening(
         ip: Option<&str>,
@@ -137,7 +157,12 @@ mod tests {
         advertise: Option<&str>,
     ) -> Option<(String, String)> {
         let owned = |text: Option<&str>| text.map(str::to_owned);
-        let args = ListenArgs { ip: owned(ip), bind: owned(bind), advertise: owned(advertise) };
+        let args = ListenArgs {
+            ip: owned(ip),
+            bind: owned(bind),
+            advertise: owned(advertise),
+            secret: SecretArgs::default(),
+        };
         let listening = Listening::from_args(&args).ok()?;
         Some((listening.bind, listening.advertise))
     }
@@ -154,19 +179,32 @@ mod tests {
 
     #[test]
     fn a_master_finds_itself_among_its_peers_unless_it_is_told() {
-        let peers: Vec<ServerAddress> = ["192.0.2.1:9333", "127.0.0.1:9334", "127.0.0.1:9333"]
-            .map(|a| a.parse().unwrap())
-            .into();
+        let peers: Vec<ServerAddress> =
+            ["127.0.0.1:9334", "[::1]:9333", "127.0.0.2:9335"].map(|a| a.parse().unwrap()).into();
         let among = |port, ip: Option<&str>| {
-            let args = ListenArgs { ip: ip.map(str::to_owned), bind: None, advertise: None };
+            let args = ListenArgs { ip: ip.map(str::to_owned), ..no_args() };
             Listening::among(&peers, port, &args).unwrap().advertise
         };
-        assert_eq!(among(9333, None), "127.0.0.1", "192.0.2.1 is nobody's");
-        assert_eq!(among(9333, Some("192.0.2.1")), "192.0.2.1");
-        let twice = [peers[2].clone(), "localhost:9333".parse().unwrap()];
-        let args = ListenArgs { ip: None, bind: None, advertise: None };
-        let unclear = Listening::among(&twice, 9333, &args).unwrap();
-        assert_eq!(unclear, Listening::from_args(&args).unwrap());
+        assert_eq!(among(9334, None), "127.0.0.1");
+        assert_eq!(among(9335, None), "127.0.0.2");
+        assert_eq!(among(9334, Some("127.0.0.3")), "127.0.0.3");
+        assert_eq!(among(1, None), "127.0.0.1", "as if there were no peers");
+        let twice: Vec<ServerAddress> =
+            ["127.0.0.3:9333", "127.0.0.2:9333"].map(|a| a.parse().unwrap()).into();
+        assert_eq!(Listening::among(&twice, 9333, &no_args()).unwrap().advertise, "127.0.0.1");
+    }
+
+    #[test]
+    fn masters_of_several_machines_need_a_secret() {
+        let peers: Vec<ServerAddress> = vec!["192.0.2.1:9333".parse().unwrap()];
+        let Err(Exit::Usage(error)) = Listening::among(&peers, 9333, &no_args()) else {
+            panic!("accepted");
+        };
+        assert!(error.contains("192.0.2.1:9333") && error.contains("--cluster-secret-file"));
+    }
+
+    fn no_args() -> ListenArgs {
+        ListenArgs { ip: None, bind: None, advertise: None, secret: SecretArgs::default() }
     }
 
     #[test]

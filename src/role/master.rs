@@ -67,6 +67,7 @@ pub(super) fn master_config(
         bind: listening.bind.clone(),
         port: ports.port,
         cluster_port: ports.cluster_port,
+        identity: listening.identity.clone(),
         advertise: listening.advertise.clone(),
         peers: args.peers.clone(),
         volume_size_limit_bytes: args.volume_size_limit.0,

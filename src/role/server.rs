@@ -15,7 +15,7 @@ use dulse_volume::{
 
 use super::{
     lifetime::{self, Running},
-    listening::{LOOPBACK, Listening, PortFlags, cluster_port, default_dir},
+    listening::{Listening, PortFlags, cluster_port, default_dir},
     master::{MasterPorts, check_replication, master_config, start_master},
     ready::{ReadyText, reachable_host},
     volume::{VolumePlace, start_volume, volume_config, with_limits},
@@ -90,13 +90,13 @@ async fn start(plan: Plan, tasks: &Tasks) -> Result<RunningServer, Exit> {
     Ok(running)
 }
 
-/// The master of this process over loopback, the others where they are.
+/// The master of this process where its cluster port is, the others where they are.
 fn masters(own: &Master, listening: &Listening, peers: Vec<ServerAddress>) -> Vec<ServerAddress> {
     let (port, cluster_port) = (own.public_address().port(), own.cluster_address().port());
-    let here = |host: &str| ServerAddress { host: host.to_owned(), port, cluster_port };
-    let advertised = here(&listening.advertise);
+    let here = |host: String| ServerAddress { host, port, cluster_port };
+    let advertised = here(listening.advertise.clone());
     let others = peers.into_iter().filter(|peer| *peer != advertised);
-    [here(LOOPBACK)].into_iter().chain(others).collect()
+    [here(reachable_host(own.cluster_address()))].into_iter().chain(others).collect()
 }
 
 struct RunningServer {

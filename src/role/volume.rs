@@ -83,6 +83,7 @@ pub(super) fn volume_config(
         bind: listening.bind.clone(),
         port: place.port,
         cluster_port: place.cluster_port,
+        identity: listening.identity.clone(),
         advertise: listening.advertise.clone(),
         public_url: args.public_url,
         masters: place.masters,

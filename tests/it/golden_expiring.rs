@@ -43,6 +43,7 @@ impl Store {
             bind: HOST.to_owned(),
             port: 0,
             cluster_port: 0,
+            identity: None,
             advertise: HOST.to_owned(),
             volume_size_limit_bytes: 30 << 30,
             default_replication: ReplicaPlacement::default(),
@@ -71,12 +72,13 @@ impl Store {
     }
 }
 
-fn volume_config(dir: &Path, master: &Master) -> VolumeServerConfig {
+pub(crate) fn volume_config(dir: &Path, master: &Master) -> VolumeServerConfig {
     VolumeServerConfig {
         dirs: vec![DirConfig::at(dir)],
         bind: HOST.to_owned(),
         port: 0,
         cluster_port: 0,
+        identity: None,
         advertise: HOST.to_owned(),
         public_url: None,
         masters: vec![ServerAddress {

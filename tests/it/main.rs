@@ -12,6 +12,8 @@
 
 mod bad_requests;
 mod bad_starts;
+mod cluster_port;
+mod cluster_secret;
 mod commands;
 mod dir_limits;
 mod durability;

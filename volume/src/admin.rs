@@ -1,15 +1,15 @@
 //! The volume server's cluster port: what masters and operators ask of it.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{
         Query, State,
         rejection::{JsonRejection, QueryRejection},
     },
-    routing::post,
 };
 use dulse_shared::{
     id::VolumeId,
+    net::route_table::RouteTable,
     wire::{
         Code, CreateVolume, Problem, ScrubReport, StartScrub, StartVacuum, VacuumReport,
         VolumeReport,
@@ -24,18 +24,14 @@ use crate::{
 };
 
 /// The routes of the cluster port.
-pub fn cluster_router(store: Store, maintenance: Maintenance) -> Router {
-    let jobs = Router::new()
-        .route("/admin/scrub", post(start_scrub).get(scrub_report))
-        .route("/admin/vacuum", post(start_vacuum).get(vacuum_report))
+pub fn cluster_routes(store: Store, maintenance: Maintenance) -> RouteTable {
+    let jobs = RouteTable::new()
+        .post("/admin/scrub", start_scrub)
+        .get("/admin/scrub", scrub_report)
+        .post("/admin/vacuum", start_vacuum)
+        .get("/admin/vacuum", vacuum_report)
         .with_state(maintenance);
-    Router::new()
-        .route("/admin/volume/create", post(create_volume))
-        .with_state(store)
-        .merge(jobs)
-        .fallback(async || {
-            Problem::new(Code::NoRoute, "there is no such route on the cluster port")
-        })
+    RouteTable::new().post("/admin/volume/create", create_volume).with_state(store).merge(jobs)
 }
 
 async fn start_scrub(

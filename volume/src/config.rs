@@ -4,7 +4,11 @@ mod dir_limits;
 
 use std::path::PathBuf;
 
-use dulse_shared::{net::address::ServerAddress, size::ByteSize, wire::DiskType};
+use dulse_shared::{
+    net::{address::ServerAddress, cluster_identity::ClusterIdentity},
+    size::ByteSize,
+    wire::DiskType,
+};
 
 pub use self::dir_limits::{
     DirLimits, LimitCountError, MinFreeSpace, ParseMinFreeSpaceError, parse_max_volumes,
@@ -20,8 +24,10 @@ pub struct VolumeServerConfig {
     pub bind: String,
     /// The public port; 0 lets the system pick.
     pub port: u16,
-    /// The cluster port, on loopback; 0 lets the system pick.
+    /// The cluster port; 0 lets the system pick.
     pub cluster_port: u16,
+    /// What it shows on cluster ports; without one its own is on loopback and unprotected.
+    pub identity: Option<ClusterIdentity>,
     /// The host that others are told.
     pub advertise: String,
     /// `host:port` that clients outside are told; the public address if none.

@@ -218,11 +218,15 @@ impl Reporter {
         } else if silence.is_to_be_told(self.store.clock().boot()) {
             let advice = match error {
                 PeerError::Unreachable { .. } => {
-                    "start it, or name it and its cluster port with --master HOST:PORT.CLUSTERPORT"
+                    ": start it, or name it and its cluster port with --master \
+                     HOST:PORT.CLUSTERPORT; without a --cluster-secret-file that port is on \
+                     loopback only"
                 }
-                _ => "its log may say why",
+                // It says by itself what to do.
+                PeerError::Distrust { .. } => "",
+                _ => ": its log may say why",
             };
-            tracing::warn!("no heartbeat reaches the master {}: {error}: {advice}", self.master);
+            tracing::warn!("no heartbeat reaches the master {}: {error}{advice}", self.master);
         }
     }
 }

@@ -12,8 +12,10 @@ use std::{
 use dulse_shared::{
     clock::Clock,
     net::{
+        cluster_port::ClusterPort,
         metrics::{Metrics, RequestMetrics},
-        peer::{PeerClient, PeerError},
+        peer::PeerClient,
+        route_table::Route,
         server::{BindError, bind, spawn_server},
         tasks::Tasks,
     },
@@ -22,7 +24,7 @@ use dulse_shared::{
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
-    admin::cluster_router,
+    admin::cluster_routes,
     clock_watch,
     config::{VolumeServerConfig, offset_width},
     disk::{DataDirError, Disk, RealDisk, open_data_dirs},
@@ -39,9 +41,6 @@ use crate::{
     store::Store,
 };
 
-/// The cluster port listens here only: it has no encryption and no passwords.
-const CLUSTER_BIND: &str = "127.0.0.1";
-
 /// Why a volume server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeStartError {
@@ -54,9 +53,6 @@ pub enum VolumeStartError {
     /// The system refuses something basic.
     #[error("cannot start the volume server: {0}")]
     Io(#[from] io::Error),
-    /// Calls to masters are impossible.
-    #[error(transparent)]
-    Peer(#[from] PeerError),
 }
 
 /// A running volume server.
@@ -65,13 +61,16 @@ pub struct VolumeServer {
     store: Store,
     public: SocketAddr,
     cluster: SocketAddr,
+    /// Where others reach that.
+    cluster_url: String,
+    cluster_routes: Vec<Route>,
     acknowledged: watch::Receiver<bool>,
 }
 
 /// The two ports, bound and not yet served.
 struct Listeners {
     public: TcpListener,
-    cluster: TcpListener,
+    cluster: ClusterPort,
 }
 
 impl VolumeServer {
@@ -84,17 +83,20 @@ impl VolumeServer {
         tasks: &Tasks,
     ) -> Result<Self, VolumeStartError> {
         let public = bind(&config.bind, config.port, "--port").await?;
-        let cluster = bind(CLUSTER_BIND, config.cluster_port, "--cluster-port").await?;
+        let (identity, port) = (config.identity.as_ref(), config.cluster_port);
+        let cluster = ClusterPort::bind(identity, &config.bind, port, "--cluster-port").await?;
         let store = open_store(&config, &clock, &metrics).await?;
         gauges::register(&metrics, &store);
         let (acknowledge, acknowledged) = watch::channel(false);
-        let server = Self {
+        let mut server = Self {
             store,
             public: public.local_addr()?,
-            cluster: cluster.local_addr()?,
+            cluster: cluster.address(),
+            cluster_url: cluster.reached_at(&config.advertise),
+            cluster_routes: Vec::new(),
             acknowledged,
         };
-        server.report(&config, &clock, tasks, acknowledge)?;
+        server.report(&config, &clock, tasks, acknowledge);
         let maintenance = Maintenance::new(server.store.clone(), config.routine, &clock, &metrics);
         maintenance.spawn(tasks);
         tasks.spawn("clock", clock_watch::run(server.store.clone(), tasks.clone()));
@@ -102,10 +104,12 @@ impl VolumeServer {
         tasks.spawn("admission", admitting);
         tasks.spawn("trash", purge::run(server.store.clone(), tasks.clone()));
         let listeners = Listeners { public, cluster };
-        server.serve(&config, listeners, maintenance, clock, metrics, tasks);
+        let routes = server.serve(&config, listeners, maintenance, clock, metrics, tasks);
+        server.cluster_routes = routes;
         Ok(server)
     }
 
+    /// Begins to answer; what the cluster port answers.
     fn serve(
         &self,
         config: &VolumeServerConfig,
@@ -114,7 +118,7 @@ impl VolumeServer {
         clock: Clock,
         metrics: Metrics,
         tasks: &Tasks,
-    ) {
+    ) -> Vec<Route> {
         let Listeners { public, cluster } = listeners;
         let state = HttpState::new(HttpSettings {
             store: self.store.clone(),
@@ -130,8 +134,10 @@ impl VolumeServer {
         let answer = PublicPort::new(state);
         spawn_server("volume public port", public, answer, public_metrics, clock.clone(), tasks);
         let cluster_metrics = RequestMetrics::register(&metrics, "volume_cluster");
-        let router = cluster_router(self.store.clone(), maintenance);
-        spawn_server("volume cluster port", cluster, router, cluster_metrics, clock, tasks);
+        let table = cluster_routes(self.store.clone(), maintenance);
+        let routes = table.routes().to_vec();
+        cluster.serve("volume cluster port", table, cluster_metrics, clock, tasks);
+        routes
     }
 
     /// Starts reporting to every master.
@@ -141,19 +147,19 @@ impl VolumeServer {
         clock: &Clock,
         tasks: &Tasks,
         acknowledge: watch::Sender<bool>,
-    ) -> Result<(), VolumeStartError> {
+    ) {
         let url = format!("{}:{}", config.advertise, self.public.port());
         let introduction = Introduction {
             incarnation: Incarnation(clock.wall_ns()),
             public_url: config.public_url.clone().unwrap_or_else(|| url.clone()),
             url,
-            cluster_url: self.cluster.to_string(),
+            cluster_url: self.cluster_url.clone(),
             data_center: config.data_center.clone(),
             rack: config.rack.clone(),
             large_volumes: config.large_volumes,
             max_needle_bytes: config.max_needle_bytes,
         };
-        let peers = PeerClient::new()?;
+        let peers = PeerClient::new(config.identity.as_ref());
         for master in &config.masters {
             let reporter = Reporter::new(
                 self.store.clone(),
@@ -165,7 +171,6 @@ impl VolumeServer {
             );
             tasks.spawn("heartbeat", reporter.run());
         }
-        Ok(())
     }
 
     /// The address of the public port.
@@ -176,6 +181,11 @@ impl VolumeServer {
     /// The address of the cluster port.
     pub fn cluster_address(&self) -> SocketAddr {
         self.cluster
+    }
+
+    /// What the cluster port answers.
+    pub fn cluster_routes(&self) -> &[Route] {
+        &self.cluster_routes
     }
 
     /// The data directories and their room.

@@ -1,11 +1,13 @@
 //! The cluster port: heartbeats of volume servers.
 
 use axum::{
-    Json, Router,
-    extract::{DefaultBodyLimit, State, rejection::JsonRejection},
-    routing::{get, post},
+    Json,
+    extract::{State, rejection::JsonRejection},
 };
-use dulse_shared::wire::{ChangeMasters, Code, Heartbeat, HeartbeatAnswer, Masters, Problem};
+use dulse_shared::{
+    net::route_table::RouteTable,
+    wire::{ChangeMasters, Code, Heartbeat, HeartbeatAnswer, Masters, Problem},
+};
 
 use super::state::HttpState;
 use crate::{
@@ -20,15 +22,15 @@ const MAX_HEARTBEAT_BYTES: usize = 64 << 20;
 const MAX_SMALL_BYTES: usize = 64 << 10;
 
 /// The routes of the cluster port that are not Raft's.
-pub(crate) fn cluster_router(state: HttpState) -> Router {
-    let heartbeats = Router::new()
-        .route("/heartbeat", post(heartbeat))
-        .layer(DefaultBodyLimit::max(MAX_HEARTBEAT_BYTES));
-    let small = Router::new()
-        .route(ASSIGN, post(assign))
-        .route(MASTERS, post(change_masters_here))
-        .route("/admin/masters", get(masters).post(change_masters))
-        .layer(DefaultBodyLimit::max(MAX_SMALL_BYTES));
+pub(crate) fn cluster_routes(state: HttpState) -> RouteTable {
+    let heartbeats =
+        RouteTable::new().post("/heartbeat", heartbeat).limit_bodies(MAX_HEARTBEAT_BYTES);
+    let small = RouteTable::new()
+        .post(ASSIGN, assign)
+        .post(MASTERS, change_masters_here)
+        .get("/admin/masters", masters)
+        .post("/admin/masters", change_masters)
+        .limit_bodies(MAX_SMALL_BYTES);
     heartbeats.merge(small).with_state(state)
 }
 

@@ -22,7 +22,7 @@ mod ui;
 mod vacuum;
 mod view;
 
-pub(crate) use cluster::cluster_router;
+pub(crate) use cluster::cluster_routes;
 pub(crate) use relay::Relay;
 pub(crate) use routes::public_router;
 pub(crate) use state::{HttpSettings, HttpState};

@@ -26,7 +26,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::{HttpSettings, HttpState, Relay, cluster_router, public_router};
+use super::{HttpSettings, HttpState, Relay, cluster_routes, public_router};
 use crate::{
     assign::Assigner,
     cluster::Cluster,
@@ -171,7 +171,7 @@ impl Rig {
         let clock = Clock::manual(1_000_000_000_000);
         let log = Arc::new(LoneLog::founded(is_leader));
         let cluster = Arc::new(Cluster::new(log, LIMIT, clock.clone()));
-        let peers = PeerClient::new().unwrap();
+        let peers = PeerClient::new(None);
         let executor = Executor::new(cluster.clone(), peers.clone(), tasks.clone());
         let executor = Arc::new(executor);
         let keys = Arc::new(CountedKeys::default());
@@ -189,7 +189,7 @@ impl Rig {
         clock.advance(std::time::Duration::from_secs(10));
         Self {
             public: public_router(state.clone()),
-            cluster_port: cluster_router(state),
+            cluster_port: cluster_routes(state).into_router(),
             cluster,
             executor,
             fake,

@@ -6,10 +6,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
-use dulse_shared::{
-    id::ClusterId,
-    net::{address::ServerAddress, peer::PeerClient},
-};
+use dulse_shared::{id::ClusterId, net::address::ServerAddress};
 use openraft::{Config, ConfigError, SnapshotPolicy, async_runtime::watch::WatchReceiver};
 use tokio::task::JoinError;
 
@@ -49,12 +46,11 @@ const LEAD_LIMIT: Duration = Duration::from_secs(30);
 
 /// Opens the node of `config`; it takes part, but nobody has elected it yet.
 pub(super) async fn open(config: RaftConfig) -> Result<Raft, RaftStartError> {
-    let RaftConfig { dir, address, peers } = config;
+    let RaftConfig { dir, address, peers, client } = config;
     let (database, contents, timing) = open_database(dir, !peers.is_empty()).await?;
     let path = database.path().to_owned();
     let failed = |reason: String| RaftStartError::Failed { path: path.clone(), reason };
     let runtime = RaftRuntime::start().map_err(|error| failed(error.to_string()))?;
-    let client = PeerClient::new().map_err(|error| failed(error.to_string()))?;
     let address_book = AddressBook::default();
     let network = Network::new(database.node(), client.clone(), address_book.clone());
     let started = runtime.handle().spawn(start_core(database, contents, network, timing));

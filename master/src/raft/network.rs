@@ -4,11 +4,15 @@
 //! allows it; what failed is told apart as Raft needs it: nobody there (it then waits before it
 //! tries again), too slow, or broken. Nothing is retried here.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use dulse_shared::net::{
-    address::ServerAddress,
-    peer::{PeerClient, PeerError},
+use dulse_shared::{
+    clock::Clock,
+    net::{
+        address::ServerAddress,
+        complaints::Complaints,
+        peer::{PeerClient, PeerError},
+    },
 };
 use openraft::{
     OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2, alias,
@@ -40,12 +44,13 @@ pub(super) struct Network {
     from: NodeId,
     client: PeerClient,
     address_book: AddressBook,
+    complaints: Arc<Complaints<String>>,
 }
 
 impl Network {
     /// The network as `from` sees it.
     pub(super) fn new(from: NodeId, client: PeerClient, address_book: AddressBook) -> Self {
-        Self { from, client, address_book }
+        Self { from, client, address_book, complaints: Arc::default() }
     }
 }
 
@@ -59,6 +64,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             agreed: node.address.clone(),
             client: self.client.clone(),
             address_book: self.address_book.clone(),
+            complaints: self.complaints.clone(),
         }
     }
 }
@@ -71,6 +77,7 @@ pub(super) struct Connection {
     agreed: ServerAddress,
     client: PeerClient,
     address_book: AddressBook,
+    complaints: Arc<Complaints<String>>,
 }
 
 impl Connection {
@@ -96,6 +103,12 @@ impl Connection {
     }
 
     fn classify(&self, error: PeerError, action: RPCTypes, timeout: Duration) -> RpcError {
+        let who = || self.to.to_string();
+        let is_due = || self.complaints.is_to_be_told(who(), Clock::System.boot());
+        // It does not pass by itself.
+        if matches!(error, PeerError::Distrust { .. }) && is_due() {
+            tracing::warn!("this master cannot agree with another one: {error}");
+        }
         match &error {
             PeerError::Unreachable { source, .. } if source.is_timeout() => {
                 RPCError::Timeout(Timeout { action, id: self.from, target: self.to, timeout })

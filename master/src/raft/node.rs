@@ -10,10 +10,9 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
 use dulse_shared::{
     id::ClusterId,
-    net::{address::ServerAddress, peer::PeerClient, tasks::Tasks},
+    net::{address::ServerAddress, peer::PeerClient, route_table::RouteTable, tasks::Tasks},
 };
 use openraft::{
     Instant, ServerState,
@@ -59,6 +58,8 @@ pub struct RaftConfig {
     pub address: ServerAddress,
     /// All masters, this one included; empty for a master by itself.
     pub peers: Vec<ServerAddress>,
+    /// How it calls them.
+    pub client: PeerClient,
 }
 
 /// Who leads, as far as this master knows.
@@ -252,8 +253,8 @@ impl Raft {
     }
 
     /// The routes by which the other masters reach this node, for the cluster port.
-    pub fn router(&self) -> Router {
-        routes::router(self.clone())
+    pub fn routes(&self) -> RouteTable {
+        routes::routes(self.clone())
     }
 
     /// The threads on which the node runs, and its port should.

@@ -3,13 +3,11 @@
 //! A handler decodes, checks that the caller means this very node, and asks the core; it decides
 //! nothing. Bodies are bounded before they are read.
 
-use axum::{
-    Json, Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, State},
-    routing::post,
+use axum::{Json, body::Bytes, extract::State};
+use dulse_shared::{
+    net::route_table::RouteTable,
+    wire::{Code, Problem},
 };
-use dulse_shared::wire::{Code, Problem};
 use openraft::{
     alias,
     errors::{Fatal, RaftError},
@@ -43,21 +41,18 @@ struct Node {
 }
 
 /// The routes of a node.
-pub(super) fn router(raft: Raft) -> Router {
+pub(super) fn routes(raft: Raft) -> RouteTable {
     let node = Node { id: raft.id(), core: raft.core().clone(), raft };
-    let small = Router::new()
-        .route(rpc::VOTE, post(vote))
-        .route(rpc::PRE_VOTE, post(pre_vote))
-        .route(rpc::TRANSFER_LEADER, post(transfer_leader))
-        .route(HELLO, post(hello))
-        .route(JOIN, post(join))
-        .layer(DefaultBodyLimit::max(MAX_SMALL_BYTES));
-    let append_route = Router::new()
-        .route(rpc::APPEND, post(append))
-        .layer(DefaultBodyLimit::max(MAX_APPEND_BYTES));
-    let snapshot_route = Router::new()
-        .route(rpc::SNAPSHOT, post(snapshot))
-        .layer(DefaultBodyLimit::max(MAX_SNAPSHOT_BYTES));
+    let small = RouteTable::new()
+        .post(rpc::VOTE, vote)
+        .post(rpc::PRE_VOTE, pre_vote)
+        .post(rpc::TRANSFER_LEADER, transfer_leader)
+        .post(HELLO, hello)
+        .post(JOIN, join)
+        .limit_bodies(MAX_SMALL_BYTES);
+    let append_route = RouteTable::new().post(rpc::APPEND, append).limit_bodies(MAX_APPEND_BYTES);
+    let snapshot_route =
+        RouteTable::new().post(rpc::SNAPSHOT, snapshot).limit_bodies(MAX_SNAPSHOT_BYTES);
     small.merge(append_route).merge(snapshot_route).with_state(node)
 }
 

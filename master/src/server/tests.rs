@@ -21,6 +21,7 @@ fn config(dir: &std::path::Path) -> MasterConfig {
         bind: "127.0.0.1".to_owned(),
         port: 0,
         cluster_port: 0,
+        identity: None,
         advertise: "127.0.0.1".to_owned(),
         peers: Vec::new(),
         volume_size_limit_bytes: 1 << 20,
@@ -34,7 +35,7 @@ impl Running {
         let (tasks, clock) = (Tasks::new(), Clock::manual(1));
         let metrics = Metrics::default();
         let master = Master::start(config(dir), clock.clone(), metrics, &tasks).await.unwrap();
-        Self { master, tasks, clock, peers: PeerClient::new().unwrap() }
+        Self { master, tasks, clock, peers: PeerClient::new(None) }
     }
 
     async fn stop(self) {

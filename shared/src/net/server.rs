@@ -19,6 +19,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
@@ -106,8 +107,34 @@ impl Answer for Router {
     }
 }
 
+/// How the bytes of a connection get from one side to the other.
+pub(super) trait Transport: Send + Sync + 'static {
+    /// What requests are read from and answers are written to.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send;
+
+    /// Gets to where requests can be read; `None` if there will be none. A write that waits longer
+    /// than `write_limit` fails.
+    fn open(
+        &self,
+        stream: TcpStream,
+        write_limit: Duration,
+    ) -> impl Future<Output = Option<Self::Stream>> + Send;
+}
+
+/// As they are.
+pub(super) struct Plain;
+
+impl Transport for Plain {
+    type Stream = WriteLimited<TcpStream>;
+
+    async fn open(&self, stream: TcpStream, write_limit: Duration) -> Option<Self::Stream> {
+        Some(WriteLimited::new(stream, write_limit))
+    }
+}
+
 /// What all connections of a listener share.
-struct Shared<A> {
+struct Shared<A, T> {
+    transport: T,
     answer: A,
     metrics: RequestMetrics,
     clock: Clock,
@@ -123,12 +150,30 @@ pub fn spawn_server(
     clock: Clock,
     tasks: &Tasks,
 ) {
-    let shared = Arc::new(Shared { answer, metrics, clock, write_limit: WRITE_LIMIT });
+    spawn_on(name, listener, Plain, answer, metrics, clock, tasks);
+}
+
+/// The same over any transport.
+pub(super) fn spawn_on(
+    name: &'static str,
+    listener: TcpListener,
+    transport: impl Transport,
+    answer: impl Answer,
+    metrics: RequestMetrics,
+    clock: Clock,
+    tasks: &Tasks,
+) {
+    let shared = Shared { transport, answer, metrics, clock, write_limit: WRITE_LIMIT };
+    let shared = Arc::new(shared);
     let inner = tasks.clone();
     tasks.spawn(name, async move { accept_loop(listener, shared, inner).await });
 }
 
-async fn accept_loop<A: Answer>(listener: TcpListener, shared: Arc<Shared<A>>, tasks: Tasks) {
+async fn accept_loop<A: Answer, T: Transport>(
+    listener: TcpListener,
+    shared: Arc<Shared<A, T>>,
+    tasks: Tasks,
+) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
@@ -160,17 +205,24 @@ async fn accept(
     Ok((stream.into_std()?, permit))
 }
 
-async fn serve_connection<A: Answer>(
+async fn serve_connection<A: Answer, T: Transport>(
     stream: std::net::TcpStream,
     permit: OwnedSemaphorePermit,
-    shared: Arc<Shared<A>>,
+    shared: Arc<Shared<A, T>>,
     tasks: Tasks,
 ) {
     let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => return tracing::warn!("cannot serve a connection: {error}"),
     };
-    let stream = WriteLimited::new(stream, shared.write_limit);
+    // A token of its own: looking at the one that all share takes a lock that all take.
+    let stopping = tasks.stopping();
+    let opened = tokio::select! {
+        biased;
+        opened = shared.transport.open(stream, shared.write_limit) => opened,
+        () = stopping.cancelled() => None,
+    };
+    let Some(stream) = opened else { return };
     let service = service_fn(move |request| answer(request, shared.clone()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -178,8 +230,6 @@ async fn serve_connection<A: Answer>(
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    // A token of its own: looking at the one that all share takes a lock that all take.
-    let stopping = tasks.stopping();
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stopping.cancelled() => {
@@ -193,9 +243,9 @@ async fn serve_connection<A: Answer>(
     drop(permit);
 }
 
-async fn answer<A: Answer>(
+async fn answer<A: Answer, T: Transport>(
     request: hyper::Request<Incoming>,
-    shared: Arc<Shared<A>>,
+    shared: Arc<Shared<A, T>>,
 ) -> Result<Response, Infallible> {
     let start = shared.clock.boot();
     let id = RequestId(rand::random());
@@ -284,6 +334,7 @@ mod tests {
         let permits = Arc::new(Semaphore::new(1));
         let (stream, permit) = accept(&listener, &permits).await.unwrap();
         let shared = Arc::new(Shared {
+            transport: Plain,
             answer: router,
             metrics: RequestMetrics::register(&Metrics::default(), "test"),
             clock: Clock::System,

@@ -51,11 +51,12 @@ impl Member {
         let tasks = Tasks::new();
         let mut here = address(9333);
         here.cluster_port = port;
-        let config = RaftConfig { dir: dir.clone(), address: here, peers: Vec::new() };
+        let client = PeerClient::new(None);
+        let config = RaftConfig { dir: dir.clone(), address: here, peers: Vec::new(), client };
         let raft = bootstrap::open(config).await.unwrap();
         raft.spawn_watch(&tasks);
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-        let router = cuttable(raft.router(), raft.id(), cuts.clone());
+        let router = cuttable(raft.routes().into_router(), raft.id(), cuts.clone());
         let stop = tasks.clone();
         tasks.spawn_contained(async move {
             tokio::select! {
@@ -369,7 +370,7 @@ async fn a_request_for_another_node_at_this_address_is_refused() {
         "version": 1, "from": other, "to": other,
         "request": {"vote": vote, "last": null, "is_transfer": true},
     });
-    let client = PeerClient::new().unwrap();
+    let client = PeerClient::new(None);
     let answer: Result<serde_json::Value, _> =
         client.post(&target, "/raft/vote", &body, LIMIT).await;
     let text = answer.unwrap_err().to_string();

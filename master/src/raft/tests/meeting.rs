@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use dulse_shared::{
     clock::Clock,
     id::ClusterId,
-    net::{address::ServerAddress, tasks::Tasks},
+    net::{address::ServerAddress, peer::PeerClient, tasks::Tasks},
     wire::MasterRole,
 };
 use tokio::net::TcpListener;
@@ -29,9 +29,10 @@ impl Master {
         let tasks = Tasks::new();
         let listener = TcpListener::bind(("127.0.0.1", address.cluster_port)).await.unwrap();
         let (address, peers) = (address.clone(), peers.to_vec());
-        let config = RaftConfig { dir: dir.clone(), address, peers };
+        let client = PeerClient::new(None);
+        let config = RaftConfig { dir: dir.clone(), address, peers, client };
         let raft = Raft::start(config, &tasks).await.unwrap();
-        let (router, stop) = (raft.router(), tasks.clone());
+        let (router, stop) = (raft.routes().into_router(), tasks.clone());
         tasks.spawn_contained(async move {
             tokio::select! {
                 _ = axum::serve(listener, router) => {}

@@ -14,7 +14,7 @@ use std::{
     sync::atomic::{AtomicU16, Ordering},
 };
 
-use dulse_shared::net::address::ServerAddress;
+use dulse_shared::net::{address::ServerAddress, peer::PeerClient};
 
 use super::{Raft, RaftConfig};
 use crate::cluster_state::{Command, Outcome};
@@ -39,7 +39,12 @@ fn free_port() -> u16 {
 }
 
 fn config(dir: &Path) -> RaftConfig {
-    RaftConfig { dir: dir.to_owned(), address: address(9333), peers: Vec::new() }
+    RaftConfig {
+        dir: dir.to_owned(),
+        address: address(9333),
+        peers: Vec::new(),
+        client: PeerClient::new(None),
+    }
 }
 
 fn grant(count: u64) -> Command {

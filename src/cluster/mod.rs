@@ -1,0 +1,8 @@
+//! `dulse cluster`, and the secret that makes servers one cluster.
+
+mod command;
+mod new_secret;
+mod secret_file;
+
+pub(crate) use command::ClusterCommand;
+pub(crate) use secret_file::SecretArgs;
