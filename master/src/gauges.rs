@@ -74,7 +74,6 @@ impl Gauges {
         self.read_only.set(count(|s| {
             !matches!(s, Standing::Writable | Standing::Closed | Standing::Creating)
         }));
-        let unreadable = layouts.volumes.values().filter(|v| v.holders.is_empty());
-        self.unavailable.set(unreadable.count() as u64);
+        self.unavailable.set(layouts.unreadable as u64);
     }
 }

@@ -18,6 +18,7 @@ pub mod key_range;
 mod placement;
 pub mod plan;
 pub mod raft;
+mod rebuild_budget;
 mod server;
 #[cfg(test)]
 mod testing;

@@ -25,7 +25,7 @@ const DEFAULT_RACK: &str = "DefaultRack";
 pub(crate) enum Change {
     /// Nothing.
     None,
-    /// Sizes and counts of volumes.
+    /// Sizes and counts of volumes, and the room of directories.
     Sizes,
     /// Who holds what, where it is reached, or whether it takes writes.
     Layout,
@@ -102,7 +102,7 @@ impl VolumeServer {
         let about_server = self.describe(&heartbeat);
         let Heartbeat { seq, since, dirs, volumes, gone, foreign, unserved, .. } = heartbeat;
         let about_foreign = if self.foreign == foreign { Change::None } else { Change::Layout };
-        // Nothing is built from these: whoever needs the room looks at it here.
+        let about_room = if self.dirs == dirs { Change::None } else { Change::Sizes };
         self.dirs = dirs;
         self.foreign = foreign;
         self.unserved = bounded(unserved);
@@ -112,7 +112,7 @@ impl VolumeServer {
         } else {
             self.update_volumes(volumes, &gone)
         };
-        about_server.max(about_foreign).max(about_volumes)
+        about_server.max(about_foreign).max(about_room).max(about_volumes)
     }
 
     /// Name, addresses and place.

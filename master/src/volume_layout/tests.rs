@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use dulse_shared::{
     clock::BootTime,
-    wire::{Heartbeat, Incarnation, Member},
+    wire::{Heartbeat, Incarnation, LocalState, Member, VolumeReport, VolumeState},
 };
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use super::*;
 use crate::{
-    cluster_state::{Command, Outcome},
+    cluster_state::{ClusterState, Command, Outcome},
+    placement::LocationWish,
     testing::{LIMIT, foreign, heartbeat, plain_layout, report, server, volume},
+    topology::Topology,
 };
 
 fn created(state: &mut ClusterState, servers: &[u128]) -> Vec<VolumeConfig> {
@@ -168,12 +170,16 @@ fn exactly_the_volumes_that_take_writes_are_picked() {
         passed_over += state.volumes.len() - expected.len();
         for turn in 0..20 {
             let avoid: Vec<VolumeId> = expected.iter().take(2).copied().collect();
-            let picked = layouts.pick_writable(&plain_layout(), &avoid, Turn(turn), &mut rng);
+            let wish = LocationWish::default();
+            let wanted =
+                Wanted { avoid: &avoid, wish: &wish, turn: Turn(turn), expected_bytes: &|_| 0 };
+            let picked = layouts.pick_writable(&plain_layout(), &wanted, &mut rng);
             assert_eq!(picked.is_some(), expected.len() > avoid.len(), "seed {seed}");
-            if let Some((id, placed)) = picked {
+            if let Some((volume, place)) = picked {
                 picked_any += 1;
+                let id = volume.id;
                 assert!(expected.contains(&id) && !avoid.contains(&id), "seed {seed}");
-                assert!(!placed.holders.is_empty(), "seed {seed}");
+                assert!(layouts.volumes[&id].holders.contains(place), "seed {seed}");
             }
         }
     }
