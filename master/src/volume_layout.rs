@@ -71,6 +71,8 @@ pub(crate) enum Standing {
     OldFormat,
     /// A write or a sync failed.
     Failed,
+    /// A member has something else under its id.
+    OtherKind,
     /// A member is there but does not have it.
     NotThere,
     /// A member is not there.
@@ -95,6 +97,7 @@ impl Standing {
             Self::Damaged => "damaged",
             Self::OldFormat => "old_format",
             Self::Failed => "failed",
+            Self::OtherKind => "other_kind",
             Self::NotThere => "not_there",
             Self::ServerGone => "server_gone",
         }
@@ -121,6 +124,10 @@ impl Standing {
             Self::Damaged => "a part of its file does not verify: see the server's log",
             Self::OldFormat => "in an older format: readable, never written",
             Self::Failed => "a write failed: check the disk, then restart its server",
+            Self::OtherKind => {
+                "its server has a file with its id that is of another collection, replication or \
+                 ttl: put the right one back"
+            }
             Self::NotThere => {
                 "its server runs without it: was a data directory taken away? pass it again"
             }
@@ -228,5 +235,7 @@ impl LayoutKey {
     }
 }
 
+#[cfg(test)]
+mod scale;
 #[cfg(test)]
 mod tests;

@@ -762,6 +762,14 @@ async fn status_documents_have_integers_and_lists_and_never_null() {
     assert_eq!(node["Url"], rig.address);
     assert_eq!(topology["Layouts"], topology["layouts"]);
     assert_eq!(topology["Layouts"][0]["writables"], json!([1, 2, 3, 4, 5, 6, 7]));
+    let view = rig.fetch("/ui/status.json").await.unwrap();
+    let room = view["capacity"]["writable_bytes"].as_u64().unwrap();
+    assert_eq!((room, &view["layouts"][0]["writable_bytes"]), (7 * (LIMIT - 8), &json!(room)));
+    assert_eq!(
+        (&view["capacity"]["free_slots"], &view["layouts"][0]["writable_volumes"]),
+        (&json!(7), &json!(7))
+    );
+    assert_eq!(view["capacity"]["free_disk_bytes"], json!(49_u64 << 30));
     let cluster = rig.fetch("/cluster/status").await.unwrap();
     let expected =
         json!({"IsLeader": true, "Leader": "127.0.0.1:9333", "Peers": [], "MaxVolumeId": 7});

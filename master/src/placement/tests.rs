@@ -112,8 +112,8 @@ fn supply(rooms: &mut Vec<ServerRoom>, lacking: &[Lack], main: (&str, &str)) {
     }
 }
 
-/// Whether the numbers of an entry are those of the rooms, and too small.
-fn assert_counted(lack: &Lack, rooms: &[ServerRoom], context: &str) {
+/// What of an entry's numbers is not those of the rooms, or not too small.
+fn miscounted(lack: &Lack, rooms: &[ServerRoom]) -> Option<String> {
     let is_there = |room: &&ServerRoom| {
         let is = |named: &Option<String>, place| named.as_ref().is_none_or(|n| n == place);
         room.free_slots > 0
@@ -129,17 +129,24 @@ fn assert_counted(lack: &Lack, rooms: &[ServerRoom], context: &str) {
         };
         *counted.entry(name.clone()).or_default() += room.free_slots;
     }
-    assert_eq!(counted.into_iter().collect::<Vec<_>>(), lack.with_room, "{context}");
-    assert!(lack.with_room.len() < lack.needed, "{context}");
+    let counted: Vec<_> = counted.into_iter().collect();
+    let is_right = counted == lack.with_room && counted.len() < lack.needed;
+    (!is_right).then(|| format!("{counted:?} were counted for {lack:?}"))
 }
 
 /// Racks that could have the first copy and that an entry may be about.
-fn racks_with_wished_room(rooms: &[ServerRoom], wish: &LocationWish) -> Vec<(String, String)> {
+fn racks_with_wished_room(rooms: &[ServerRoom], wish: &LocationWish) -> BTreeSet<(String, String)> {
     let wished = rooms.iter().filter(|room| room.free_slots > 0 && room.fulfils(wish));
     wished.map(|room| (room.data_center.clone(), room.rack.clone())).collect()
 }
 
-fn assert_exact(error: &PlacementError, rooms: &[ServerRoom], wish: &LocationWish, context: &str) {
+/// Whether an error says exactly what is missing: its numbers are right, and whoever supplies what
+/// it says, to the one place that it speaks of, is helped.
+pub(crate) fn is_exact(
+    error: &PlacementError,
+    rooms: &[ServerRoom],
+    wish: &LocationWish,
+) -> Result<(), String> {
     let candidates = racks_with_wished_room(rooms, wish);
     let PlacementError::Short(short) = error else {
         let is_right = match error {
@@ -147,21 +154,20 @@ fn assert_exact(error: &PlacementError, rooms: &[ServerRoom], wish: &LocationWis
             PlacementError::FullThere(there) => there == wish && !wish.is_none(),
             _ => false,
         };
-        assert!(is_right && candidates.is_empty(), "{context}: {error}");
-        return;
+        let is_right = is_right && candidates.is_empty();
+        return if is_right { Ok(()) } else { Err(format!("there is room in {candidates:?}")) };
     };
-    assert!(!short.lacking.is_empty() && !candidates.is_empty(), "{context}");
-    for lack in &short.lacking {
-        assert_counted(lack, rooms, context);
+    if let Some(wrong) = short.lacking.iter().find_map(|lack| miscounted(lack, rooms)) {
+        return Err(wrong);
     }
-    // Whoever supplies what it says, to the one place that it speaks of, is helped.
     let is_helped = candidates.iter().any(|(center, rack)| {
         let mut supplied = rooms.to_vec();
         supply(&mut supplied, &short.lacking, (center, rack));
         let mut rng = SmallRng::seed_from_u64(1);
         place_volumes(short.placement, wish, supplied, 1, &mut rng).is_ok()
     });
-    assert!(is_helped, "{context}: {error}");
+    let is_said = !short.lacking.is_empty();
+    if is_helped && is_said { Ok(()) } else { Err("supplying that does not help".to_owned()) }
 }
 
 #[test]
@@ -191,7 +197,8 @@ fn a_placement_is_found_exactly_when_one_exists_and_otherwise_the_shortage_is_ex
             Err(error) => {
                 short += 1;
                 assert_eq!(most_machines, None, "{context}");
-                assert_exact(&error, &rooms, &wish, &context);
+                is_exact(&error, &rooms, &wish)
+                    .unwrap_or_else(|e| panic!("{error}: {e}; {context}"));
             }
         }
     }

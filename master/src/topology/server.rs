@@ -110,7 +110,7 @@ impl VolumeServer {
         let about_volumes = if since == 0 {
             self.replace_volumes(volumes, now)
         } else {
-            self.update_volumes(volumes, &gone)
+            self.update_volumes(volumes, &gone).max(self.forget_unmentioned(now))
         };
         about_server.max(about_foreign).max(about_room).max(about_volumes)
     }
@@ -152,6 +152,15 @@ impl VolumeServer {
             .copied()
             .collect();
         self.update_volumes(volumes, &vanished)
+    }
+
+    /// What was created and is in no report by now was lost before it could be reported: no later
+    /// report would say that it is gone.
+    fn forget_unmentioned(&mut self, now: BootTime) -> Change {
+        let ids: Vec<VolumeId> = self.unmentioned.keys().copied().collect();
+        let lost: Vec<VolumeId> =
+            ids.into_iter().filter(|id| !self.is_trusted_unmentioned(*id, now)).collect();
+        self.update_volumes(Vec::new(), &lost)
     }
 
     fn update_volumes(&mut self, volumes: Vec<VolumeReport>, gone: &[VolumeId]) -> Change {

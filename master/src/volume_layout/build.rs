@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     cluster_state::ClusterState,
-    contradiction::find_contradictions,
+    contradiction::{find_contradictions, is_same_kind},
     plan::creation::is_to_be_created,
     topology::{Topology, VolumeServer},
 };
@@ -70,6 +70,8 @@ struct MemberView<'a> {
     seen: Option<&'a Seen<'a>>,
     /// If it is alive and has the volume.
     report: Option<&'a VolumeReport>,
+    /// It reports another one under the same id.
+    is_other_kind: bool,
 }
 
 struct Builder<'a> {
@@ -111,7 +113,9 @@ impl<'a> MemberView<'a> {
     fn of(id: ServerId, config: &VolumeConfig, servers: &'a HashMap<ServerId, Seen<'a>>) -> Self {
         let seen = servers.get(&id);
         let alive = seen.filter(|seen| seen.server.is_alive);
-        Self { id, seen, report: alive.and_then(|seen| seen.server.volumes.get(&config.id)) }
+        let reported = alive.and_then(|seen| seen.server.volumes.get(&config.id));
+        let report = reported.filter(|report| is_same_kind(config, report));
+        Self { id, seen, report, is_other_kind: report.is_none() && reported.is_some() }
     }
 
     fn standing(&self, config: &VolumeConfig, limit_bytes: u64) -> Standing {
@@ -119,6 +123,9 @@ impl<'a> MemberView<'a> {
         else {
             return Standing::ServerGone;
         };
+        if self.is_other_kind {
+            return Standing::OtherKind;
+        }
         let Some(report) = self.report else {
             return match is_to_be_created(config, server) {
                 true => Standing::Creating,

@@ -60,6 +60,7 @@ fn every_reason_not_to_write_is_told() {
     assert_eq!(says(|r| r.local = LocalState::Damaged), Standing::Damaged);
     assert_eq!(says(|r| r.local = LocalState::Failed), Standing::Failed);
     assert_eq!(says(|r| r.epoch = Epoch(0)), Standing::Behind);
+    assert_eq!(says(|r| r.collection = "pics".parse().unwrap()), Standing::OtherKind);
     assert_eq!(standing(&state, None), Standing::ServerGone);
     assert_eq!(standing(&state, Some(heartbeat(1, vec![]))), Standing::Creating);
     let restarted = Heartbeat { incarnation: Incarnation(2), ..heartbeat(1, vec![]) };
@@ -85,7 +86,8 @@ fn admitted_volumes_are_closed_or_miss_copies_and_stay_readable() {
             incarnation: Incarnation(1),
         });
         let mut topology = Topology::default();
-        topology.receive(heartbeat(1, vec![report(1)]), BootTime::default()).unwrap();
+        let brought = VolumeReport { placement: foreign.placement, ..report(1) };
+        topology.receive(heartbeat(1, vec![brought]), BootTime::default()).unwrap();
         let layouts = Layouts::build(&state, &topology, LIMIT);
         let placed = &layouts.volumes[&volume(1)];
         assert_eq!((placed.standing, placed.holders.len()), (expected, 1));
