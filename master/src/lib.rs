@@ -21,6 +21,8 @@ pub mod raft;
 mod rebuild_budget;
 mod server;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod testing;
 mod topology;
 mod trouble;
