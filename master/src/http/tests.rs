@@ -762,6 +762,7 @@ async fn status_documents_have_integers_and_lists_and_never_null() {
     assert_eq!(node["Url"], rig.address);
     assert_eq!(topology["Layouts"], topology["layouts"]);
     assert_eq!(topology["Layouts"][0]["writables"], json!([1, 2, 3, 4, 5, 6, 7]));
+    rig.cluster.tick();
     let view = rig.fetch("/ui/status.json").await.unwrap();
     let room = view["capacity"]["writable_bytes"].as_u64().unwrap();
     assert_eq!((room, &view["layouts"][0]["writable_bytes"]), (7 * (LIMIT - 8), &json!(room)));

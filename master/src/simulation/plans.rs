@@ -160,20 +160,26 @@ impl World {
     fn replicate(&mut self) -> Result<usize, Violation> {
         let configs = self.state().volumes.values().filter(|config| config.placement.copies() > 1);
         let views: Vec<VolumeView> = configs.map(|config| self.view_of(config)).collect();
-        let mut done = 0;
+        let (mut done, mut volumes) = (0, Vec::new());
         for view in views {
-            let seal = plan_seal(&view, Cause::Lost, RULES);
-            let seal = seal.map(|seal| Command::SealVolumes { volumes: vec![seal] });
+            // One step of a volume at a time: the next is planned for the epoch that follows.
+            if let Some(seal) = plan_seal(&view, Cause::Lost, RULES) {
+                volumes.push(seal);
+                continue;
+            }
             let steps = [plan_decision(&view, RULES), plan_opening(&view, RULES)];
-            let steps = steps.into_iter().filter_map(|step| match step {
+            let mut steps = steps.into_iter().filter_map(|step| match step {
                 Step::Propose(command) => Some(command),
                 Step::Wait(_) | Step::Ask(_) | Step::Diverged => None,
             });
-            // One step of a volume at a time: the next is planned for the epoch that follows.
-            if let Some(command) = seal.into_iter().chain(steps).next() {
+            if let Some(command) = steps.next() {
                 self.commit(&command)?;
                 done += 1;
             }
+        }
+        if !volumes.is_empty() {
+            done += volumes.len();
+            self.commit(&Command::SealVolumes { volumes })?;
         }
         Ok(done)
     }
@@ -199,7 +205,7 @@ impl World {
 
     /// What a replica answers to a sealed configuration. Nothing is ever being written here.
     fn sealed(&self, config: &VolumeConfig, id: ServerId, run: Incarnation) -> Option<Sealed> {
-        let server = self.servers.iter().find(|server| server.id == id)?;
+        let server = self.server(id)?;
         let has_it =
             server.is_up && server.incarnation == run && server.volumes.contains_key(&config.id);
         let decides = config.sealed_with.contains(&(id, run));

@@ -144,6 +144,11 @@ impl VolumeServer {
 
     /// A full report lists everything, but for what was created while it was under way.
     fn replace_volumes(&mut self, volumes: Vec<VolumeReport>, now: BootTime) -> Change {
+        if self.volumes.is_empty() && !volumes.is_empty() {
+            // Made in one go the map is packed; one by one, half of its room would stay empty.
+            self.volumes = volumes.into_iter().map(|report| (report.id, report)).collect();
+            return Change::Layout;
+        }
         let listed: BTreeSet<VolumeId> = volumes.iter().map(|v| v.id).collect();
         let vanished: Vec<VolumeId> = self
             .volumes
