@@ -11,11 +11,11 @@ use std::{
 };
 
 use dulse_shared::{
+    clock::BootTime,
     id::{Cookie, Fid, NeedleKey, VolumeId},
     wire::{Code, Problem},
 };
 use futures_util::{FutureExt, future::BoxFuture};
-use rand::seq::IndexedRandom;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -23,8 +23,9 @@ use crate::{
     cluster::Cluster,
     executor::{Executor, Progress},
     key_range::{DrawError, KeyRange},
-    plan::growth::{Need, need_of},
-    volume_layout::{LayoutKey, Place, Turn},
+    placement::LocationWish,
+    plan::growth::{Need, expected_need_of, need_of},
+    volume_layout::{ExpectedBytes, LayoutKey, Place, RoomyVolume, Turn, VolumeLayout, Wanted},
 };
 
 /// Who asks while the first volumes of a layout are made waits no longer than this.
@@ -76,6 +77,10 @@ pub(crate) struct AssignRequest {
     pub(crate) count: u64,
     /// In which layout.
     pub(crate) key: LayoutKey,
+    /// Where in the cluster.
+    pub(crate) wish: LocationWish,
+    /// How many volumes the layout gets if it has to grow; the layout knows best if nobody says.
+    pub(crate) volumes_to_grow: Option<usize>,
 }
 
 /// What was handed out.
@@ -117,6 +122,8 @@ pub(crate) struct Assigner {
     cluster: Arc<Cluster>,
     executor: Arc<Executor>,
     keys: Arc<dyn KeySource>,
+    /// What was assigned lately.
+    expected: ExpectedBytes,
     /// The highest key that was too far away, so that it is logged once.
     far_key: AtomicU64,
 }
@@ -128,7 +135,8 @@ impl Assigner {
         executor: Arc<Executor>,
         keys: Arc<dyn KeySource>,
     ) -> Self {
-        Self { cluster, executor, keys, far_key: AtomicU64::new(0) }
+        let (expected, far_key) = (ExpectedBytes::default(), AtomicU64::new(0));
+        Self { cluster, executor, keys, expected, far_key }
     }
 
     /// Hands out fids in a volume other than those in `avoid`, which just refused a write.
@@ -138,14 +146,19 @@ impl Assigner {
         avoid: &[VolumeId],
     ) -> Result<Assignment, Problem> {
         self.cluster.log.require_leadership()?;
-        let (volume, place) = match self.pick(&request.key, avoid) {
+        let (volume, place) = match self.pick(request, avoid) {
             Pick::Writable(volume, place) => (volume, place),
             Pick::Avoided => return Err(all_refuse()),
-            Pick::Nothing => self.wait_for_writable(&request.key, avoid).await?,
+            Pick::Nothing => self.wait_for_writable(request, avoid).await?,
         };
         let first = self.take_keys(request.count).await?;
         let fid = Fid { volume, key: first, cookie: Cookie::random() };
         Ok(Assignment { fid, count: request.count, place })
+    }
+
+    /// Who makes new volumes.
+    pub(crate) fn executor(&self) -> &Executor {
+        &self.executor
     }
 
     /// A volume server has a needle with this key: assign stays above it.
@@ -162,30 +175,60 @@ impl Assigner {
         }
     }
 
-    fn pick(&self, key: &LayoutKey, avoid: &[VolumeId]) -> Pick {
+    fn pick(&self, request: &AssignRequest, avoid: &[VolumeId]) -> Pick {
+        let AssignRequest { key, wish, .. } = request;
         let layouts = self.cluster.layouts();
-        let turn = Turn::at(self.cluster.clock.boot());
-        let mut rng = rand::rng();
-        let layout = layouts.layouts.get(key);
-        if need_of(layout) == Need::Soon {
-            self.executor.grow_ahead(key);
+        let now = self.cluster.clock.boot();
+        let Some(layout) = layouts.layouts.get(key) else {
+            return Pick::Nothing;
+        };
+        let stock = layout.writable.stock(wish);
+        if need_of(stock) == Need::Soon {
+            self.grow_ahead(request);
         }
-        let picked = layouts
-            .pick_writable(key, avoid, turn, &mut rng)
-            .and_then(|(id, volume)| Some((id, volume.holders.choose(&mut rng)?)));
-        match picked {
-            Some((id, place)) => Pick::Writable(id, place.clone()),
-            None if layout.is_some_and(|layout| !layout.writable.ids().is_empty()) => Pick::Avoided,
+        let expected_bytes = |volume| self.expected.of(volume, now);
+        let wanted = Wanted { avoid, wish, turn: Turn::at(now), expected_bytes: &expected_bytes };
+        match layouts.pick_writable(key, &wanted, &mut rand::rng()) {
+            Some((volume, place)) => {
+                self.expect(request, layout, volume, now);
+                Pick::Writable(volume.id, place.clone())
+            }
+            None if stock.volumes > 0 => Pick::Avoided,
             None => Pick::Nothing,
         }
     }
 
+    /// Counts what will be written to a volume that was picked. If that makes it nearly full, and
+    /// others as well, the layout grows.
+    fn expect(
+        &self,
+        request: &AssignRequest,
+        layout: &VolumeLayout,
+        volume: RoomyVolume,
+        now: BootTime,
+    ) {
+        let bytes = layout.needle_bytes.saturating_mul(request.count);
+        self.expected.add(volume.id, bytes, now);
+        let expected_bytes = |volume| self.expected.of(volume, now);
+        if expected_bytes(volume.id) < volume.until_crowded_bytes {
+            return;
+        }
+        let stock = layout.writable.stock(&request.wish);
+        if expected_need_of(&layout.writable, stock, &expected_bytes) == Need::Soon {
+            self.grow_ahead(request);
+        }
+    }
+
+    fn grow_ahead(&self, request: &AssignRequest) {
+        self.executor.grow_ahead(&request.key, &request.wish, request.volumes_to_grow);
+    }
+
     async fn wait_for_writable(
         &self,
-        key: &LayoutKey,
+        request: &AssignRequest,
         avoid: &[VolumeId],
     ) -> Result<(VolumeId, Arc<Place>), Problem> {
-        let grown = tokio::time::timeout(GROWTH_LIMIT, self.grow_until_writable(key, avoid));
+        let grown = tokio::time::timeout(GROWTH_LIMIT, self.grow_until_writable(request, avoid));
         grown.await.unwrap_or_else(|_| {
             let message = format!(
                 "no writable volumes: new ones were not ready within {GROWTH_LIMIT:?}; try again, \
@@ -197,14 +240,15 @@ impl Assigner {
 
     async fn grow_until_writable(
         &self,
-        key: &LayoutKey,
+        request: &AssignRequest,
         avoid: &[VolumeId],
     ) -> Result<(VolumeId, Arc<Place>), Problem> {
+        let AssignRequest { key, wish, volumes_to_grow, .. } = request;
         let mut layouts = self.cluster.watch_layouts();
         let mut has_grown = false;
         loop {
             let current = layouts.borrow_and_update().clone();
-            if let Pick::Writable(volume, place) = self.pick(key, avoid) {
+            if let Pick::Writable(volume, place) = self.pick(request, avoid) {
                 return Ok((volume, place));
             }
             if self.cluster.awaits_servers(&current, key) {
@@ -215,11 +259,12 @@ impl Assigner {
             if has_grown {
                 return Err(all_refuse());
             }
-            let mut progress = self.executor.grow(key);
+            let mut progress = self.executor.grow(key, wish, *volumes_to_grow);
             tokio::select! {
                 _ = layouts.changed() => {}
                 ended = end_of(&mut progress) => {
                     ended?;
+                    self.cluster.catch_up();
                     has_grown = true;
                 }
             }

@@ -4,7 +4,8 @@
 //! The topology is behind one mutex that is held for computing only. The layouts are replaced as
 //! a whole whenever either side changed, under that mutex, so that an older picture never covers
 //! a newer one; readers take the present one without waiting. Where both locks are needed the
-//! topology's comes first.
+//! topology's comes first. In a large cluster, where making them takes long, they are replaced on a
+//! tick instead, and not on each.
 
 use std::{
     collections::HashSet,
@@ -27,8 +28,9 @@ use crate::{
     cluster_log::ClusterLog,
     cluster_state::ClusterState,
     contradiction::Contradiction,
+    rebuild_budget::RebuildBudget,
     topology::{Change, SILENCE_LIMIT, Topology},
-    volume_layout::{LayoutKey, Layouts, is_unheard},
+    volume_layout::{LayoutKey, Layouts},
 };
 
 /// After its start a master waits this long for the volume servers that it does not know yet,
@@ -49,7 +51,9 @@ pub(crate) struct Cluster {
     topology: Mutex<Topology>,
     layouts: watch::Sender<Arc<Layouts>>,
     built_at: AtomicU64,
-    has_new_sizes: AtomicBool,
+    /// Something changed that the layouts do not show yet.
+    is_stale: AtomicBool,
+    budget: Mutex<RebuildBudget>,
     started: BootTime,
     logged: Mutex<HashSet<Contradiction>>,
 }
@@ -70,7 +74,8 @@ impl Cluster {
             topology: Mutex::default(),
             layouts: watch::Sender::new(Arc::default()),
             built_at: AtomicU64::new(0),
-            has_new_sizes: AtomicBool::new(false),
+            is_stale: AtomicBool::new(false),
+            budget: Mutex::default(),
             logged: Mutex::default(),
         };
         cluster.refresh();
@@ -111,8 +116,8 @@ impl Cluster {
         let (result, change) = update(&mut topology, self.clock.boot());
         match change {
             Change::None => {}
-            Change::Sizes => self.has_new_sizes.store(true, Ordering::Relaxed),
-            Change::Layout => self.rebuild(&topology),
+            Change::Sizes => self.is_stale.store(true, Ordering::Relaxed),
+            Change::Layout => self.rebuild_within_budget(&topology),
         }
         result
     }
@@ -130,9 +135,16 @@ impl Cluster {
         });
     }
 
-    /// Brings the layouts up to date after a change of the agreed state.
+    /// Brings the layouts up to date after a change of the agreed state, at the next tick at last.
     pub(crate) fn refresh(&self) {
-        self.rebuild(&self.topology());
+        self.rebuild_within_budget(&self.topology());
+    }
+
+    /// Brings the layouts up to date now, for somebody who waits for what just changed.
+    pub(crate) fn catch_up(&self) {
+        if self.is_stale.load(Ordering::Relaxed) {
+            self.rebuild(&self.topology());
+        }
     }
 
     /// Wall time, and how far it may be believed. The log hears of a jump.
@@ -160,10 +172,12 @@ impl Cluster {
                 server.url
             );
         }
-        let has_new_sizes = self.has_new_sizes.swap(false, Ordering::Relaxed);
+        let is_stale = self.is_stale.load(Ordering::Relaxed);
         let is_behind = self.built_at.load(Ordering::Relaxed) != self.log.applied();
-        if !dead.is_empty() || has_new_sizes || is_behind {
+        if !dead.is_empty() {
             self.rebuild(&topology);
+        } else if is_stale || is_behind {
+            self.rebuild_within_budget(&topology);
         }
     }
 
@@ -171,7 +185,7 @@ impl Cluster {
     pub(crate) fn follow(&self) {
         let topology = self.topology();
         if self.built_at.load(Ordering::Relaxed) != self.log.applied() {
-            self.rebuild(&topology);
+            self.rebuild_within_budget(&topology);
         }
     }
 
@@ -187,7 +201,9 @@ impl Cluster {
     /// Whether it is too early to say that nobody holds the volume, or that there is none.
     pub(crate) fn awaits_holder(&self, id: VolumeId) -> bool {
         let is_unsure = |state: &ClusterState, topology: &Topology| {
-            state.volumes.get(&id).is_none_or(|config| is_unheard(config, topology))
+            state.volumes.get(&id).is_none_or(|config| {
+                config.members.iter().any(|member| !topology.has_heard(member.server))
+            })
         };
         self.clock.since(self.started) < JOIN_WINDOW && self.look(is_unsure)
     }
@@ -196,7 +212,19 @@ impl Cluster {
         self.topology.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn rebuild_within_budget(&self, topology: &Topology) {
+        let now = self.clock.boot();
+        let may_rebuild = self.budget.lock().unwrap_or_else(PoisonError::into_inner).is_left(now);
+        if may_rebuild {
+            self.rebuild(topology);
+        } else {
+            self.is_stale.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn rebuild(&self, topology: &Topology) {
+        let began = self.clock.boot();
+        self.is_stale.store(false, Ordering::Relaxed);
         // Read before the state: an entry applied in between only causes another rebuild.
         let applied = self.log.applied();
         let layouts =
@@ -210,6 +238,8 @@ impl Cluster {
             }
             is_new
         });
+        let took = self.clock.since(began);
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner).spend(took);
     }
 
     /// Each is logged once, not with every heartbeat.

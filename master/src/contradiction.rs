@@ -67,7 +67,7 @@ impl fmt::Display for Contradiction {
             Disagreement::OtherKind => write!(
                 f,
                 "{url} reports volume {volume} with another collection, replication or ttl than \
-                 the masters agreed on"
+                 the masters agreed on: it is not used"
             ),
         }
     }
@@ -104,7 +104,11 @@ fn disagreement(
     if report.epoch > config.epoch {
         return Some(Disagreement::EpochAhead { reported: report.epoch, agreed: config.epoch });
     }
+    (!is_same_kind(config, report)).then_some(Disagreement::OtherKind)
+}
+
+/// Whether the file that is reported can be the volume that was agreed on.
+pub(crate) fn is_same_kind(config: &VolumeConfig, report: &VolumeReport) -> bool {
     let reported = (&report.collection, report.placement, report.ttl);
-    let agreed = (&config.collection, config.placement, config.ttl);
-    (reported != agreed).then_some(Disagreement::OtherKind)
+    reported == (&config.collection, config.placement, config.ttl)
 }

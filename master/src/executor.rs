@@ -13,7 +13,7 @@ use std::{
 
 use dulse_shared::{
     clock::BootTime,
-    id::{ClusterId, ServerId, VolumeId},
+    id::{ClusterId, ReplicaPlacement, ServerId, VolumeId},
     net::{
         peer::{PeerClient, PeerError},
         tasks::Tasks,
@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use crate::{
     cluster::Cluster,
     cluster_state::{Command, Outcome},
-    placement::{PlacementError, place_volumes, rooms},
+    placement::{LocationWish, PlacementError, place_volumes, rooms},
     plan::{
         creation::{Creation, creations_of, is_due, plan_creations},
         expiry::plan_deletions,
@@ -68,12 +68,15 @@ pub(crate) struct Executor {
     work: Mutex<Work>,
 }
 
+/// A layout, and where in the cluster it grows.
+type Where = (LayoutKey, LocationWish);
+
 #[derive(Default)]
 struct Work {
-    /// Layouts that are growing: at most one growth each.
-    growing: HashMap<LayoutKey, watch::Receiver<Progress>>,
-    /// When growing a layout ahead of need last failed.
-    failed_ahead: HashMap<LayoutKey, BootTime>,
+    /// Layouts that are growing: at most one growth each in one place.
+    growing: HashMap<Where, watch::Receiver<Progress>>,
+    /// When growing a layout ahead of need last failed, and how many slots were free then.
+    failed_ahead: HashMap<Where, (BootTime, u64)>,
     /// Creations under way.
     creating: HashSet<(VolumeId, ServerId)>,
     /// Creations that failed, and when.
@@ -86,50 +89,100 @@ impl Executor {
         Self { cluster, peers, tasks, work: Mutex::default() }
     }
 
-    /// Grows the layout unless it is growing already; how that is getting on.
-    pub(crate) fn grow(self: &Arc<Self>, key: &LayoutKey) -> watch::Receiver<Progress> {
+    /// Grows the layout where it is wished, by as many volumes as somebody asks for, unless it is
+    /// growing there already; how that is getting on.
+    pub(crate) fn grow(
+        self: &Arc<Self>,
+        key: &LayoutKey,
+        wish: &LocationWish,
+        asked: Option<usize>,
+    ) -> watch::Receiver<Progress> {
+        let place = (key.clone(), wish.clone());
         let mut work = self.work();
-        if let Some(progress) = work.growing.get(key) {
+        if let Some(progress) = work.growing.get(&place) {
             return progress.clone();
         }
         let (report, progress) = watch::channel(Progress::Running);
-        work.growing.insert(key.clone(), progress.clone());
-        let (executor, key) = (self.clone(), key.clone());
+        work.growing.insert(place.clone(), progress.clone());
+        let executor = self.clone();
         self.tasks.spawn_in_background(async move {
-            let result = executor.grow_layout(&key).await;
-            executor.note_growth(&key, &result);
+            let result = executor.grow_layout(&place, asked).await;
+            executor.note_growth(place, &result);
             report.send_replace(Progress::Ended(result));
         });
         progress
     }
 
-    /// Grows the layout in the background, unless that failed a moment ago.
-    pub(crate) fn grow_ahead(self: &Arc<Self>, key: &LayoutKey) {
+    /// Grows the layout in the background, unless that failed a moment ago and no room came since.
+    pub(crate) fn grow_ahead(
+        self: &Arc<Self>,
+        key: &LayoutKey,
+        wish: &LocationWish,
+        asked: Option<usize>,
+    ) {
         let now = self.cluster.clock.boot();
-        let failed = self.work().failed_ahead.get(key).copied();
-        if failed.is_none_or(|failed| now.since(failed) >= GROW_AHEAD_PAUSE) {
-            self.grow(key);
+        let failed = self.work().failed_ahead.get(&(key.clone(), wish.clone())).copied();
+        let is_due = failed.is_none_or(|(failed, free_slots)| {
+            now.since(failed) >= GROW_AHEAD_PAUSE
+                || self.cluster.layouts().capacity.free_slots > free_slots
+        });
+        if is_due {
+            self.grow(key, wish, asked);
         }
     }
 
-    fn note_growth(&self, key: &LayoutKey, result: &Result<(), Problem>) {
+    /// Creates exactly `count` volumes, all of them or none; how many copies there are in all.
+    pub(crate) async fn grow_by(
+        &self,
+        key: &LayoutKey,
+        wish: &LocationWish,
+        count: usize,
+    ) -> Result<usize, Problem> {
+        let command = self.plan_growth(key, wish, |_| count)?;
+        let planned = match &command {
+            Command::CreateVolumes { members, .. } => members.len(),
+            _ => 0,
+        };
+        if planned < count {
+            let message = format!(
+                "there is room for {planned} volumes of the {count} that are asked for: add a \
+                 volume server, or ask for fewer; nothing was created"
+            );
+            return Err(Problem::new(Code::NoWritableVolume, message));
+        }
+        let creations = self.commit_growth(key, command).await?;
+        let copies = creations.len();
+        self.create_first_then_rest(creations).await?;
+        self.cluster.catch_up();
+        Ok(copies)
+    }
+
+    fn note_growth(&self, place: Where, result: &Result<(), Problem>) {
         let now = self.cluster.clock.boot();
+        let free_slots = self.cluster.layouts().capacity.free_slots;
         let mut work = self.work();
-        work.growing.remove(key);
-        work.failed_ahead.retain(|_, failed| now.since(*failed) < GROW_AHEAD_PAUSE);
+        work.growing.remove(&place);
+        work.failed_ahead.retain(|_, (failed, _)| now.since(*failed) < GROW_AHEAD_PAUSE);
         if result.is_err() {
-            work.failed_ahead.insert(key.clone(), now);
+            work.failed_ahead.insert(place, (now, free_slots));
         }
     }
 
-    async fn grow_layout(&self, key: &LayoutKey) -> Result<(), Problem> {
-        let command = self.plan_growth(key).map_err(unplaced)?;
+    async fn grow_layout(&self, (key, wish): &Where, asked: Option<usize>) -> Result<(), Problem> {
+        let count = |free_slots| volumes_to_grow(key.placement, free_slots, asked);
+        let command = self.plan_growth(key, wish, count)?;
+        let creations = self.commit_growth(key, command).await?;
+        self.create_first_then_rest(creations).await
+    }
+
+    /// Agrees on new volumes; what is to be made then.
+    async fn commit_growth(
+        &self,
+        key: &LayoutKey,
+        command: Command,
+    ) -> Result<Vec<Creation>, Problem> {
         let configs = self.commit_creation(command).await?;
         self.cluster.refresh();
-        let creations: Vec<Creation> = self.cluster.look(|_, topology| {
-            let of_each = configs.iter().map(|c| creations_of(c, topology));
-            of_each.flatten().collect()
-        });
         tracing::info!(
             "growing {} volumes for collection {:?}, replication {}, ttl {:?}, disk {}",
             configs.len(),
@@ -138,23 +191,33 @@ impl Executor {
             key.ttl.to_string(),
             key.disk.0
         );
-        self.create_first_then_rest(creations).await
+        Ok(self.cluster.look(|_, topology| {
+            let of_each = configs.iter().map(|c| creations_of(c, topology));
+            of_each.flatten().collect()
+        }))
     }
 
-    fn plan_growth(&self, key: &LayoutKey) -> Result<Command, PlacementError> {
-        let rooms = match key.placement.copies() {
-            1 => self.cluster.look(|state, topology| rooms(topology, state, &key.disk))?,
-            _ => Vec::new(),
-        };
-        let free_slots = rooms.iter().map(|room| room.free_slots).sum();
-        let count = volumes_to_grow(key.placement, free_slots);
-        let members = place_volumes(key.placement, rooms, count, &mut rand::rng())?;
+    fn plan_growth(
+        &self,
+        key: &LayoutKey,
+        wish: &LocationWish,
+        count: impl Fn(u64) -> usize,
+    ) -> Result<Command, Problem> {
+        require_supported(key.placement)?;
+        let rooms = self
+            .cluster
+            .look(|state, topology| rooms(topology, state, &key.disk))
+            .map_err(unplaced)?;
+        let there = rooms.iter().filter(|room| room.fulfils(wish));
+        let free_slots = there.map(|room| room.free_slots).sum();
+        let members =
+            place_volumes(key.placement, wish, rooms, count(free_slots), &mut rand::rng());
         Ok(Command::CreateVolumes {
             collection: key.collection.clone(),
             placement: key.placement,
             ttl: key.ttl,
             disk: key.disk.clone(),
-            members,
+            members: members.map_err(unplaced)?,
         })
     }
 
@@ -296,7 +359,7 @@ impl Executor {
         let what = (creation.config.id, creation.server);
         let now = self.cluster.clock.boot();
         let work = self.work();
-        !work.growing.contains_key(&LayoutKey::of(&creation.config))
+        !work.growing.keys().any(|(key, _)| key.is_of(&creation.config))
             && !work.creating.contains(&what)
             && is_due(work.failed.get(&what).copied(), now)
     }
@@ -306,12 +369,18 @@ impl Executor {
     }
 }
 
+/// Volumes with several copies can be placed, but nothing keeps their copies equal yet.
+fn require_supported(placement: ReplicaPlacement) -> Result<(), Problem> {
+    if placement.copies() == 1 {
+        return Ok(());
+    }
+    let message = format!(
+        "replication {placement} is not supported yet: volumes have one copy so far; leave \
+         `replication` out, or pass 000"
+    );
+    Err(Problem::new(Code::NotSupported, message))
+}
+
 fn unplaced(error: PlacementError) -> Problem {
-    let code = match error {
-        PlacementError::NotSupported(_) => Code::NotSupported,
-        PlacementError::NoServer | PlacementError::NoSuchDisk(_) | PlacementError::Full => {
-            Code::NoWritableVolume
-        }
-    };
-    Problem::new(code, error.to_string())
+    Problem::new(Code::NoWritableVolume, error.to_string())
 }

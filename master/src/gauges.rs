@@ -24,6 +24,7 @@ pub(crate) struct Gauges {
     closed: Count,
     unavailable: Count,
     free_slots: Count,
+    writable_bytes: Count,
 }
 
 impl Gauges {
@@ -49,6 +50,7 @@ impl Gauges {
             closed: gauge("volumes_closed", "Volumes admitted from elsewhere"),
             unavailable: gauge("volumes_unavailable", "Volumes that nobody can read"),
             free_slots: gauge("volume_slots_free", "Volumes that still can be created"),
+            writable_bytes: gauge("volumes_writable_bytes", "Bytes that fit into writable volumes"),
         }
     }
 
@@ -62,8 +64,6 @@ impl Gauges {
 
     fn count_servers(&self, topology: &Topology) {
         self.servers_live.set(topology.alive().count() as u64);
-        let free = topology.alive().map(|server| server.empty_slots(None)).sum();
-        self.free_slots.set(free);
     }
 
     fn count_volumes(&self, layouts: &Layouts) {
@@ -74,7 +74,8 @@ impl Gauges {
         self.read_only.set(count(|s| {
             !matches!(s, Standing::Writable | Standing::Closed | Standing::Creating)
         }));
-        let unreadable = layouts.volumes.values().filter(|v| v.holders.is_empty());
-        self.unavailable.set(unreadable.count() as u64);
+        self.free_slots.set(layouts.capacity.free_slots);
+        self.writable_bytes.set(layouts.capacity.writable_bytes);
+        self.unavailable.set(layouts.unreadable as u64);
     }
 }

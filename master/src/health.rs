@@ -82,7 +82,7 @@ pub(crate) fn judge(has_leader: bool, topology: &Topology, layouts: &Layouts) ->
     findings.extend(by_standing(layouts));
     findings.extend(crate::trouble::findings(topology));
     findings.extend(gone_servers(topology));
-    findings.extend(full_servers(topology, layouts));
+    findings.extend(nothing_writable(topology, layouts));
     if !layouts.contradictions.is_empty() {
         let sentence = format!(
             "{} reports of volume servers contradict what the masters agreed on: listed below",
@@ -131,6 +131,7 @@ const fn gravity(standing: Standing) -> Option<(Verdict, &'static str)> {
         Standing::Duplicate => Some((Verdict::AtRisk, "VOLUME_DUPLICATE")),
         Standing::Damaged => Some((Verdict::AtRisk, "VOLUME_DAMAGED")),
         Standing::Failed => Some((Verdict::AtRisk, "VOLUME_FAILED")),
+        Standing::OtherKind => Some((Verdict::Unavailable, "VOLUME_OTHER_KIND")),
         Standing::NotThere => Some((Verdict::Unavailable, "VOLUME_MISSING")),
         Standing::ServerGone => Some((Verdict::Unavailable, "VOLUME_UNAVAILABLE")),
     }
@@ -155,22 +156,59 @@ fn gone_servers(topology: &Topology) -> Vec<Finding> {
     gone.map(finding).collect()
 }
 
-/// Nothing left to grow into, and nothing roomy left to write to.
-fn full_servers(topology: &Topology, layouts: &Layouts) -> Option<Finding> {
-    let mut servers = topology.alive().peekable();
-    servers.peek()?;
-    let has_slots = servers.any(|server| server.empty_slots(None) > 0);
-    let has_writable = layouts.count(|standing| standing == Standing::Writable) > 0;
-    if has_slots || has_writable {
+/// Nothing to write to, and nothing to grow into.
+fn nothing_writable(topology: &Topology, layouts: &Layouts) -> Option<Finding> {
+    let capacity = &layouts.capacity;
+    topology.alive().next()?;
+    if capacity.free_slots > 0 || capacity.writable_volumes > 0 {
         return None;
     }
-    let sentence = "every volume server is full: add one or free space";
+    let sentence = format!(
+        "nothing can be written: none of {} volumes takes new needles, and of {} volume slots none \
+         is free on a disk with room; add a volume server or free space",
+        layouts.volumes.len(),
+        capacity.max_volumes
+    );
     Some(Finding::new(Verdict::Unavailable, "FULL", sentence))
 }
 
 #[cfg(test)]
 mod tests {
+    use dulse_shared::{clock::BootTime, wire::VolumeReport};
+
     use super::*;
+    use crate::{
+        cluster_state::{ClusterState, Command},
+        testing::{LIMIT, dir, heartbeat, plain_layout, report, server},
+    };
+
+    /// Volume 1 with so many bytes, on a server with so many slots.
+    fn findings(size_bytes: u64, slots: u32) -> Vec<String> {
+        let key = plain_layout();
+        let mut state = ClusterState::default();
+        state.apply(&Command::CreateVolumes {
+            collection: key.collection,
+            placement: key.placement,
+            ttl: key.ttl,
+            disk: key.disk,
+            members: vec![vec![(server(1), dulse_shared::wire::Incarnation(1))]],
+        });
+        let mut topology = Topology::default();
+        let mut heard = heartbeat(1, vec![VolumeReport { size_bytes, ..report(1) }]);
+        heard.dirs = vec![dir(slots, 1)];
+        topology.receive(heard, BootTime::default()).unwrap();
+        let health = judge(true, &topology, &Layouts::build(&state, &topology, LIMIT));
+        health.findings.into_iter().map(|finding| finding.sentence).collect()
+    }
+
+    #[test]
+    fn a_cluster_in_which_nothing_is_writable_says_so_and_why() {
+        assert!(findings(LIMIT - 1, 1).is_empty(), "the volume is");
+        assert!(findings(LIMIT, 2).is_empty(), "another can be made");
+        let full = "nothing can be written: none of 1 volumes takes new needles, and of 1 volume \
+                    slots none is free on a disk with room; add a volume server or free space";
+        assert_eq!(findings(LIMIT, 1), [full]);
+    }
 
     #[test]
     fn many_volumes_are_named_up_to_a_limit() {

@@ -167,7 +167,8 @@ fn one_of_each_id<'a>(
     chosen
 }
 
-fn newer_configs(state: &ClusterState, server: &VolumeServer) -> Vec<VolumeConfig> {
+/// What a server serves in an older configuration than was agreed on.
+pub(crate) fn newer_configs(state: &ClusterState, server: &VolumeServer) -> Vec<VolumeConfig> {
     let newer = server.volumes.values().filter_map(|report| {
         let config = state.volumes.get(&report.id)?;
         let is_member = config.members.iter().any(|m| m.server == server.id);
@@ -178,7 +179,7 @@ fn newer_configs(state: &ClusterState, server: &VolumeServer) -> Vec<VolumeConfi
 
 /// Those of a server's volumes that were deleted, perhaps while it was away. What was deleted once
 /// stays so: a master that is behind only names fewer.
-fn deleted_volumes(state: &ClusterState, server: &VolumeServer) -> Vec<VolumeId> {
+pub(crate) fn deleted_volumes(state: &ClusterState, server: &VolumeServer) -> Vec<VolumeId> {
     let ids = server.volumes.keys().filter(|id| state.deleted.contains(**id));
     ids.take(MAX_DELETED).copied().collect()
 }

@@ -19,7 +19,10 @@ mod leader;
 mod placement;
 pub mod plan;
 pub mod raft;
+mod rebuild_budget;
 mod server;
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod testing;
 mod topology;

@@ -1,7 +1,7 @@
 //! What tests of the master stand on: the agreed state in memory, and reports to fill it with.
 
 use std::sync::{
-    Mutex,
+    Arc, Mutex,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -20,7 +20,7 @@ use crate::{
     cluster_state::{ClusterState, Command, Outcome},
     key_range::DrawError,
     raft::{Leadership, MembershipError, ProposeError},
-    volume_layout::LayoutKey,
+    volume_layout::{LayoutKey, Place},
 };
 
 /// The limit that tests run with.
@@ -119,6 +119,17 @@ pub(crate) fn server(n: u128) -> ServerId {
 /// A volume's id.
 pub(crate) fn volume(n: u32) -> VolumeId {
     VolumeId::new(n).unwrap()
+}
+
+/// Where server `n` is reached.
+pub(crate) fn place(n: u128) -> Arc<Place> {
+    Arc::new(Place {
+        server: server(n),
+        url: format!("127.0.0.1:{}", 8080 + n),
+        public_url: format!("public-{n}:80"),
+        data_center: "dc".to_owned(),
+        rack: "r".to_owned(),
+    })
 }
 
 /// The layout of an assign without parameters.

@@ -5,6 +5,9 @@
 //! afterwards, so that readers share it without a lock. A volume is in a layout's writable list
 //! only if its configuration says so and every member is alive and confirms it at that epoch.
 
+mod build;
+mod capacity;
+mod expected;
 mod writable;
 
 use std::{
@@ -14,22 +17,16 @@ use std::{
 
 use dulse_shared::{
     id::{Collection, ReplicaPlacement, ServerId, Ttl, VolumeId},
-    wire::{DiskType, Epoch, LocalState, VolumeConfig, VolumeReport, VolumeState},
+    wire::{DiskType, Epoch, VolumeConfig},
 };
-use rand::Rng;
+use rand::{Rng, seq::IndexedRandom};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    cluster_state::ClusterState,
-    contradiction::{Contradiction, find_contradictions},
-    plan::creation::is_to_be_created,
-    topology::{Topology, VolumeServer},
-};
+use crate::contradiction::Contradiction;
 
-pub(crate) use writable::{DiskId, Turn, Writable};
-
-/// A volume filled to this share of the limit, in percent, counts as nearly full.
-const CROWDED_PERCENT: u64 = 90;
+pub(crate) use capacity::Capacity;
+pub(crate) use expected::ExpectedBytes;
+pub(crate) use writable::{DiskId, RoomyVolume, Stock, Turn, Wanted, Writable};
 
 /// What tells layouts apart.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -75,6 +72,8 @@ pub(crate) enum Standing {
     OldFormat,
     /// A write or a sync failed.
     Failed,
+    /// A member has something else under its id.
+    OtherKind,
     /// A member is there but does not have it.
     NotThere,
     /// A member is not there.
@@ -99,6 +98,7 @@ impl Standing {
             Self::Damaged => "damaged",
             Self::OldFormat => "old_format",
             Self::Failed => "failed",
+            Self::OtherKind => "other_kind",
             Self::NotThere => "not_there",
             Self::ServerGone => "server_gone",
         }
@@ -125,6 +125,10 @@ impl Standing {
             Self::Damaged => "a part of its file does not verify: see the server's log",
             Self::OldFormat => "in an older format: readable, never written",
             Self::Failed => "a write failed: check the disk, then restart its server",
+            Self::OtherKind => {
+                "its server has a file with its id that is of another collection, replication or \
+                 ttl: put the right one back"
+            }
             Self::NotThere => {
                 "its server runs without it: was a data directory taken away? pass it again"
             }
@@ -156,7 +160,7 @@ pub(crate) struct PlacedVolume {
     /// Whether assign picks it.
     pub(crate) standing: Standing,
     /// Live members that have it.
-    pub(crate) holders: Vec<Arc<Place>>,
+    pub(crate) holders: Arc<[Arc<Place>]>,
 }
 
 /// The volumes of one layout.
@@ -164,8 +168,10 @@ pub(crate) struct PlacedVolume {
 pub(crate) struct VolumeLayout {
     /// Those that assign picks from.
     pub(crate) writable: Writable,
-    /// How many of them are nearly full.
-    pub(crate) crowded: usize,
+    /// Bytes that still fit into them.
+    pub(crate) room_bytes: u64,
+    /// How long needles of this layout are, as records; what assign expects of a fid.
+    pub(crate) needle_bytes: u64,
     /// Volumes with a member that was never heard since this master started.
     pub(crate) unheard: usize,
 }
@@ -179,54 +185,46 @@ pub(crate) struct Layouts {
     pub(crate) layouts: BTreeMap<LayoutKey, VolumeLayout>,
     /// Where heartbeats and cluster state disagree.
     pub(crate) contradictions: Vec<Contradiction>,
+    /// How many volumes stand how.
+    standings: BTreeMap<Standing, usize>,
+    /// How many volumes nobody can read.
+    pub(crate) unreadable: usize,
+    /// How much is left.
+    pub(crate) capacity: Capacity,
 }
 
 impl Layouts {
-    /// Builds the picture; work in proportion to the number of volumes.
-    pub(crate) fn build(state: &ClusterState, topology: &Topology, limit_bytes: u64) -> Self {
-        let places = live_places(topology);
-        let mut layouts =
-            Self { contradictions: find_contradictions(state, topology), ..Self::default() };
-        for config in state.volumes.values() {
-            let layout = layouts.layouts.entry(LayoutKey::of(config)).or_default();
-            let standing = standing_of(config, topology, limit_bytes);
-            if standing == Standing::Writable
-                && let Some(disk) = disk_of(config, topology)
-            {
-                layout.writable.push(config.id, disk);
-                layout.crowded += usize::from(is_crowded(config, topology, limit_bytes));
-            }
-            layout.unheard += usize::from(is_unheard(config, topology));
-            let volume = PlacedVolume {
-                epoch: config.epoch,
-                standing,
-                holders: holders(config, topology, &places),
-            };
-            layouts.volumes.insert(config.id, volume);
-        }
-        layouts
-    }
-
-    /// A writable volume that is not one of `avoid`: see [`Writable::pick`].
+    /// A writable volume and a live member of it: see [`Writable::pick`]. With a wish the member is
+    /// the one that fulfils it.
     pub(crate) fn pick_writable(
         &self,
         key: &LayoutKey,
-        avoid: &[VolumeId],
-        turn: Turn,
+        wanted: &Wanted<'_>,
         rng: &mut impl Rng,
-    ) -> Option<(VolumeId, &PlacedVolume)> {
-        let id = self.layouts.get(key)?.writable.pick(avoid, turn, rng)?;
-        Some((id, self.volumes.get(&id)?))
+    ) -> Option<(RoomyVolume, &Arc<Place>)> {
+        let (volume, first) = self.layouts.get(key)?.writable.pick(wanted, rng)?;
+        if key.placement.copies() == 1 || !wanted.wish.is_none() {
+            return Some((volume, first));
+        }
+        Some((volume, self.volumes.get(&volume.id)?.holders.choose(rng)?))
     }
 
     /// How many volumes stand so.
     pub(crate) fn count(&self, is_counted: impl Fn(Standing) -> bool) -> usize {
-        let standings = self.volumes.values().map(|volume| volume.standing);
-        standings.filter(|standing| is_counted(*standing)).count()
+        let counted = self.standings.iter().filter(|(standing, _)| is_counted(**standing));
+        counted.map(|(_, count)| count).sum()
     }
 }
 
 impl LayoutKey {
+    /// Whether the volume belongs to it.
+    pub(crate) fn is_of(&self, config: &VolumeConfig) -> bool {
+        self.placement == config.placement
+            && self.ttl == config.ttl
+            && self.collection == config.collection
+            && self.disk == config.disk
+    }
+
     /// The layout that a volume belongs to.
     pub(crate) fn of(config: &VolumeConfig) -> Self {
         Self {
@@ -238,109 +236,7 @@ impl LayoutKey {
     }
 }
 
-fn live_places(topology: &Topology) -> HashMap<ServerId, Arc<Place>> {
-    let place = |server: &VolumeServer| Place {
-        server: server.id,
-        url: server.url.clone(),
-        public_url: server.public_url.clone(),
-        data_center: server.data_center.clone(),
-        rack: server.rack.clone(),
-    };
-    topology.alive().map(|server| (server.id, Arc::new(place(server)))).collect()
-}
-
-fn holders(
-    config: &VolumeConfig,
-    topology: &Topology,
-    places: &HashMap<ServerId, Arc<Place>>,
-) -> Vec<Arc<Place>> {
-    let has_it = |server: &ServerId| topology.live_report(*server, config.id).is_some();
-    config
-        .members
-        .iter()
-        .map(|member| member.server)
-        .filter(has_it)
-        .filter_map(|server| places.get(&server).cloned())
-        .collect()
-}
-
-/// The disk that the first of its members has it on.
-fn disk_of(config: &VolumeConfig, topology: &Topology) -> Option<DiskId> {
-    let member = config.members.first()?;
-    let (_, report) = topology.live_report(member.server, config.id)?;
-    Some(DiskId { server: member.server, device: report.device })
-}
-
-/// The gravest of what the configuration and each member say.
-fn standing_of(config: &VolumeConfig, topology: &Topology, limit_bytes: u64) -> Standing {
-    let by_members = config
-        .members
-        .iter()
-        .map(|member| standing_at(member.server, config, topology, limit_bytes))
-        .max()
-        // A configuration without members does not exist; if it did, nobody would have it.
-        .unwrap_or(Standing::ServerGone);
-    let by_config = match config.state {
-        VolumeState::ReadOnly { .. } | VolumeState::Repairing { .. } => Standing::MissingCopies,
-        VolumeState::Writable if config.members.len() < config.placement.copies() => {
-            Standing::MissingCopies
-        }
-        VolumeState::Writable if config.closed => Standing::Closed,
-        VolumeState::Writable => Standing::Writable,
-    };
-    by_members.max(by_config)
-}
-
-fn standing_at(
-    member: ServerId,
-    config: &VolumeConfig,
-    topology: &Topology,
-    limit_bytes: u64,
-) -> Standing {
-    let Some(server) = topology.server(member).filter(|server| server.is_alive) else {
-        return Standing::ServerGone;
-    };
-    let Some(report) = server.volumes.get(&config.id) else {
-        return if is_to_be_created(config, server) {
-            Standing::Creating
-        } else {
-            Standing::NotThere
-        };
-    };
-    let by_server = if server.stopping { Standing::Stopping } else { Standing::Writable };
-    let by_epoch = if report.epoch == config.epoch { Standing::Writable } else { Standing::Behind };
-    by_server.max(by_epoch).max(standing_by_itself(report, limit_bytes))
-}
-
-fn standing_by_itself(report: &VolumeReport, limit_bytes: u64) -> Standing {
-    match report.local {
-        LocalState::Failed => Standing::Failed,
-        LocalState::OldFormat => Standing::OldFormat,
-        LocalState::Damaged => Standing::Damaged,
-        LocalState::Duplicate => Standing::Duplicate,
-        LocalState::Corrupt => Standing::Corrupt,
-        LocalState::Expired => Standing::Expired,
-        LocalState::Full => Standing::Full,
-        _ if report.size_bytes >= limit_bytes => Standing::Full,
-        LocalState::LowSpace => Standing::LowSpace,
-        LocalState::Ready => Standing::Writable,
-    }
-}
-
-fn is_crowded(config: &VolumeConfig, topology: &Topology, limit_bytes: u64) -> bool {
-    let crowded_bytes = limit_bytes / 100 * CROWDED_PERCENT;
-    config.members.iter().any(|member| {
-        topology
-            .live_report(member.server, config.id)
-            .is_some_and(|(_, report)| report.size_bytes >= crowded_bytes)
-    })
-}
-
-/// Whether a member was never heard since this master started.
-pub(crate) fn is_unheard(config: &VolumeConfig, topology: &Topology) -> bool {
-    let is_known = |server| topology.server(server).is_some_and(|known| known.seq > 0);
-    config.members.iter().any(|member| !is_known(member.server))
-}
-
+#[cfg(test)]
+mod scale;
 #[cfg(test)]
 mod tests;

@@ -8,14 +8,15 @@ use axum::{
 use dulse_shared::wire::{AssignResponse, Problem};
 
 use super::{
-    location_wish::require_fulfillable,
+    location_wish::require_known_place,
     params::{Params, bad_request},
     render::json,
     state::HttpState,
 };
-use crate::assign::{AssignRequest, Assignment};
+use crate::assign::Assignment;
 
-/// Answers `count`, `collection`, `replication`, `ttl` and `disk`; 503 while nothing is writable.
+/// Answers `count`, `collection`, `replication`, `ttl`, `disk`, `dataCenter`, `rack`, `dataNode` and
+/// `writableVolumeCount`; 503 while nothing is writable.
 pub(super) async fn assign(
     State(state): State<HttpState>,
     request: Request,
@@ -23,11 +24,8 @@ pub(super) async fn assign(
     let (head, body) = request.into_parts();
     refuse_multipart(&head.headers)?;
     let params = Params::read(head.uri.query(), &head.headers, body).await?;
-    require_fulfillable(&state, &params)?;
-    let wanted = AssignRequest {
-        count: params.count()?,
-        key: params.layout_key(state.settings.default_replication)?,
-    };
+    let wanted = params.assign_request(state.settings.default_replication)?;
+    require_known_place(&state, &wanted.wish)?;
     let assignment = state.assign(&wanted, &[]).await?;
     json(StatusCode::OK, &params, &answer(assignment))
 }

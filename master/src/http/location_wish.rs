@@ -1,53 +1,42 @@
 //! `dataCenter`, `rack` and `dataNode`: where the caller wants its files.
 //!
-//! Volumes are not chosen by where they are. A wish that every live volume server fulfils is
-//! fulfilled whatever is chosen; any other is refused, because a file that lies elsewhere than its
-//! owner believes is worse than an error.
+//! A place that no volume server stands in is refused at once, before anything of a file is taken
+//! in: it is a typing error, and no growth could mend it.
 
-use dulse_shared::wire::{Code, Problem};
+use dulse_shared::wire::Problem;
 
 use super::{
     params::{Params, bad_request},
     state::HttpState,
 };
-use crate::topology::VolumeServer;
+use crate::placement::LocationWish;
 
-/// What of a server a parameter means.
-type PlaceOf = fn(&VolumeServer) -> &str;
-
-/// Parameters that say where.
-const WISHES: [(&str, PlaceOf); 3] = [
-    ("dataCenter", |server| &server.data_center),
-    ("rack", |server| &server.rack),
-    ("dataNode", |server| &server.url),
-];
-
-/// Refuses what an assign could not promise.
-pub(super) fn require_fulfillable(state: &HttpState, params: &Params) -> Result<(), Problem> {
-    if WISHES.iter().all(|(name, _)| params.value(name).is_none()) {
-        return Ok(());
-    }
-    state.cluster.look(|_, topology| {
-        let mut servers = topology.alive().peekable();
-        if servers.peek().is_none() {
-            let message = "no volume server is there yet, so nothing can be said of where files \
-                           would go: try again in a moment";
-            return Err(Problem::new(Code::NoWritableVolume, message));
+impl Params {
+    /// The place that is wished for; with none of the parameters any.
+    pub(super) fn location_wish(&self) -> LocationWish {
+        let wish = |name| self.value(name).map(str::to_owned);
+        LocationWish {
+            data_center: wish("dataCenter"),
+            rack: wish("rack"),
+            data_node: wish("dataNode"),
         }
-        servers.try_for_each(|server| fulfils(server, params))
-    })
+    }
 }
 
-fn fulfils(server: &VolumeServer, params: &Params) -> Result<(), Problem> {
-    for (name, place_of) in WISHES {
-        let place = place_of(server);
-        if let Some(wanted) = params.value(name).filter(|wanted| *wanted != place) {
-            return Err(bad_request(format!(
-                "{name}={wanted} cannot be promised: volumes are not chosen by where they are, \
-                 and volume server {} has {name} {place}; leave {name} out",
-                server.url
-            )));
-        }
+/// Refuses a place where no volume server is or was. Before any is there nothing can be said.
+pub(super) fn require_known_place(state: &HttpState, wish: &LocationWish) -> Result<(), Problem> {
+    if wish.is_none() {
+        return Ok(());
     }
-    Ok(())
+    let is_known = state.cluster.look(|_, topology| {
+        let mut known = topology.servers().filter(|server| !server.url.is_empty());
+        topology.alive().next().is_none()
+            || known.any(|s| wish.is_fulfilled_by(&s.data_center, &s.rack, &s.url))
+    });
+    if is_known {
+        return Ok(());
+    }
+    Err(bad_request(format!(
+        "no volume server has {wish}: see the master's page for the names, or leave that out"
+    )))
 }

@@ -6,6 +6,7 @@
 mod assign;
 mod client_body;
 mod cluster;
+mod grow;
 mod health;
 mod location_wish;
 mod lookup;

@@ -13,7 +13,7 @@ use dulse_shared::wire::{Code, DiskType, Problem};
 use http_body_util::{BodyExt, Limited};
 use percent_encoding::percent_decode;
 
-use crate::{key_range::MAX_GRANT, volume_layout::LayoutKey};
+use crate::{assign::AssignRequest, key_range::MAX_GRANT, volume_layout::LayoutKey};
 
 /// A form with parameters is a few hundred bytes long; a longer body is not one.
 const MAX_FORM_BYTES: usize = 64 << 10;
@@ -84,6 +84,21 @@ impl Params {
             placement,
             ttl: self.value("ttl").unwrap_or_default().parse().map_err(bad_request)?,
             disk: disk_type(self.value("disk").unwrap_or(DEFAULT_DISK_TYPE))?,
+        })
+    }
+
+    /// What an assign with these parameters asks for.
+    pub(super) fn assign_request(
+        &self,
+        default_replication: dulse_shared::id::ReplicaPlacement,
+    ) -> Result<AssignRequest, Problem> {
+        // A hint: what is no number is as good as none.
+        let volumes_to_grow = self.value("writableVolumeCount").and_then(|text| text.parse().ok());
+        Ok(AssignRequest {
+            count: self.count()?,
+            key: self.layout_key(default_replication)?,
+            wish: self.location_wish(),
+            volumes_to_grow,
         })
     }
 

@@ -10,8 +10,8 @@ use axum::{
 use dulse_shared::wire::{Code, Problem};
 
 use super::{
-    assign, health, location_wish::require_fulfillable, lookup, params::Params, state::HttpState,
-    status, submit, ui, vacuum,
+    assign, grow, health, location_wish::require_known_place, lookup, params::Params,
+    state::HttpState, status, submit, ui, vacuum,
 };
 
 /// Everything that clients and browsers may ask of a master.
@@ -20,6 +20,7 @@ pub(crate) fn public_router(state: HttpState) -> Router {
         .route("/dir/assign", any(assign::assign))
         .route("/dir/lookup", any(lookup::lookup))
         .route("/dir/status", any(status::dir_status))
+        .route("/vol/grow", any(grow::grow))
         .route("/vol/vacuum", any(vacuum::vacuum))
         .route("/cluster/status", get(status::cluster_status))
         .route("/submit", post(submit))
@@ -39,9 +40,10 @@ pub(crate) fn public_router(state: HttpState) -> Router {
         .with_state(state)
 }
 
-/// A place that cannot be promised is refused before anything of the file is taken in.
+/// A place that does not exist is refused before anything of the file is taken in.
 async fn submit(State(state): State<HttpState>, request: Request) -> Result<Response, Problem> {
-    require_fulfillable(&state, &Params::from_query(request.uri().query()))?;
+    let params = Params::from_query(request.uri().query());
+    require_known_place(&state, &params.location_wish())?;
     submit::submit(State(state), request).await
 }
 

@@ -44,10 +44,7 @@ async fn assign_and_send(
     body: &ClientBody,
 ) -> Result<Response, Problem> {
     let params = Params::from_query(head.uri.query());
-    let wanted = AssignRequest {
-        count: params.count()?,
-        key: params.layout_key(state.settings.default_replication)?,
-    };
+    let wanted = params.assign_request(state.settings.default_replication)?;
     let max_needle_bytes = state.settings.max_needle_bytes;
     let upload = state.relay.receive(&head.headers, body, max_needle_bytes).await?;
     let stamp = params.value("ts");

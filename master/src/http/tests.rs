@@ -373,29 +373,136 @@ async fn what_is_not_built_yet_and_what_cannot_be_read_is_refused_plainly() {
     assert_eq!(collection.as_str(), "pics");
 }
 
-#[tokio::test]
-async fn a_place_is_promised_only_if_every_server_is_there() {
-    let rig = Rig::new().await;
-    assert_eq!(rig.assign("?rack=r1").await.unwrap_err().code, Code::NoWritableVolume);
-    let at = |data_center: &str, rack: &str, heartbeat| Heartbeat {
+/// A volume server that stands somewhere else and makes volumes all the same.
+fn elsewhere(rig: &Rig, n: u128, (data_center, rack): (&str, &str), slots: u32) -> Heartbeat {
+    Heartbeat {
+        cluster_url: rig.address.clone(),
         data_center: data_center.to_owned(),
         rack: rack.to_owned(),
-        ..heartbeat
-    };
-    rig.beat(&at("dc1", "r1", rig.heartbeat(1, 20))).await.unwrap();
-    let here = format!("?dataCenter=dc1&rack=r1&dataNode={}", rig.address);
-    rig.assign(&here).await.unwrap();
-    rig.grown(7).await;
-    rig.beat(&at("dc1", "r2", heartbeat(2, vec![]))).await.unwrap();
-    rig.assign("?dataCenter=dc1").await.unwrap();
-    for elsewhere in ["?dataCenter=dc2", "?rack=r1", "?dataNode=127.0.0.1:8082", &here] {
-        let problem = rig.assign(elsewhere).await.unwrap_err();
-        assert_eq!(problem.code, Code::BadRequest, "{elsewhere}");
-        assert!(problem.message.contains("cannot be promised"), "{problem}");
-        let request = Request::post(format!("/submit{elsewhere}")).body(Body::from("x")).unwrap();
-        assert_eq!(rig.ask(request).await.unwrap_err().code, Code::BadRequest, "{elsewhere}");
+        dirs: vec![dir(slots, 0)],
+        ..heartbeat(n, vec![])
+    }
+}
+
+#[tokio::test]
+async fn a_place_that_is_wished_for_gets_the_volumes_and_the_fids() {
+    let rig = Rig::new().await;
+    assert_eq!(rig.assign("?rack=r1").await.unwrap_err().code, Code::NoWritableVolume);
+    rig.beat(&elsewhere(&rig, 2, ("dc1", "r1"), 20)).await.unwrap();
+    rig.beat(&elsewhere(&rig, 3, ("dc1", "r2"), 20)).await.unwrap();
+    rig.beat(&elsewhere(&rig, 4, ("dc2", "r1"), 0)).await.unwrap();
+    for (query, url) in [
+        ("?rack=r2", "127.0.0.1:8083"),
+        ("?dataCenter=dc1&rack=r1", "127.0.0.1:8082"),
+        ("?dataNode=127.0.0.1:8083", "127.0.0.1:8083"),
+    ] {
+        for _ in 0..20 {
+            assert_eq!(rig.assign(query).await.unwrap().url, url, "{query}");
+        }
+    }
+    let full = rig.assign("?dataCenter=dc2").await.unwrap_err();
+    assert_eq!(full.code, Code::NoWritableVolume);
+    assert!(full.message.contains("no volume server with dataCenter=dc2 has room"), "{full}");
+    for unknown in ["?dataCenter=dc3", "?rack=r3", "?rack=r2&dataNode=127.0.0.1:8082"] {
+        let problem = rig.assign(unknown).await.unwrap_err();
+        assert_eq!(problem.code, Code::BadRequest, "{unknown}");
+        assert!(problem.message.starts_with("no volume server has "), "{problem}");
+        let request = Request::post(format!("/submit{unknown}")).body(Body::from("x")).unwrap();
+        assert_eq!(rig.ask(request).await.unwrap_err().code, Code::BadRequest, "{unknown}");
     }
     assert!(rig.fake.arrived.lock().unwrap().is_empty(), "nothing was stored");
+}
+
+#[tokio::test]
+async fn a_layout_grows_by_as_many_volumes_as_somebody_says() {
+    let rig = Rig::new().await;
+    rig.join(20).await;
+    rig.assign("?writableVolumeCount=3").await.unwrap();
+    rig.grown(3).await;
+    let volumes = || rig.cluster.log.read(|state| state.volumes.len());
+    assert_eq!(volumes(), 3);
+    let grown = rig.fetch("/vol/grow?count=5&collection=pics").await.unwrap();
+    assert_eq!(grown, json!({"count": 5}));
+    assert_eq!((volumes(), rig.fake.created.lock().unwrap().len()), (8, 8));
+    let problem = rig.fetch("/vol/grow?count=100").await.unwrap_err();
+    assert_eq!(problem.code, Code::NoWritableVolume);
+    assert!(problem.message.contains("room for 12 volumes of the 100"), "{problem}");
+    for (query, code) in [
+        ("", Code::BadRequest),
+        ("?count=0", Code::BadRequest),
+        ("?count=x", Code::BadRequest),
+        ("?count=1&rack=nowhere", Code::BadRequest),
+        ("?count=1&replication=001", Code::NotSupported),
+    ] {
+        let problem = rig.fetch(&format!("/vol/grow{query}")).await.unwrap_err();
+        assert_eq!(problem.code, code, "{query}");
+    }
+    assert_eq!(volumes(), 8, "nothing was made of what was refused");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn assigns_that_nobody_uses_neither_run_out_nor_use_up_the_slots() {
+    let rig = Rig::new().await;
+    rig.join(1000).await;
+    for n in 0..30_000 {
+        rig.assign("").await.unwrap_or_else(|problem| panic!("assign {n}: {problem}"));
+    }
+    let volumes = || rig.cluster.log.read(|state| state.volumes.len());
+    let grown = volumes();
+    assert!((14..=21).contains(&grown), "{grown} volumes");
+    for _ in 0..10 {
+        rig.clock.advance(std::time::Duration::from_secs(1));
+        rig.beat(&Heartbeat { since: 0, ..rig.heartbeat(2, 1000) }).await.unwrap();
+        for _ in 0..1000 {
+            rig.assign("").await.unwrap();
+        }
+    }
+    assert_eq!(volumes(), grown, "they were forgotten");
+}
+
+#[tokio::test]
+async fn nobody_waits_when_all_volumes_become_nearly_full_at_once() {
+    let rig = Rig::new().await;
+    rig.join(40).await;
+    rig.assign("").await.unwrap();
+    rig.grown(7).await;
+    for report in rig.fake.created.lock().unwrap().iter_mut() {
+        report.size_bytes = LIMIT / 100 * 95;
+    }
+    rig.beat(&rig.heartbeat(2, 40)).await.unwrap();
+    rig.cluster.tick();
+    // No creation succeeds at first: whoever waited for one would wait for long.
+    rig.fake.failing_creations.store(7, Ordering::SeqCst);
+    let assigned = rig.assign("").await.unwrap();
+    let fid: dulse_shared::id::Fid = assigned.fid.parse().unwrap();
+    assert!(fid.volume.as_u32() <= 7, "one of those that are there");
+    let asked = || rig.cluster.log.read(|state| state.volumes.len());
+    for _ in 0..500 {
+        if asked() == 14 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the layout did not grow ahead of need");
+}
+
+#[tokio::test]
+async fn growth_ahead_of_need_that_found_no_room_uses_what_a_heartbeat_brings() {
+    let rig = Rig::new().await;
+    rig.join(1).await;
+    rig.assign("").await.unwrap();
+    rig.grown(1).await;
+    rig.beat(&rig.heartbeat(2, 1)).await.unwrap();
+    let volumes = || rig.cluster.log.read(|state| state.volumes.len());
+    for _ in 0..5 {
+        rig.assign("").await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(volumes(), 1, "there is no room to grow ahead");
+    // Time stands still: the pause after a failure is not over.
+    rig.beat(&elsewhere(&rig, 2, ("dc1", "r1"), 8)).await.unwrap();
+    rig.assign("").await.unwrap();
+    rig.grown(2).await;
 }
 
 #[tokio::test]
@@ -655,6 +762,15 @@ async fn status_documents_have_integers_and_lists_and_never_null() {
     assert_eq!(node["Url"], rig.address);
     assert_eq!(topology["Layouts"], topology["layouts"]);
     assert_eq!(topology["Layouts"][0]["writables"], json!([1, 2, 3, 4, 5, 6, 7]));
+    rig.cluster.tick();
+    let view = rig.fetch("/ui/status.json").await.unwrap();
+    let room = view["capacity"]["writable_bytes"].as_u64().unwrap();
+    assert_eq!((room, &view["layouts"][0]["writable_bytes"]), (7 * (LIMIT - 8), &json!(room)));
+    assert_eq!(
+        (&view["capacity"]["free_slots"], &view["layouts"][0]["writable_volumes"]),
+        (&json!(7), &json!(7))
+    );
+    assert_eq!(view["capacity"]["free_disk_bytes"], json!(49_u64 << 30));
     let cluster = rig.fetch("/cluster/status").await.unwrap();
     let expected =
         json!({"IsLeader": true, "Leader": "127.0.0.1:9333", "Peers": [], "MaxVolumeId": 7});
@@ -706,7 +822,7 @@ async fn pretty_indents_and_methods_that_do_not_exist_are_405() {
         assert_eq!(problem.code, Code::MethodNotAllowed, "{method} {path}");
         assert_eq!(path == "/submit", problem.message.contains("curl -F file=@FILE"));
     }
-    for path in ["/vol/status", "/vol/grow", "/col/delete", "/collection/info"] {
+    for path in ["/vol/status", "/col/delete", "/collection/info"] {
         let problem = rig.ask(request("GET", path)).await.unwrap_err();
         assert_eq!(problem.code, Code::NoRoute, "{path}");
     }

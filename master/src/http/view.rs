@@ -10,11 +10,12 @@ use super::{state::HttpState, status};
 use crate::{
     cluster_state::ClusterState,
     health::{Health, judge},
+    placement::LocationWish,
     plan::admission::{Admission, plan_admission},
     raft::Leadership,
     topology::{Topology, VolumeServer, data_centers},
     trouble,
-    volume_layout::{Layouts, Standing},
+    volume_layout::{LayoutKey, Layouts, Standing, VolumeLayout},
 };
 
 /// Volumes on the page; a browser has trouble with more rows. The JSON has all.
@@ -34,6 +35,7 @@ pub(super) struct StatusView {
     pub(super) volume_size_limit_bytes: u64,
     pub(super) default_replication: String,
     pub(super) capacity: Capacity,
+    pub(super) layouts: Vec<LayoutView>,
     pub(super) servers: Vec<ServerView>,
     pub(super) volumes: Vec<VolumeView>,
     /// Foreign volume files that stay out, and why.
@@ -50,9 +52,26 @@ pub(super) struct Capacity {
     pub(super) writable_volumes: usize,
     pub(super) max_volumes: u64,
     pub(super) free_slots: u64,
+    /// Bytes that still fit into writable volumes.
+    pub(super) writable_bytes: u64,
+    /// Free bytes of directories with room, above the marks below which nothing is created.
+    pub(super) free_disk_bytes: u64,
     pub(super) live_needles: u64,
     pub(super) live_bytes: u64,
     pub(super) garbage_bytes: u64,
+}
+
+/// What a layout has left.
+#[derive(Serialize)]
+pub(super) struct LayoutView {
+    pub(super) collection: String,
+    pub(super) replication: String,
+    pub(super) ttl: String,
+    pub(super) disk: String,
+    pub(super) writable_volumes: usize,
+    /// Those of them that are nearly full.
+    pub(super) crowded_volumes: usize,
+    pub(super) writable_bytes: u64,
 }
 
 /// A volume server.
@@ -113,6 +132,7 @@ pub(super) fn status_view(state: &HttpState) -> StatusView {
             volume_size_limit_bytes: state.cluster.volume_size_limit_bytes,
             default_replication: state.settings.default_replication.to_string(),
             capacity: capacity(topology, &layouts, &volumes),
+            layouts: layouts.layouts.iter().map(layout_view).collect(),
             servers: server_views(topology, now),
             volumes,
             refused: refused(agreed, topology),
@@ -131,11 +151,26 @@ fn capacity(topology: &Topology, layouts: &Layouts, volumes: &[VolumeView]) -> C
         servers,
         volumes: volumes.len(),
         writable_volumes: layouts.count(|standing| standing == Standing::Writable),
-        max_volumes: topology.alive().map(VolumeServer::max_volumes).sum(),
-        free_slots: topology.alive().map(|server| server.empty_slots(None)).sum(),
+        max_volumes: layouts.capacity.max_volumes,
+        free_slots: layouts.capacity.free_slots,
+        writable_bytes: layouts.capacity.writable_bytes,
+        free_disk_bytes: layouts.capacity.free_disk_bytes,
         live_needles: volumes.iter().map(|volume| volume.live_needles).sum(),
         live_bytes: volumes.iter().map(|volume| volume.live_bytes).sum(),
         garbage_bytes: volumes.iter().map(|volume| volume.garbage_bytes).sum(),
+    }
+}
+
+fn layout_view((key, layout): (&LayoutKey, &VolumeLayout)) -> LayoutView {
+    let stock = layout.writable.stock(&LocationWish::default());
+    LayoutView {
+        collection: key.collection.to_string(),
+        replication: key.placement.to_string(),
+        ttl: key.ttl.to_string(),
+        disk: key.disk.0.clone(),
+        writable_volumes: stock.volumes,
+        crowded_volumes: stock.crowded,
+        writable_bytes: layout.room_bytes,
     }
 }
 

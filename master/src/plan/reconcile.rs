@@ -57,6 +57,10 @@ pub fn plan_decision(view: &VolumeView, rules: Rules) -> Step {
     if config.decision.is_some() || config.state == VolumeState::Writable {
         return Step::Wait(Waiting::Nothing);
     }
+    if config.sealed_with.is_empty() {
+        // Admitted without all its copies: it was never written here, so nothing is undecided.
+        return Step::Wait(Waiting::Seal);
+    }
     let Some(answers) = answers(view) else {
         return Step::Wait(Waiting::Answers);
     };

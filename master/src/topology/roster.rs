@@ -125,6 +125,11 @@ impl Topology {
         self.servers.get(&id)
     }
 
+    /// Whether a server has reported, though it may be dead by now.
+    pub(crate) fn has_heard(&self, id: ServerId) -> bool {
+        self.server(id).is_some_and(|server| server.seq > 0)
+    }
+
     /// All servers, dead ones included.
     pub(crate) fn servers(&self) -> impl Iterator<Item = &VolumeServer> {
         self.servers.values()

@@ -25,7 +25,7 @@ const DEFAULT_RACK: &str = "DefaultRack";
 pub(crate) enum Change {
     /// Nothing.
     None,
-    /// Sizes and counts of volumes.
+    /// Sizes and counts of volumes, and the room of directories.
     Sizes,
     /// Who holds what, where it is reached, or whether it takes writes.
     Layout,
@@ -102,7 +102,7 @@ impl VolumeServer {
         let about_server = self.describe(&heartbeat);
         let Heartbeat { seq, since, dirs, volumes, gone, foreign, unserved, .. } = heartbeat;
         let about_foreign = if self.foreign == foreign { Change::None } else { Change::Layout };
-        // Nothing is built from these: whoever needs the room looks at it here.
+        let about_room = if self.dirs == dirs { Change::None } else { Change::Sizes };
         self.dirs = dirs;
         self.foreign = foreign;
         self.unserved = bounded(unserved);
@@ -110,9 +110,9 @@ impl VolumeServer {
         let about_volumes = if since == 0 {
             self.replace_volumes(volumes, now)
         } else {
-            self.update_volumes(volumes, &gone)
+            self.update_volumes(volumes, &gone).max(self.forget_unmentioned(now))
         };
-        about_server.max(about_foreign).max(about_volumes)
+        about_server.max(about_foreign).max(about_room).max(about_volumes)
     }
 
     /// Name, addresses and place.
@@ -144,6 +144,11 @@ impl VolumeServer {
 
     /// A full report lists everything, but for what was created while it was under way.
     fn replace_volumes(&mut self, volumes: Vec<VolumeReport>, now: BootTime) -> Change {
+        if self.volumes.is_empty() && !volumes.is_empty() {
+            // Made in one go the map is packed; one by one, half of its room would stay empty.
+            self.volumes = volumes.into_iter().map(|report| (report.id, report)).collect();
+            return Change::Layout;
+        }
         let listed: BTreeSet<VolumeId> = volumes.iter().map(|v| v.id).collect();
         let vanished: Vec<VolumeId> = self
             .volumes
@@ -152,6 +157,15 @@ impl VolumeServer {
             .copied()
             .collect();
         self.update_volumes(volumes, &vanished)
+    }
+
+    /// What was created and is in no report by now was lost before it could be reported: no later
+    /// report would say that it is gone.
+    fn forget_unmentioned(&mut self, now: BootTime) -> Change {
+        let ids: Vec<VolumeId> = self.unmentioned.keys().copied().collect();
+        let lost: Vec<VolumeId> =
+            ids.into_iter().filter(|id| !self.is_trusted_unmentioned(*id, now)).collect();
+        self.update_volumes(Vec::new(), &lost)
     }
 
     fn update_volumes(&mut self, volumes: Vec<VolumeReport>, gone: &[VolumeId]) -> Change {

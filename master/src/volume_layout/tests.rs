@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use dulse_shared::{
     clock::BootTime,
-    wire::{Heartbeat, Incarnation, Member},
+    wire::{Heartbeat, Incarnation, LocalState, Member, VolumeReport, VolumeState},
 };
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use super::*;
 use crate::{
-    cluster_state::{Command, Outcome},
+    cluster_state::{ClusterState, Command, Outcome},
+    placement::LocationWish,
     testing::{LIMIT, foreign, heartbeat, plain_layout, report, server, volume},
+    topology::Topology,
 };
 
 fn created(state: &mut ClusterState, servers: &[u128]) -> Vec<VolumeConfig> {
@@ -58,6 +60,7 @@ fn every_reason_not_to_write_is_told() {
     assert_eq!(says(|r| r.local = LocalState::Damaged), Standing::Damaged);
     assert_eq!(says(|r| r.local = LocalState::Failed), Standing::Failed);
     assert_eq!(says(|r| r.epoch = Epoch(0)), Standing::Behind);
+    assert_eq!(says(|r| r.collection = "pics".parse().unwrap()), Standing::OtherKind);
     assert_eq!(standing(&state, None), Standing::ServerGone);
     assert_eq!(standing(&state, Some(heartbeat(1, vec![]))), Standing::Creating);
     let restarted = Heartbeat { incarnation: Incarnation(2), ..heartbeat(1, vec![]) };
@@ -83,7 +86,8 @@ fn admitted_volumes_are_closed_or_miss_copies_and_stay_readable() {
             incarnation: Incarnation(1),
         });
         let mut topology = Topology::default();
-        topology.receive(heartbeat(1, vec![report(1)]), BootTime::default()).unwrap();
+        let brought = VolumeReport { placement: foreign.placement, ..report(1) };
+        topology.receive(heartbeat(1, vec![brought]), BootTime::default()).unwrap();
         let layouts = Layouts::build(&state, &topology, LIMIT);
         let placed = &layouts.volumes[&volume(1)];
         assert_eq!((placed.standing, placed.holders.len()), (expected, 1));
@@ -168,12 +172,16 @@ fn exactly_the_volumes_that_take_writes_are_picked() {
         passed_over += state.volumes.len() - expected.len();
         for turn in 0..20 {
             let avoid: Vec<VolumeId> = expected.iter().take(2).copied().collect();
-            let picked = layouts.pick_writable(&plain_layout(), &avoid, Turn(turn), &mut rng);
+            let wish = LocationWish::default();
+            let wanted =
+                Wanted { avoid: &avoid, wish: &wish, turn: Turn(turn), expected_bytes: &|_| 0 };
+            let picked = layouts.pick_writable(&plain_layout(), &wanted, &mut rng);
             assert_eq!(picked.is_some(), expected.len() > avoid.len(), "seed {seed}");
-            if let Some((id, placed)) = picked {
+            if let Some((volume, place)) = picked {
                 picked_any += 1;
+                let id = volume.id;
                 assert!(expected.contains(&id) && !avoid.contains(&id), "seed {seed}");
-                assert!(!placed.holders.is_empty(), "seed {seed}");
+                assert!(layouts.volumes[&id].holders.contains(place), "seed {seed}");
             }
         }
     }

@@ -170,3 +170,16 @@ fn whatever_is_lost_repeated_or_late_the_topology_ends_up_with_what_the_server_h
         assert_eq!(*known, sender.now, "seed {seed}");
     }
 }
+
+#[test]
+fn a_volume_that_was_made_and_is_in_no_report_for_long_is_not_there() {
+    let mut topology = Topology::default();
+    topology.receive(heartbeat(1, vec![]), at(0)).unwrap();
+    topology.fold_creation(server(1), Incarnation(1), report(1), at(100));
+    topology.receive(delta(2, 1, vec![], vec![]), at(2000)).unwrap();
+    assert_eq!(ids(&topology), [1], "the report may have been written before");
+    let received = topology.receive(delta(3, 2, vec![], vec![]), at(2100)).unwrap();
+    assert_eq!((ids(&topology), received.change), (Vec::new(), Change::Layout));
+    let server = topology.server(server(1)).unwrap();
+    assert!(server.ever_had(volume(1)), "no empty volume takes its place");
+}
