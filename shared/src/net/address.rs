@@ -83,7 +83,9 @@ impl FromStr for ServerAddress {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let form = || ParseServerAddressError::Form(text.to_owned());
         let (host, ports) = text.rsplit_once(':').ok_or_else(form)?;
-        if host.is_empty() {
+        // An IPv6 address has colons of its own: brackets tell them from the port's.
+        let is_bracketed = host.starts_with('[') && host.ends_with(']');
+        if host.is_empty() || host.contains('/') || (host.contains(':') && !is_bracketed) {
             return Err(form());
         }
         let (port, cluster_port) = match ports.split_once('.') {
@@ -121,7 +123,7 @@ mod tests {
         for bad in ["", "::1", "a:", ":9333"] {
             assert!(master_address(bad).is_err(), "{bad}");
         }
-        for bad in ["a", ":1", "a:", "a:0", "a:x", "a:60000", "a:1.x", "a:+1"] {
+        for bad in ["a", ":1", "a:", "a:0", "a:x", "a:60000", "a:1.x", "a:+1", "::1:1", "http://a:1"] {
             assert!(bad.parse::<ServerAddress>().is_err(), "{bad}");
         }
     }
