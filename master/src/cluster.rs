@@ -27,6 +27,7 @@ use crate::{
     cluster_log::ClusterLog,
     cluster_state::ClusterState,
     contradiction::Contradiction,
+    map_board::MapBoard,
     topology::{Change, SILENCE_LIMIT, Topology},
     volume_layout::{LayoutKey, Layouts},
 };
@@ -45,6 +46,8 @@ pub(crate) struct Cluster {
     pub(crate) volume_size_limit_bytes: u64,
     /// Where time comes from.
     pub(crate) clock: Clock,
+    /// The volume map, for clients that wait for its changes.
+    pub(crate) map: MapBoard,
     steady_clock: SteadyClock,
     topology: Mutex<Topology>,
     layouts: watch::Sender<Arc<Layouts>>,
@@ -65,6 +68,7 @@ impl Cluster {
             log,
             volume_size_limit_bytes,
             started: clock.boot(),
+            map: MapBoard::new(rand::random()),
             steady_clock: SteadyClock::new(clock.clone()),
             clock,
             topology: Mutex::default(),
@@ -183,8 +187,11 @@ impl Cluster {
     fn rebuild(&self, topology: &Topology) {
         // Read before the state: an entry applied in between only causes another rebuild.
         let applied = self.log.applied();
-        let layouts =
-            self.log.read(|state| Layouts::build(state, topology, self.volume_size_limit_bytes));
+        let (layouts, version) = self.log.read(|state| {
+            let layouts = Layouts::build(state, topology, self.volume_size_limit_bytes);
+            (layouts, state.changes.version())
+        });
+        self.map.publish(version, topology);
         self.built_at.store(applied, Ordering::Relaxed);
         self.log_new_contradictions(&layouts.contradictions);
         self.layouts.send_if_modified(|present| {

@@ -15,6 +15,7 @@ mod health;
 mod heartbeat;
 mod http;
 pub mod key_range;
+mod map_board;
 mod placement;
 pub mod plan;
 pub mod raft;
@@ -24,6 +25,7 @@ mod testing;
 mod topology;
 mod trouble;
 mod volume_layout;
+mod volume_map;
 
 pub use config::MasterConfig;
 pub use error::MasterStartError;

@@ -10,8 +10,8 @@ use axum::{
 use dulse_shared::wire::{Code, Problem};
 
 use super::{
-    assign, health, location_wish::require_fulfillable, lookup, params::Params, state::HttpState,
-    status, submit, ui, vacuum,
+    assign, health, location_wish::require_fulfillable, lookup, map, params::Params,
+    state::HttpState, status, submit, ui, vacuum,
 };
 
 /// Everything that clients and browsers may ask of a master.
@@ -22,6 +22,7 @@ pub(crate) fn public_router(state: HttpState) -> Router {
         .route("/dir/status", any(status::dir_status))
         .route("/vol/vacuum", any(vacuum::vacuum))
         .route("/cluster/status", get(status::cluster_status))
+        .route("/cluster/map", get(map::map))
         .route("/submit", post(submit))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))

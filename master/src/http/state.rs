@@ -8,7 +8,7 @@ use dulse_shared::{
     net::{metrics::Metrics, peer::PeerClient, tasks::Tasks},
 };
 
-use super::relay::Relay;
+use super::{held::Waiters, relay::Relay};
 use crate::{assign::Assigner, cluster::Cluster};
 
 /// Shared by all handlers of both ports. Cheap to clone.
@@ -21,6 +21,8 @@ pub(crate) struct HttpState {
     pub(super) settings: Arc<HttpSettings>,
     pub(super) metrics: Metrics,
     pub(super) tasks: Tasks,
+    /// Clients whose request is held until something changes.
+    pub(super) waiters: Waiters,
 }
 
 /// What the handlers are told once.
@@ -52,6 +54,7 @@ impl HttpState {
             peers,
             settings: Arc::new(settings),
             metrics,
+            waiters: Waiters::new(tasks.clone()),
             tasks,
         }
     }

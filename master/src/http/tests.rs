@@ -736,3 +736,34 @@ async fn the_page_escapes_what_servers_say_and_loads_nothing_from_elsewhere() {
     let (_, headers, _) = rig.ask(request).await.unwrap();
     assert_eq!(headers["content-type"], "text/css; charset=utf-8");
 }
+
+#[tokio::test]
+async fn the_map_is_waited_for_and_tells_what_changed_since() {
+    let rig = Rig::new().await;
+    let empty = rig.fetch("/cluster/map").await.unwrap();
+    assert_eq!((&empty["is_full"], &empty["version"]), (&json!(true), &json!(0)));
+    let waiting = format!("/cluster/map?since={}&wait=20", empty["cursor"].as_str().unwrap());
+    let joined = async {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        rig.join(20).await;
+    };
+    let (heard, ()) = tokio::join!(rig.fetch(&waiting), joined);
+    let heard = heard.unwrap();
+    assert_eq!(heard["servers"][0]["public_url"], "files.example:80");
+    assert_eq!((&heard["is_full"], &heard["volumes"]), (&json!(false), &json!([])));
+    let since = heard["cursor"].as_str().unwrap();
+    let waiting = format!("/cluster/map?since={since}");
+    let (grown, assigned) = tokio::join!(rig.fetch(&waiting), rig.assign(""));
+    assigned.unwrap();
+    let grown = grown.unwrap();
+    assert_eq!(grown["volumes"].as_array().unwrap().len(), 7, "{grown}");
+    assert_eq!(grown["volumes"][0]["state"], "writable");
+    assert_eq!(grown["servers"][0]["id"], grown["volumes"][0]["members"][0]);
+    let idle = format!("/cluster/map?wait=0.01&since={}", grown["cursor"].as_str().unwrap());
+    let idle = rig.fetch(&idle).await.unwrap();
+    assert_eq!((&idle["volumes"], &idle["cursor"]), (&json!([]), &grown["cursor"]));
+    for bad in ["since=x", "since=1&wait=40"] {
+        let refused = rig.fetch(&format!("/cluster/map?{bad}")).await.unwrap_err();
+        assert_eq!(refused.code, Code::BadRequest, "{bad}");
+    }
+}

@@ -5,6 +5,7 @@ mod cluster;
 mod heartbeat;
 mod job;
 mod lookup;
+mod map;
 mod problem;
 mod replica;
 mod scrub;
@@ -22,6 +23,7 @@ pub use heartbeat::{
 };
 pub use job::{JobKind, JobPhase, JobProgress};
 pub use lookup::{Location, LookupResponse};
+pub use map::{MappedServer, MappedState, MappedVolume, VolumeMap};
 pub use problem::{Code, Problem, ProblemBody};
 pub use replica::{Decision, Held, Holding, Sealed, Standing, Unresolved, WriteId};
 pub use scrub::{ScrubFinding, ScrubReport, StartScrub, VolumeScrub};
