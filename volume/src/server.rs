@@ -123,7 +123,8 @@ impl VolumeServer {
             metrics: metrics.clone(),
             tasks: tasks.clone(),
             masters: config.masters.clone(),
-            url: format!("{}:{}", config.advertise, self.public.port()),
+            public_url: self.public_url(config),
+            url: self.url(config),
             max_needle_bytes: config.max_needle_bytes,
         });
         let public_metrics = RequestMetrics::register(&metrics, "volume");
@@ -142,11 +143,10 @@ impl VolumeServer {
         tasks: &Tasks,
         acknowledge: watch::Sender<bool>,
     ) -> Result<(), VolumeStartError> {
-        let url = format!("{}:{}", config.advertise, self.public.port());
         let introduction = Introduction {
             incarnation: Incarnation(clock.wall_ns()),
-            public_url: config.public_url.clone().unwrap_or_else(|| url.clone()),
-            url,
+            public_url: self.public_url(config),
+            url: self.url(config),
             cluster_url: self.cluster.to_string(),
             data_center: config.data_center.clone(),
             rack: config.rack.clone(),
@@ -166,6 +166,16 @@ impl VolumeServer {
             tasks.spawn("heartbeat", reporter.run());
         }
         Ok(())
+    }
+
+    /// `host:port` of the public port, as others are told.
+    fn url(&self, config: &VolumeServerConfig) -> String {
+        format!("{}:{}", config.advertise, self.public.port())
+    }
+
+    /// The same for clients outside.
+    fn public_url(&self, config: &VolumeServerConfig) -> String {
+        config.public_url.clone().unwrap_or_else(|| self.url(config))
     }
 
     /// The address of the public port.

@@ -2,6 +2,7 @@
 
 mod assign;
 mod cluster;
+mod epoch;
 mod heartbeat;
 mod job;
 mod lookup;
@@ -17,6 +18,7 @@ pub use assign::AssignResponse;
 pub use cluster::{
     DiskType, Epoch, Incarnation, LastWritable, Member, ReadOnlyReason, VolumeConfig, VolumeState,
 };
+pub use epoch::{EPOCH_HEADER, ParseVolumeEpochError, VolumeEpoch};
 pub use heartbeat::{
     DirReport, ForeignVolume, Heartbeat, HeartbeatAnswer, LocalState, MAX_UNSERVED, RefusedVolume,
     UnservedVolume, VolumeReport, bounded_sentence,
