@@ -26,6 +26,7 @@ mod topology;
 mod trouble;
 mod volume_layout;
 mod volume_map;
+mod watch;
 
 pub use config::MasterConfig;
 pub use error::MasterStartError;

@@ -54,6 +54,11 @@ impl MapBoard {
         self.head.subscribe()
     }
 
+    /// Where the map stands.
+    pub(crate) fn head(&self) -> Cursor {
+        *self.head.borrow()
+    }
+
     fn servers(&self) -> MutexGuard<'_, MapServers> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -146,13 +146,14 @@ pub(crate) fn map_since(
     // Version 0 alone is what somebody says who has no map.
     let since = since.filter(|since| since.heard.is_some() || since.version > 0);
     let since = since.filter(|since| changes.can_tell_since(since.version));
-    let (volumes, deleted): (Vec<MappedVolume>, Vec<_>) = match since {
+    let (mut volumes, deleted): (Vec<MappedVolume>, Vec<_>) = match since {
         Some(Cursor { version, .. }) => {
             let changed = changes.changed_since(version).filter_map(|id| state.volumes.get(&id));
             (changed.map(mapped_volume).collect(), changes.deleted_since(version).collect())
         }
         None => (state.volumes.values().map(mapped_volume).collect(), Vec::new()),
     };
+    volumes.sort_unstable_by_key(|volume| volume.id);
     let holders = volumes.iter().flat_map(|volume| volume.members.iter().copied()).collect();
     VolumeMap {
         cursor: servers.head(changes.version()).to_string(),

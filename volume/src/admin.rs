@@ -6,13 +6,13 @@ use axum::{
         Query, State,
         rejection::{JsonRejection, QueryRejection},
     },
-    routing::post,
+    routing::{get, post},
 };
 use dulse_shared::{
     id::VolumeId,
     wire::{
-        Code, CreateVolume, Problem, ScrubReport, StartScrub, StartVacuum, VacuumReport,
-        VolumeReport,
+        Code, CreateVolume, Incarnation, Problem, ScrubReport, ServerIdentity, StartScrub,
+        StartVacuum, VacuumReport, VolumeReport,
     },
 };
 use serde::Deserialize;
@@ -24,12 +24,14 @@ use crate::{
 };
 
 /// The routes of the cluster port.
-pub fn cluster_router(store: Store, maintenance: Maintenance) -> Router {
+pub fn cluster_router(store: Store, maintenance: Maintenance, incarnation: Incarnation) -> Router {
     let jobs = Router::new()
         .route("/admin/scrub", post(start_scrub).get(scrub_report))
         .route("/admin/vacuum", post(start_vacuum).get(vacuum_report))
         .with_state(maintenance);
+    let identity = ServerIdentity { server: store.server(), incarnation };
     Router::new()
+        .route("/admin/identity", get(async move || Json(identity)))
         .route("/admin/volume/create", post(create_volume))
         .with_state(store)
         .merge(jobs)

@@ -66,6 +66,8 @@ pub struct VolumeServer {
     public: SocketAddr,
     cluster: SocketAddr,
     acknowledged: watch::Receiver<bool>,
+    /// This run of it.
+    incarnation: Incarnation,
 }
 
 /// The two ports, bound and not yet served.
@@ -93,8 +95,9 @@ impl VolumeServer {
             public: public.local_addr()?,
             cluster: cluster.local_addr()?,
             acknowledged,
+            incarnation: Incarnation(clock.wall_ns()),
         };
-        server.report(&config, &clock, tasks, acknowledge)?;
+        server.report(&config, tasks, acknowledge)?;
         let maintenance = Maintenance::new(server.store.clone(), config.routine, &clock, &metrics);
         maintenance.spawn(tasks);
         tasks.spawn("clock", clock_watch::run(server.store.clone(), tasks.clone()));
@@ -131,7 +134,7 @@ impl VolumeServer {
         let answer = PublicPort::new(state);
         spawn_server("volume public port", public, answer, public_metrics, clock.clone(), tasks);
         let cluster_metrics = RequestMetrics::register(&metrics, "volume_cluster");
-        let router = cluster_router(self.store.clone(), maintenance);
+        let router = cluster_router(self.store.clone(), maintenance, self.incarnation);
         spawn_server("volume cluster port", cluster, router, cluster_metrics, clock, tasks);
     }
 
@@ -139,12 +142,11 @@ impl VolumeServer {
     fn report(
         &self,
         config: &VolumeServerConfig,
-        clock: &Clock,
         tasks: &Tasks,
         acknowledge: watch::Sender<bool>,
     ) -> Result<(), VolumeStartError> {
         let introduction = Introduction {
-            incarnation: Incarnation(clock.wall_ns()),
+            incarnation: self.incarnation,
             public_url: self.public_url(config),
             url: self.url(config),
             cluster_url: self.cluster.to_string(),
@@ -163,6 +165,7 @@ impl VolumeServer {
                 tasks.clone(),
                 acknowledge.clone(),
             );
+            tasks.spawn("watch", reporter.watcher().run());
             tasks.spawn("heartbeat", reporter.run());
         }
         Ok(())

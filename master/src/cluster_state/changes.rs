@@ -5,7 +5,7 @@
 //! all of the state: neither a restart nor a follower that is sent a snapshot loses what changed
 //! after an earlier version. Of volumes that are no more the last ones are remembered.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dulse_shared::id::VolumeId;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,16 @@ const MAX_DELETIONS: usize = 1_000;
 
 /// The version that each volume last changed in.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "Stored", into = "Stored")]
 pub struct Changes {
+    stored: Stored,
+    /// The volumes of `stored` in the order in which they changed.
+    in_order: BTreeSet<(u64, VolumeId)>,
+}
+
+/// What of it is in a snapshot.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+struct Stored {
     /// That of the last change; 0 before the first.
     version: u64,
     /// By volume. One that has not changed since versions are counted is not in it.
@@ -35,47 +44,64 @@ fn is_zero(version: &u64) -> bool {
     *version == 0
 }
 
+impl From<Stored> for Changes {
+    fn from(stored: Stored) -> Self {
+        let in_order = stored.volumes.iter().map(|(id, version)| (*version, *id)).collect();
+        Self { stored, in_order }
+    }
+}
+
+impl From<Changes> for Stored {
+    fn from(changes: Changes) -> Self {
+        changes.stored
+    }
+}
+
 impl Changes {
     /// Whether nothing has changed yet.
     pub fn is_empty(&self) -> bool {
-        self.version == 0
+        self.stored.version == 0
     }
 
     /// The version of the last change.
     pub fn version(&self) -> u64 {
-        self.version
+        self.stored.version
     }
 
     /// Whether what changed after `version` can be told.
     pub fn can_tell_since(&self, version: u64) -> bool {
-        (self.forgotten..=self.version).contains(&version)
+        (self.stored.forgotten..=self.stored.version).contains(&version)
     }
 
-    /// Volumes that exist and changed after `version`.
+    /// Volumes that exist and changed after `version`, the last first.
     pub fn changed_since(&self, version: u64) -> impl Iterator<Item = VolumeId> {
-        let changed = self.volumes.iter().filter(move |(_, changed)| **changed > version);
-        changed.map(|(id, _)| *id)
+        let last_first = self.in_order.iter().rev();
+        last_first.take_while(move |(changed, _)| *changed > version).map(|(_, id)| *id)
     }
 
-    /// Volumes that were deleted after `version`.
+    /// Volumes that were deleted after `version`, the last first.
     pub fn deleted_since(&self, version: u64) -> impl Iterator<Item = VolumeId> {
-        let newest_first = self.deletions.iter().rev();
-        newest_first.take_while(move |(deleted, _)| *deleted > version).map(|(_, id)| *id)
+        let last_first = self.stored.deletions.iter().rev();
+        last_first.take_while(move |(deleted, _)| *deleted > version).map(|(_, id)| *id)
     }
 
     /// Takes note of what a command changed.
     pub(super) fn note(&mut self, outcome: &Outcome) {
         match outcome {
             Outcome::Volumes { configs } if !configs.is_empty() => {
-                self.version += 1;
-                let version = self.version;
-                self.volumes.extend(configs.iter().map(|config| (config.id, version)));
+                self.stored.version += 1;
+                let version = self.stored.version;
+                for config in configs {
+                    self.forget(config.id);
+                    self.stored.volumes.insert(config.id, version);
+                    self.in_order.insert((version, config.id));
+                }
             }
             Outcome::Deleted { ids } if !ids.is_empty() => {
-                self.version += 1;
+                self.stored.version += 1;
                 for id in ids {
-                    self.volumes.remove(id);
-                    self.deletions.push_back((self.version, *id));
+                    self.forget(*id);
+                    self.stored.deletions.push_back((self.stored.version, *id));
                 }
                 self.forget_old_deletions();
             }
@@ -83,10 +109,17 @@ impl Changes {
         }
     }
 
+    fn forget(&mut self, id: VolumeId) {
+        if let Some(version) = self.stored.volumes.remove(&id) {
+            self.in_order.remove(&(version, id));
+        }
+    }
+
     fn forget_old_deletions(&mut self) {
-        let too_many = self.deletions.len().saturating_sub(MAX_DELETIONS);
-        for (version, _) in self.deletions.drain(..too_many) {
-            self.forgotten = version;
+        let Stored { deletions, forgotten, .. } = &mut self.stored;
+        let too_many = deletions.len().saturating_sub(MAX_DELETIONS);
+        for (version, _) in deletions.drain(..too_many) {
+            *forgotten = version;
         }
     }
 }

@@ -1,11 +1,14 @@
-//! The cluster port: heartbeats of volume servers.
+//! The cluster port: heartbeats of volume servers, and the requests that they hold open.
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, State, rejection::JsonRejection},
-    routing::post,
+    extract::{
+        DefaultBodyLimit, Query, State,
+        rejection::{JsonRejection, QueryRejection},
+    },
+    routing::{get, post},
 };
-use dulse_shared::wire::{Code, Heartbeat, HeartbeatAnswer, Problem};
+use dulse_shared::wire::{Code, Heartbeat, HeartbeatAnswer, Problem, Watch, WatchAnswer};
 
 use super::state::HttpState;
 
@@ -16,6 +19,7 @@ const MAX_HEARTBEAT_BYTES: usize = 64 << 20;
 pub(crate) fn cluster_router(state: HttpState) -> Router {
     Router::new()
         .route("/heartbeat", post(heartbeat))
+        .route("/watch", get(watch))
         .layer(DefaultBodyLimit::max(MAX_HEARTBEAT_BYTES))
         .with_state(state)
 }
@@ -32,4 +36,12 @@ async fn heartbeat(
     // Before its volumes are picked: assign must not hand out a key that one of them has.
     state.assigner.keep_above(heartbeat.max_key, &heartbeat.url);
     state.cluster.heartbeat(heartbeat).await.map(Json)
+}
+
+async fn watch(
+    State(state): State<HttpState>,
+    watch: Result<Query<Watch>, QueryRejection>,
+) -> Result<Json<WatchAnswer>, Problem> {
+    let Query(watch) = watch.map_err(|error| Problem::new(Code::BadRequest, error.body_text()))?;
+    state.watches.hold(watch).await.map(Json)
 }

@@ -9,7 +9,7 @@ use dulse_shared::{
 };
 
 use super::{held::Waiters, relay::Relay};
-use crate::{assign::Assigner, cluster::Cluster};
+use crate::{assign::Assigner, cluster::Cluster, watch::Watches};
 
 /// Shared by all handlers of both ports. Cheap to clone.
 #[derive(Clone)]
@@ -23,6 +23,8 @@ pub(crate) struct HttpState {
     pub(super) tasks: Tasks,
     /// Clients whose request is held until something changes.
     pub(super) waiters: Waiters,
+    /// Volume servers, whose requests are held as well.
+    pub(super) watches: Watches,
 }
 
 /// What the handlers are told once.
@@ -47,7 +49,9 @@ impl HttpState {
         metrics: Metrics,
         tasks: Tasks,
     ) -> Self {
+        let watches = Watches::new(cluster.clone(), peers.clone(), tasks.clone());
         Self {
+            watches,
             cluster,
             assigner,
             relay: Arc::new(relay),

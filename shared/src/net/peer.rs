@@ -1,6 +1,6 @@
 //! Calling another server of the cluster: JSON in, JSON out, always with a time limit.
 
-use std::time::Duration;
+use std::{error::Error, io, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -53,6 +53,24 @@ pub enum PeerError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl PeerError {
+    /// Whether nobody listens at the address: whoever was there is not any more.
+    pub fn is_refused_connection(&self) -> bool {
+        let Self::Unreachable { source, .. } = self else {
+            return false;
+        };
+        let mut cause: Option<&(dyn Error + 'static)> = Some(source);
+        while let Some(error) = cause {
+            let io = error.downcast_ref::<io::Error>();
+            if io.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
 }
 
 impl PeerClient {

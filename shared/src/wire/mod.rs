@@ -13,6 +13,7 @@ mod scrub;
 mod upload;
 mod vacuum;
 mod volume;
+mod watch;
 
 pub use assign::AssignResponse;
 pub use cluster::{
@@ -32,3 +33,4 @@ pub use scrub::{ScrubFinding, ScrubReport, StartScrub, VolumeScrub};
 pub use upload::{DeleteResponse, SubmitResponse, UploadResponse};
 pub use vacuum::{StartVacuum, VacuumOutcome, VacuumReport, VolumeVacuum};
 pub use volume::CreateVolume;
+pub use watch::{ServerIdentity, Watch, WatchAnswer};
