@@ -177,7 +177,8 @@ async fn serve_connection<A: Answer>(
         .header_read_timeout(HEAD_LIMIT)
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
+    // In a box: each place that it is moved through would be as large once more, for every client.
+    let mut connection = Box::pin(connection);
     // A token of its own: looking at the one that all share takes a lock that all take.
     let stopping = tasks.stopping();
     let ended = tokio::select! {
