@@ -27,6 +27,7 @@ use crate::{
     cluster_log::ClusterLog,
     cluster_state::ClusterState,
     contradiction::Contradiction,
+    event_board::EventBoard,
     map_board::MapBoard,
     topology::{Change, SILENCE_LIMIT, Topology},
     volume_layout::{LayoutKey, Layouts},
@@ -48,6 +49,8 @@ pub(crate) struct Cluster {
     pub(crate) clock: Clock,
     /// The volume map, for clients that wait for its changes.
     pub(crate) map: MapBoard,
+    /// What happened.
+    pub(crate) events: EventBoard,
     steady_clock: SteadyClock,
     topology: Mutex<Topology>,
     layouts: watch::Sender<Arc<Layouts>>,
@@ -69,6 +72,7 @@ impl Cluster {
             volume_size_limit_bytes,
             started: clock.boot(),
             map: MapBoard::new(rand::random()),
+            events: EventBoard::new(rand::random()),
             steady_clock: SteadyClock::new(clock.clone()),
             clock,
             topology: Mutex::default(),
@@ -78,6 +82,7 @@ impl Cluster {
             logged: Mutex::default(),
         };
         cluster.refresh();
+        cluster.look_at_leader();
         cluster
     }
 
@@ -155,20 +160,24 @@ impl Cluster {
     /// clock that jumped.
     pub(crate) fn tick(&self) {
         self.time();
+        self.look_at_leader();
         let mut topology = self.topology();
         let dead = topology.expire(self.clock.boot());
-        for server in dead.iter().filter_map(|id| topology.server(*id)) {
-            tracing::warn!(
-                "volume server {} was silent for {SILENCE_LIMIT:?}: its volumes are taken out of \
-                 use until it returns",
-                server.url
-            );
-        }
         let has_new_sizes = self.has_new_sizes.swap(false, Ordering::Relaxed);
         let is_behind = self.built_at.load(Ordering::Relaxed) != self.log.applied();
         if !dead.is_empty() || has_new_sizes || is_behind {
             self.rebuild(&topology);
         }
+    }
+
+    fn look_at_leader(&self) {
+        let version = self.log.read(|state| state.changes.version());
+        let happened = self.events.look_at_leader(&self.log.leadership(), version);
+        self.events.tell(happened, self.wall_ms());
+    }
+
+    fn wall_ms(&self) -> u64 {
+        self.clock.wall_ns() / 1_000_000
     }
 
     /// Whether it is too early to say that the layout has no server or no writable volume.
@@ -187,11 +196,13 @@ impl Cluster {
     fn rebuild(&self, topology: &Topology) {
         // Read before the state: an entry applied in between only causes another rebuild.
         let applied = self.log.applied();
-        let (layouts, version) = self.log.read(|state| {
+        let (layouts, version, happened) = self.log.read(|state| {
             let layouts = Layouts::build(state, topology, self.volume_size_limit_bytes);
-            (layouts, state.changes.version())
+            let happened = self.events.look(state, topology, &layouts);
+            (layouts, state.changes.version(), happened)
         });
         self.map.publish(version, topology);
+        self.events.tell(happened, self.wall_ms());
         self.built_at.store(applied, Ordering::Relaxed);
         self.log_new_contradictions(&layouts.contradictions);
         self.layouts.send_if_modified(|present| {

@@ -121,13 +121,6 @@ impl Cluster {
                 Err(error) => tracing::warn!("cannot admit a volume now: {error}"),
             }
         }
-        for config in &admitted {
-            tracing::info!(
-                "volume {} of collection {:?} was admitted: it is readable and gets no new needles",
-                config.id,
-                config.collection
-            );
-        }
         admitted
     }
 }

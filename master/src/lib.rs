@@ -9,6 +9,8 @@ mod config;
 mod contradiction;
 mod data_dir;
 mod error;
+mod event_board;
+mod events;
 mod executor;
 mod gauges;
 mod health;

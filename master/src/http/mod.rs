@@ -6,6 +6,7 @@
 mod assign;
 mod client_body;
 mod cluster;
+mod events;
 mod health;
 mod held;
 mod location_wish;

@@ -10,7 +10,7 @@ use axum::{
 use dulse_shared::wire::{Code, Problem};
 
 use super::{
-    assign, health, location_wish::require_fulfillable, lookup, map, params::Params,
+    assign, events, health, location_wish::require_fulfillable, lookup, map, params::Params,
     state::HttpState, status, submit, ui, vacuum,
 };
 
@@ -23,6 +23,7 @@ pub(crate) fn public_router(state: HttpState) -> Router {
         .route("/vol/vacuum", any(vacuum::vacuum))
         .route("/cluster/status", get(status::cluster_status))
         .route("/cluster/map", get(map::map))
+        .route("/cluster/events", get(events::events))
         .route("/submit", post(submit))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))

@@ -2,7 +2,7 @@
 
 use dulse_shared::{
     clock::BootTime,
-    wire::{DirReport, VolumeConfig},
+    wire::{ClusterEvent, DirReport, VolumeConfig, VolumeReport},
 };
 use serde::Serialize;
 
@@ -19,6 +19,8 @@ use crate::{
 
 /// Volumes on the page; a browser has trouble with more rows. The JSON has all.
 pub(super) const MAX_VOLUMES_SHOWN: usize = 5_000;
+/// Events on the page; `/cluster/events` has more.
+const EVENTS_SHOWN: usize = 20;
 
 /// Everything on the page.
 #[derive(Serialize)]
@@ -39,6 +41,8 @@ pub(super) struct StatusView {
     pub(super) refused: Vec<String>,
     /// Where servers and the agreed state disagree.
     pub(super) contradictions: Vec<String>,
+    /// What happened last, newest first.
+    pub(super) events: Vec<EventView>,
 }
 
 /// The sums over everything that is connected.
@@ -70,7 +74,17 @@ pub(super) struct ServerView {
     pub(super) volumes: usize,
     pub(super) max_volumes: u64,
     pub(super) free_slots: u64,
+    /// Volumes that it still serves at an older epoch than was agreed on.
+    pub(super) volumes_behind: usize,
     pub(super) dirs: Vec<DirReport>,
+}
+
+/// Something that happened.
+#[derive(Serialize)]
+pub(super) struct EventView {
+    #[serde(flatten)]
+    pub(super) event: ClusterEvent,
+    pub(super) secs_ago: u64,
 }
 
 /// A volume.
@@ -110,12 +124,22 @@ pub(super) fn status_view(state: &HttpState) -> StatusView {
             volume_size_limit_bytes: state.cluster.volume_size_limit_bytes,
             default_replication: state.settings.default_replication.to_string(),
             capacity: capacity(topology, &layouts, &volumes),
-            servers: server_views(topology, now),
+            servers: server_views(agreed, topology, now),
             volumes,
             refused: refused(agreed, topology),
             contradictions: layouts.contradictions.iter().map(ToString::to_string).collect(),
+            events: event_views(state),
         }
     })
+}
+
+fn event_views(state: &HttpState) -> Vec<EventView> {
+    let now_ms = state.cluster.clock.wall_ns() / 1_000_000;
+    let view = |event: ClusterEvent| EventView {
+        secs_ago: now_ms.saturating_sub(event.at_ms) / 1_000,
+        event,
+    };
+    state.cluster.events.newest(EVENTS_SHOWN).into_iter().map(view).collect()
 }
 
 fn leader_words(leadership: &Leadership) -> String {
@@ -136,7 +160,15 @@ fn capacity(topology: &Topology, layouts: &Layouts, volumes: &[VolumeView]) -> C
     }
 }
 
-fn server_views(topology: &Topology, now: BootTime) -> Vec<ServerView> {
+/// A server follows within a heartbeat, so it is seldom more than none.
+fn volumes_behind(server: &VolumeServer, agreed: &ClusterState) -> usize {
+    let is_behind = |report: &&VolumeReport| {
+        agreed.volumes.get(&report.id).is_some_and(|config| config.epoch > report.epoch)
+    };
+    server.volumes.values().filter(is_behind).count()
+}
+
+fn server_views(agreed: &ClusterState, topology: &Topology, now: BootTime) -> Vec<ServerView> {
     let view = |server: &VolumeServer| ServerView {
         id: server.id.to_string(),
         url: server.url.clone(),
@@ -151,6 +183,7 @@ fn server_views(topology: &Topology, now: BootTime) -> Vec<ServerView> {
         volumes: server.volumes.len(),
         max_volumes: server.max_volumes(),
         free_slots: server.empty_slots(None),
+        volumes_behind: volumes_behind(server, agreed),
         dirs: server.dirs.clone(),
     };
     let centers = data_centers(topology, |server| !server.url.is_empty());
@@ -215,6 +248,17 @@ fn refused(agreed: &ClusterState, topology: &Topology) -> Vec<String> {
         }
     });
     refused.collect()
+}
+
+impl EventView {
+    /// When it happened, for people.
+    pub(super) fn ago(&self) -> String {
+        match self.secs_ago {
+            secs @ 0..120 => format!("{secs} s ago"),
+            secs @ 120..7_200 => format!("{} min ago", secs / 60),
+            secs => format!("{} h ago", secs / 3_600),
+        }
+    }
 }
 
 impl ServerView {

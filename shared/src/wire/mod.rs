@@ -3,6 +3,7 @@
 mod assign;
 mod cluster;
 mod epoch;
+mod event;
 mod heartbeat;
 mod job;
 mod lookup;
@@ -20,6 +21,7 @@ pub use cluster::{
     DiskType, Epoch, Incarnation, LastWritable, Member, ReadOnlyReason, VolumeConfig, VolumeState,
 };
 pub use epoch::{EPOCH_HEADER, ParseVolumeEpochError, VolumeEpoch};
+pub use event::{ClusterEvent, EventKind, EventList};
 pub use heartbeat::{
     DirReport, ForeignVolume, Heartbeat, HeartbeatAnswer, LocalState, MAX_UNSERVED, RefusedVolume,
     UnservedVolume, VolumeReport, bounded_sentence,
