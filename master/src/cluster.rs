@@ -216,7 +216,8 @@ impl Cluster {
 
     /// Each is logged once, not with every heartbeat.
     fn log_new_contradictions(&self, contradictions: &[Contradiction]) {
-        if contradictions.is_empty() {
+        // A follower may only not have heard yet of what was agreed on.
+        if contradictions.is_empty() || !self.log.leadership().is_leader {
             return;
         }
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);

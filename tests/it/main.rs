@@ -13,6 +13,7 @@
 mod bad_requests;
 mod bad_starts;
 mod commands;
+mod contradictions;
 mod deaths;
 mod dir_limits;
 mod durability;

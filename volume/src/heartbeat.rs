@@ -178,7 +178,7 @@ impl Reporter {
         if !self.join(&answer) {
             return;
         }
-        let store = self.store.clone();
+        let (store, master) = (self.store.clone(), self.master.public());
         let is_leader = answer.is_leader;
         let accepted = on_blocking_pool(move || {
             for config in answer.configs {
@@ -188,6 +188,7 @@ impl Reporter {
                 }
             }
             store.discard(answer.cluster, &answer.deleted);
+            store.hear_contradictions(&master, answer.contradicted);
             for refused in answer.refused {
                 store.refuse_foreign(refused.id, &refused.reason);
             }

@@ -23,8 +23,8 @@ pub use cluster::{
 pub use epoch::{EPOCH_HEADER, ParseVolumeEpochError, VolumeEpoch};
 pub use event::{ClusterEvent, EventKind, EventList};
 pub use heartbeat::{
-    DirReport, ForeignVolume, Heartbeat, HeartbeatAnswer, LocalState, MAX_UNSERVED, RefusedVolume,
-    UnservedVolume, VolumeReport, bounded_sentence,
+    DirReport, ForeignVolume, Heartbeat, HeartbeatAnswer, LocalState, MAX_CONTRADICTIONS,
+    MAX_UNSERVED, RefusedVolume, UnservedVolume, VolumeReport, bounded_sentence,
 };
 pub use job::{JobKind, JobPhase, JobProgress};
 pub use lookup::{Location, LookupResponse};
