@@ -19,6 +19,7 @@ use dulse_shared::{
 use dulse_volume::config::{MinFreeSpace, parse_max_volumes};
 
 use crate::{
+    cli_cluster::ClusterCommand,
     cli_values::{VolumeDir, parse_dir, parse_garbage, parse_interval, parse_part, parse_rate},
     config_file::{self, ConfigFile},
     exit::Exit,
@@ -75,6 +76,8 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     Lookup(LookupArgs),
     Status(StatusArgs),
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     Check(CheckArgs),
     Export(ExportArgs),
 }

@@ -5,6 +5,7 @@
 //! client crate.
 
 mod cli;
+mod cli_cluster;
 mod cli_values;
 mod config_file;
 mod exit;
@@ -16,6 +17,7 @@ mod seaweedfs_flags;
 use std::process::ExitCode;
 
 use cli::{Cli, Command, VolumeArgs, VolumeCommand};
+use cli_cluster::ClusterCommand;
 use dulse_client::{
     Client,
     command::{self, Outcome},
@@ -85,6 +87,7 @@ async fn dispatch(command: Command) -> Result<(), Exit> {
         Command::Status(args) => {
             command::status(&connect(&args.master)?, args.output.json).await.map_err(failed)?
         }
+        Command::Cluster(command) => look_at_cluster(command).await?,
         Command::Volume(VolumeArgs { command: Some(VolumeCommand::Scrub(args)), .. }) => {
             let client = connect(&args.master)?;
             command::scrub(&client, args.volume, args.output.json).await.map_err(failed)?
@@ -104,6 +107,22 @@ async fn dispatch(command: Command) -> Result<(), Exit> {
         Outcome::Done => Ok(()),
         Outcome::Partial => Err(Exit::Told),
     }
+}
+
+async fn look_at_cluster(command: ClusterCommand) -> Result<Outcome, Exit> {
+    let outcome = match command {
+        ClusterCommand::Status(args) => {
+            command::cluster_status(&connect(&args.master)?, args.output.json).await
+        }
+        ClusterCommand::Wait(args) => {
+            command::cluster_wait(&connect(&args.master)?, args.wanted()).await
+        }
+        ClusterCommand::Events(args) => {
+            let client = connect(&args.master)?;
+            command::cluster_events(&client, args.follow, args.output.json).await
+        }
+    };
+    outcome.map_err(|error| Exit::Failed(one_line(&error)))
 }
 
 fn connect(masters: &cli::Masters) -> Result<Client, Exit> {

@@ -12,7 +12,7 @@ use dulse_shared::{
     clock::Clock,
     id::{Collection, Fid, NeedleKey, ReplicaPlacement, Ttl, VolumeId},
     wire::{
-        AssignResponse, Code, DeleteResponse, EPOCH_HEADER, Epoch, Location, StartScrub,
+        AssignResponse, Code, DeleteResponse, EPOCH_HEADER, Epoch, EventList, Location, StartScrub,
         StartVacuum, VolumeEpoch, VolumeScrub, VolumeVacuum,
     },
 };
@@ -21,6 +21,7 @@ use serde::Deserialize;
 
 use crate::{
     answer::{read_json, send},
+    cluster_health::{self, ClusterMasters},
     cluster_status::{self, ClusterStatus},
     download::Download,
     error::ClientError,
@@ -36,6 +37,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const ASSIGN_LIMIT: Duration = Duration::from_secs(15);
 /// A master answers from memory.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
+/// A master holds a request for events for half a minute.
+const EVENTS_LIMIT: Duration = Duration::from_secs(40);
 /// A volume server may have to wait for its disk before it answers.
 const NEEDLE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -250,6 +253,18 @@ impl Client {
             Err(ClientError::NotFound(_)) if answer_was_lost.into_inner() => Ok(0),
             outcome => outcome,
         }
+    }
+
+    /// Who the masters are, and how the cluster is as they see it.
+    pub async fn health(&self) -> Result<ClusterMasters, ClientError> {
+        cluster_health::fetch(self).await
+    }
+
+    /// What a master saw happen after `since`, the cursor of its last answer: waits for the next
+    /// event if nothing did, for half a minute at most. Without `since` all that it remembers.
+    pub async fn events(&self, since: Option<&str>) -> Result<EventList, ClientError> {
+        let query: Vec<_> = since.iter().map(|since| ("since", (*since).to_owned())).collect();
+        self.inner.masters.fetch("/cluster/events", &query, EVENTS_LIMIT).await
     }
 
     /// What the cluster says about itself.

@@ -12,6 +12,7 @@
 
 mod bad_requests;
 mod bad_starts;
+mod cluster_commands;
 mod commands;
 mod contradictions;
 mod deaths;

@@ -22,6 +22,7 @@ pub(crate) fn public_router(state: HttpState) -> Router {
         .route("/dir/status", any(status::dir_status))
         .route("/vol/vacuum", any(vacuum::vacuum))
         .route("/cluster/status", get(status::cluster_status))
+        .route("/cluster/health", get(health::cluster_health))
         .route("/cluster/map", get(map::map))
         .route("/cluster/events", get(events::events))
         .route("/submit", post(submit))

@@ -1,5 +1,7 @@
 //! What the page shows, as data: rendered as HTML at `/ui`, as JSON at `/ui/status.json`.
 
+use std::collections::BTreeMap;
+
 use dulse_shared::{
     clock::BootTime,
     wire::{ClusterEvent, DirReport, VolumeConfig, VolumeReport},
@@ -43,6 +45,27 @@ pub(super) struct StatusView {
     pub(super) contradictions: Vec<String>,
     /// What happened last, newest first.
     pub(super) events: Vec<EventView>,
+}
+
+/// How the cluster is, without its volumes one by one.
+#[derive(Serialize)]
+pub(super) struct HealthView {
+    #[serde(flatten)]
+    health: Health,
+    leader: String,
+    is_leader: bool,
+    term: u64,
+    servers: Vec<HealthyServer>,
+    /// How many volumes stand how.
+    volumes: BTreeMap<&'static str, usize>,
+}
+
+/// A volume server in it.
+#[derive(Serialize)]
+struct HealthyServer {
+    #[serde(flatten)]
+    server: ServerView,
+    state: &'static str,
 }
 
 /// The sums over everything that is connected.
@@ -140,6 +163,30 @@ fn event_views(state: &HttpState) -> Vec<EventView> {
         event,
     };
     state.cluster.events.newest(EVENTS_SHOWN).into_iter().map(view).collect()
+}
+
+/// The same, without volumes, for who asks often.
+pub(super) fn health_view(state: &HttpState) -> HealthView {
+    let leadership = state.cluster.log.leadership();
+    let layouts = state.cluster.layouts();
+    let now = state.cluster.clock.boot();
+    let mut volumes = BTreeMap::new();
+    for volume in layouts.volumes.values() {
+        *volumes.entry(volume.standing.word()).or_default() += 1;
+    }
+    state.cluster.look(|agreed, topology| {
+        let has_leader = leadership.is_leader || leadership.leader.is_some();
+        let servers = server_views(agreed, topology, now).into_iter();
+        let servers = servers.map(|server| HealthyServer { state: server.state(), server });
+        HealthView {
+            health: judge(has_leader, topology, &layouts),
+            leader: leadership.leader.as_ref().map(|leader| leader.public()).unwrap_or_default(),
+            is_leader: leadership.is_leader,
+            term: leadership.term,
+            servers: servers.collect(),
+            volumes,
+        }
+    })
 }
 
 fn leader_words(leadership: &Leadership) -> String {
