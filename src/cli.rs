@@ -79,10 +79,10 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     Lookup(LookupArgs),
     Status(StatusArgs),
-    Check(CheckArgs),
-    Export(ExportArgs),
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    Check(CheckArgs),
+    Export(ExportArgs),
 }
 
 /// Run a master and a volume server in one process.

@@ -17,7 +17,7 @@ mod seaweedfs_flags;
 use std::process::ExitCode;
 
 use cli::{Cli, Command, VolumeArgs, VolumeCommand};
-use cluster::SecretArgs;
+use cluster::{ClusterCommand, SecretArgs};
 use dulse_client::{
     Client,
     command::{self, Outcome},
@@ -45,7 +45,6 @@ fn run(cli: Cli) -> Result<(), Exit> {
         Command::Volume(args) if args.command.is_none() => role::run_volume(args),
         Command::Check(args) => args.run(),
         Command::Export(args) => args.run(),
-        Command::Cluster(command) => command.run(),
         client_command => run_client(client_command),
     }
 }
@@ -88,6 +87,7 @@ async fn dispatch(command: Command) -> Result<(), Exit> {
         Command::Status(args) => {
             command::status(&connect(&args.master)?, args.output.json).await.map_err(failed)?
         }
+        Command::Cluster(command) => look_at_cluster(command).await?,
         Command::Volume(VolumeArgs { command: Some(VolumeCommand::Scrub(args)), .. }) => {
             let client = connect_as_member(&args.master, &args.secret)?;
             command::scrub(&client, args.volume, args.output.json).await.map_err(failed)?
@@ -101,13 +101,29 @@ async fn dispatch(command: Command) -> Result<(), Exit> {
         | Command::Master(_)
         | Command::Volume(VolumeArgs { command: None, .. })
         | Command::Check(_)
-        | Command::Cluster(_)
         | Command::Export(_) => Outcome::Done,
     };
     match outcome {
         Outcome::Done => Ok(()),
         Outcome::Partial => Err(Exit::Told),
     }
+}
+
+async fn look_at_cluster(command: ClusterCommand) -> Result<Outcome, Exit> {
+    let outcome = match command {
+        ClusterCommand::NewSecret(args) => return args.run().map(|()| Outcome::Done),
+        ClusterCommand::Status(args) => {
+            command::cluster_status(&connect(&args.master)?, args.output.json).await
+        }
+        ClusterCommand::Wait(args) => {
+            command::cluster_wait(&connect(&args.master)?, args.wanted()).await
+        }
+        ClusterCommand::Events(args) => {
+            let client = connect(&args.master)?;
+            command::cluster_events(&client, args.follow, args.output.json).await
+        }
+    };
+    outcome.map_err(|error| Exit::Failed(one_line(&error)))
 }
 
 fn connect(masters: &cli::Masters) -> Result<Client, Exit> {

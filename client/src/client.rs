@@ -13,17 +13,20 @@ use dulse_shared::{
     id::{Collection, Fid, NeedleKey, ReplicaPlacement, Ttl, VolumeId},
     net::{cluster_identity::ClusterIdentity, peer::PeerClient},
     wire::{
-        AssignResponse, Code, DeleteResponse, Location, LookupResponse, StartScrub, StartVacuum,
-        VolumeScrub, VolumeVacuum,
+        AssignResponse, Code, DeleteResponse, EPOCH_HEADER, Epoch, EventList, Location, StartScrub,
+        StartVacuum, VolumeEpoch, VolumeScrub, VolumeVacuum,
     },
 };
+use reqwest::{RequestBuilder, Response, header::HeaderMap};
+use serde::Deserialize;
 
 use crate::{
-    answer::{fetch_json, send},
+    answer::{read_json, send},
+    cluster_health::{self, ClusterMasters},
     cluster_status::{self, ClusterStatus},
     download::Download,
     error::ClientError,
-    location_cache::{LocationCache, Locations},
+    location_cache::{Known, LocationCache},
     masters::Masters,
     retry::Backoff,
     volume_work::Work,
@@ -35,6 +38,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const ASSIGN_LIMIT: Duration = Duration::from_secs(15);
 /// A master answers from memory.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
+/// A master holds a request for events for half a minute.
+const EVENTS_LIMIT: Duration = Duration::from_secs(40);
 /// A volume server may have to wait for its disk before it answers.
 const NEEDLE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -72,6 +77,21 @@ impl Default for AssignOptions {
     fn default() -> Self {
         Self { count: 1, collection: Collection::default(), replication: None, ttl: Ttl::NONE }
     }
+}
+
+/// What a master says of a volume. One of another program's says no epoch.
+#[derive(Deserialize)]
+struct Lookup {
+    locations: Vec<Location>,
+    epoch: Option<Epoch>,
+}
+
+/// Where to send a request, and which epoch of the volume it is for.
+struct Target {
+    /// `host:port`.
+    server: String,
+    /// None if a master was asked just now: what it said is not old.
+    epoch: Option<VolumeEpoch>,
 }
 
 /// Fids to write to, and where.
@@ -153,26 +173,54 @@ impl Client {
 
     /// Which volume servers hold a volume, from memory or from a master; never empty.
     pub async fn lookup(&self, volume: VolumeId) -> Result<Vec<Location>, ClientError> {
-        self.locations(volume).await.map(|known| known.to_vec())
+        let known = self.recall(volume);
+        let known = if let Some(known) = known { known } else { self.ask(volume).await? };
+        Ok(known.locations.to_vec())
     }
 
-    async fn locations(&self, volume: VolumeId) -> Result<Locations, ClientError> {
+    fn recall(&self, volume: VolumeId) -> Option<Known> {
         let now = self.inner.clock.boot();
-        if let Some(known) = self.cache(|cache| cache.find(volume, now)) {
-            return Ok(known);
-        }
-        let query = [("volumeId", volume.to_string())];
-        let answer: LookupResponse =
-            self.inner.masters.fetch("/dir/lookup", &query, LOOKUP_LIMIT).await?;
-        let locations = Locations::from(answer.locations);
-        if locations.is_empty() {
+        self.cache(|cache| cache.find(volume, now))
+    }
+
+    async fn ask(&self, volume: VolumeId) -> Result<Known, ClientError> {
+        let now = self.inner.clock.boot();
+        let query = [("volumeId", volume.to_string()), ("verbose", "true".to_owned())];
+        let answer: Lookup = self.inner.masters.fetch("/dir/lookup", &query, LOOKUP_LIMIT).await?;
+        let known = Known { locations: answer.locations.into(), epoch: answer.epoch };
+        if known.locations.is_empty() {
             return Err(ClientError::Unreadable {
                 url: self.inner.masters.addresses().join(", "),
                 reason: format!("no location of volume {volume} in it"),
             });
         }
-        self.cache(|cache| cache.remember(volume, locations.clone(), now));
-        Ok(locations)
+        self.cache(|cache| cache.remember(volume, known.clone(), now));
+        Ok(known)
+    }
+
+    /// Takes note of the epoch that a volume server names in its answer.
+    pub(crate) fn hear(&self, answer: &HeaderMap) {
+        let served = answer.get(EPOCH_HEADER).and_then(|value| value.to_str().ok());
+        if let Some(served) = served.and_then(|text| text.parse().ok()) {
+            let now = self.inner.clock.boot();
+            self.cache(|cache| cache.hear(served, now));
+        }
+    }
+
+    /// Sends a request for a needle to one of the volume's servers.
+    async fn send_to(
+        &self,
+        target: &Target,
+        url: &str,
+        request: RequestBuilder,
+    ) -> Result<Response, ClientError> {
+        let request = match target.epoch {
+            Some(epoch) => request.header(EPOCH_HEADER, epoch.to_string()),
+            None => request,
+        };
+        let response = send(url, request, NEEDLE_LIMIT).await?;
+        self.hear(response.headers());
+        Ok(response)
     }
 
     /// Drops what is known about a volume.
@@ -190,10 +238,10 @@ impl Client {
     /// Errors: [`ClientError::NotFound`]; the last failure when every location was tried a few
     /// times.
     pub async fn read(&self, fid: Fid) -> Result<Download, ClientError> {
-        let opened = self.at_each_location(fid.volume, |server| async move {
-            let url = format!("http://{server}/{fid}");
+        let opened = self.at_each_location(fid.volume, |target| async move {
+            let url = format!("http://{}/{fid}", target.server);
             let request = self.http().get(&url).header("Accept-Encoding", "gzip");
-            let response = send(&url, request, NEEDLE_LIMIT).await?;
+            let response = self.send_to(&target, &url, request).await?;
             Ok(Download::new(fid, url, response))
         });
         opened.await.map_err(|error| missing(fid, error))
@@ -206,10 +254,13 @@ impl Client {
     pub async fn delete(&self, fid: Fid) -> Result<u64, ClientError> {
         let answer_was_lost = std::sync::atomic::AtomicBool::new(false);
         let lost = &answer_was_lost;
-        let deleted = self.at_each_location(fid.volume, |server| async move {
-            let url = format!("http://{server}/{fid}");
+        let deleted = self.at_each_location(fid.volume, |target| async move {
+            let url = format!("http://{}/{fid}", target.server);
             let request = self.http().delete(&url);
-            let answer = fetch_json::<DeleteResponse>(&url, request, NEEDLE_LIMIT).await;
+            let answer = match self.send_to(&target, &url, request).await {
+                Ok(response) => read_json::<DeleteResponse>(&url, response, NEEDLE_LIMIT).await,
+                Err(error) => Err(error),
+            };
             let outcome_is_unknown = matches!(answer, Err(ClientError::Unreachable { .. }));
             lost.fetch_or(outcome_is_unknown, std::sync::atomic::Ordering::Relaxed);
             answer.map(|answer| answer.size)
@@ -218,6 +269,18 @@ impl Client {
             Err(ClientError::NotFound(_)) if answer_was_lost.into_inner() => Ok(0),
             outcome => outcome,
         }
+    }
+
+    /// Who the masters are, and how the cluster is as they see it.
+    pub async fn health(&self) -> Result<ClusterMasters, ClientError> {
+        cluster_health::fetch(self).await
+    }
+
+    /// What a master saw happen after `since`, the cursor of its last answer: waits for the next
+    /// event if nothing did, for half a minute at most. Without `since` all that it remembers.
+    pub async fn events(&self, since: Option<&str>) -> Result<EventList, ClientError> {
+        let query: Vec<_> = since.iter().map(|since| ("since", (*since).to_owned())).collect();
+        self.inner.masters.fetch("/cluster/events", &query, EVENTS_LIMIT).await
     }
 
     /// What the cluster says about itself.
@@ -244,22 +307,25 @@ impl Client {
     }
 
     /// Tries the locations of a volume in turn; when none will do, forgets them, asks the masters
-    /// again, and tries those.
+    /// again, and tries those. That what was remembered is old costs no pause.
     async fn at_each_location<T, F: Future<Output = Result<T, ClientError>>>(
         &self,
         volume: VolumeId,
-        attempt: impl Fn(String) -> F,
+        attempt: impl Fn(Target) -> F,
     ) -> Result<T, ClientError> {
+        if let Some(known) = self.recall(volume) {
+            match try_each(volume, &known, known.epoch, &attempt).await {
+                Err(error) if error.is_passing() => self.forget(volume),
+                outcome => return outcome,
+            }
+        }
         let mut backoff = Backoff::default();
         loop {
-            let locations = self.locations(volume).await?;
-            let mut last_error = None;
-            for location in locations.iter() {
-                match attempt(reachable_url(location)).await {
-                    Err(error) if error.is_passing() => last_error = Some(error),
-                    outcome => return outcome,
-                }
-            }
+            let known = self.ask(volume).await?;
+            let last_error = match try_each(volume, &known, None, &attempt).await {
+                Err(error) if error.is_passing() => Some(error),
+                outcome => return outcome,
+            };
             self.forget(volume);
             match (backoff.next_pause(rand::random()), last_error) {
                 (None, Some(error)) => return Err(error),
@@ -267,6 +333,29 @@ impl Client {
             }
         }
     }
+}
+
+/// Tries one server after the other. One that serves another epoch ends it: where the others are
+/// may have changed as well.
+async fn try_each<T, F: Future<Output = Result<T, ClientError>>>(
+    volume: VolumeId,
+    known: &Known,
+    epoch: Option<Epoch>,
+    attempt: &impl Fn(Target) -> F,
+) -> Result<T, ClientError> {
+    let mut last_error = ClientError::Unreadable {
+        url: "/dir/lookup".to_owned(),
+        reason: format!("no location of volume {volume} in it"),
+    };
+    for location in known.locations.iter() {
+        let epoch = epoch.map(|epoch| VolumeEpoch { volume, epoch });
+        match attempt(Target { server: reachable_url(location), epoch }).await {
+            Err(error) if error.code() == Some(Code::OtherEpoch) => return Err(error),
+            Err(error) if error.is_passing() => last_error = error,
+            outcome => return outcome,
+        }
+    }
+    Err(last_error)
 }
 
 fn reachable_url(location: &Location) -> String {

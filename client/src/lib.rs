@@ -18,6 +18,7 @@
 
 mod answer;
 mod client;
+mod cluster_health;
 mod cluster_status;
 pub mod command;
 mod download;
@@ -30,6 +31,7 @@ mod upload;
 mod volume_work;
 
 pub use client::{AssignOptions, Assigned, Client};
+pub use cluster_health::{ClusterHealth, ClusterMasters, Finding, HealthyServer, MasterRole};
 pub use cluster_status::{ClusterStatus, DiskStatus, ServerStatus, VolumeState, VolumeStatus};
 pub use download::{Download, NeedleInfo};
 pub use error::ClientError;

@@ -1,20 +1,34 @@
 //! Where volumes were when a master was last asked.
 //!
-//! Pure: time is given. An entry is a hint; whoever finds it wrong forgets it. The number of
-//! entries is bounded, the oldest makes room.
+//! Pure: time is given. An entry is a hint; whoever finds it wrong forgets it. Every answer of a
+//! volume server names the epoch of the volume: as long as it is the one that is known here, the
+//! entry holds, and no master has to be asked. The number of entries is bounded, the oldest makes
+//! room.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use dulse_shared::{clock::BootTime, id::VolumeId, wire::Location};
+use dulse_shared::{
+    clock::BootTime,
+    id::VolumeId,
+    wire::{Epoch, Location, VolumeEpoch},
+};
 
-/// Volumes move rarely and a stale entry is noticed at once; this only keeps a client from going
-/// on with one of several copies for ever.
+/// What nobody has confirmed for this long is asked for again.
 const LIFETIME: Duration = Duration::from_secs(5 * 60);
 /// About a megabyte, and more volumes than most clusters have.
 const MAX_VOLUMES: usize = 10_000;
 
 /// Volume servers that hold a volume, in the order to try them.
 pub(crate) type Locations = Arc<[Location]>;
+
+/// Where a volume is, as it was learned.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Known {
+    /// The servers, never none.
+    pub(crate) locations: Locations,
+    /// The epoch in which they hold it, if the master said so.
+    pub(crate) epoch: Option<Epoch>,
+}
 
 /// See above.
 #[derive(Debug, Default)]
@@ -24,24 +38,37 @@ pub(crate) struct LocationCache {
 
 #[derive(Debug)]
 struct Entry {
-    locations: Locations,
+    known: Known,
+    /// Or confirmed.
     learned: BootTime,
 }
 
 impl LocationCache {
     /// What is known, unless it is too old.
-    pub(crate) fn find(&self, volume: VolumeId, now: BootTime) -> Option<Locations> {
+    pub(crate) fn find(&self, volume: VolumeId, now: BootTime) -> Option<Known> {
         let entry = self.volumes.get(&volume)?;
-        (now.since(entry.learned) < LIFETIME).then(|| entry.locations.clone())
+        (now.since(entry.learned) < LIFETIME).then(|| entry.known.clone())
     }
 
     /// Keeps an answer.
-    pub(crate) fn remember(&mut self, volume: VolumeId, locations: Locations, now: BootTime) {
+    pub(crate) fn remember(&mut self, volume: VolumeId, known: Known, now: BootTime) {
         if self.volumes.len() >= MAX_VOLUMES && !self.volumes.contains_key(&volume) {
             self.forget_oldest();
         }
         let learned = now;
-        self.volumes.insert(volume, Entry { locations, learned });
+        self.volumes.insert(volume, Entry { known, learned });
+    }
+
+    /// A server said which epoch it serves: what is known of the volume holds on, or is wrong.
+    pub(crate) fn hear(&mut self, served: VolumeEpoch, now: BootTime) {
+        let Some(entry) = self.volumes.get_mut(&served.volume) else {
+            return;
+        };
+        match entry.known.epoch {
+            Some(known) if known == served.epoch => entry.learned = now,
+            Some(_) => self.forget(served.volume),
+            None => {}
+        }
     }
 
     /// Drops what turned out wrong.
@@ -69,10 +96,31 @@ mod tests {
         VolumeId::new(u32::try_from(id).unwrap()).unwrap()
     }
 
-    fn somewhere() -> Locations {
+    fn somewhere() -> Known {
         let url = "a:1".to_owned();
         let public_url = url.clone();
-        Arc::from([Location { url, public_url }])
+        Known { locations: Arc::from([Location { url, public_url }]), epoch: Some(Epoch(4)) }
+    }
+
+    fn served(epoch: u64) -> VolumeEpoch {
+        VolumeEpoch { volume: volume(1), epoch: Epoch(epoch) }
+    }
+
+    #[test]
+    fn an_entry_lives_as_long_as_servers_confirm_it_and_ends_when_one_does_not() {
+        let mut cache = LocationCache::default();
+        cache.remember(volume(1), somewhere(), at(0));
+        cache.hear(served(4), at(200));
+        assert_eq!(cache.find(volume(1), at(499)), Some(somewhere()));
+        assert_eq!(cache.find(volume(1), at(500)), None);
+        for other in [3, 5] {
+            cache.remember(volume(1), somewhere(), at(0));
+            cache.hear(served(other), at(1));
+            assert_eq!(cache.find(volume(1), at(1)), None, "{other}");
+        }
+        cache.remember(volume(1), Known { epoch: None, ..somewhere() }, at(0));
+        cache.hear(served(9), at(1));
+        assert!(cache.find(volume(1), at(1)).is_some(), "nothing was said of an epoch");
     }
 
     #[test]

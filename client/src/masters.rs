@@ -84,7 +84,7 @@ impl Masters {
         Err(last_error)
     }
 
-    fn describe(&self, error: ClientError) -> ClientError {
+    pub(crate) fn describe(&self, error: ClientError) -> ClientError {
         match error {
             ClientError::Unreachable { reason, .. } => {
                 ClientError::NoMasterAnswers { tried: self.addresses.join(", "), reason }

@@ -35,9 +35,11 @@ use dulse_shared::{
         tasks::Tasks,
     },
     wire::{
-        AssignResponse, Code, DeleteResponse, Location, LookupResponse, Problem, UploadResponse,
+        AssignResponse, Code, DeleteResponse, EPOCH_HEADER, Location, LookupResponse, Problem,
+        UploadResponse,
     },
 };
+use serde_json::Value;
 
 #[derive(Default)]
 struct Script {
@@ -54,6 +56,9 @@ struct Script {
     assign_to: VecDeque<String>,
     /// What the next lookups give instead of this server.
     lookups: VecDeque<Vec<String>>,
+    /// The epoch of volume 7 that lookups tell, and the one that is served; 0 is none.
+    told_epoch: u64,
+    served_epoch: u64,
 }
 
 #[derive(Clone)]
@@ -127,16 +132,39 @@ async fn assign(State(cluster): State<Cluster>) -> Result<Json<AssignResponse>, 
     }))
 }
 
-async fn lookup(State(cluster): State<Cluster>) -> Json<LookupResponse> {
+/// With the epoch, as `verbose=true` asks for it.
+async fn lookup(State(cluster): State<Cluster>) -> Json<Value> {
     let mut script = cluster.script();
     script.log.push("lookup".to_owned());
     let own = vec![script.own_address.clone()];
     let urls = script.lookups.pop_front().unwrap_or(own);
     let location = |url: String| Location { public_url: url.clone(), url };
-    Json(LookupResponse {
+    let answer = LookupResponse {
         volume_id: "7".to_owned(),
         locations: urls.into_iter().map(location).collect(),
-    })
+    };
+    let mut answer = serde_json::to_value(answer).unwrap();
+    if script.told_epoch > 0 {
+        answer["epoch"] = script.told_epoch.into();
+    }
+    Json(answer)
+}
+
+/// A server of an epoch names it, and refuses who asks for another one.
+fn with_epoch(
+    script: &Script,
+    request: &HeaderMap,
+    mut answer: Response,
+) -> Result<Response, Problem> {
+    if script.served_epoch == 0 {
+        return Ok(answer);
+    }
+    let served = HeaderValue::from_str(&format!("7:{}", script.served_epoch)).unwrap();
+    if request.get(EPOCH_HEADER).is_some_and(|asked| asked != served) {
+        return Err(Problem::new(Code::OtherEpoch, "another epoch"));
+    }
+    answer.headers_mut().insert(EPOCH_HEADER, served);
+    Ok(answer)
 }
 
 async fn write(
@@ -167,12 +195,13 @@ async fn write(
 async fn read(
     State(cluster): State<Cluster>,
     Segment(fid): Segment<String>,
+    request: HeaderMap,
 ) -> Result<Response, Problem> {
     let mut script = cluster.script();
     script.log.push(format!("GET {fid}"));
     let needle = script.needles.get(&fid).cloned();
     let needle = needle.ok_or_else(|| Problem::new(Code::NotFound, "no such needle"))?;
-    Ok((needle.headers, needle.body).into_response())
+    with_epoch(&script, &request, (needle.headers, needle.body).into_response())
 }
 
 async fn remove(
@@ -215,6 +244,28 @@ async fn upload(client: &Client, bytes: &'static str) -> Result<Fid, ClientError
 
 async fn read_all(client: &Client, fid: Fid) -> Result<Bytes, ClientError> {
     client.read(fid).await?.into_bytes(1 << 20).await
+}
+
+#[tokio::test]
+async fn a_changed_epoch_is_learned_from_the_server_and_asked_for_once() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    (cluster.script().told_epoch, cluster.script().served_epoch) = (1, 1);
+    let fid = cluster.store("7,010000abcd", b"hello", &[]);
+    for _ in 0..3 {
+        read_all(&client, fid).await.unwrap();
+    }
+    assert_eq!((cluster.count("lookup"), cluster.count("GET")), (1, 3), "nothing changes");
+    (cluster.script().told_epoch, cluster.script().served_epoch) = (2, 2);
+    for _ in 0..3 {
+        read_all(&client, fid).await.unwrap();
+    }
+    assert_eq!((cluster.count("lookup"), cluster.count("GET")), (2, 7), "one was refused");
+    // A server that is behind what the masters say is read from all the same.
+    cluster.script().told_epoch = 3;
+    client.delete("7,99000000ab".parse().unwrap()).await.unwrap_err();
+    cluster.script().served_epoch = 1;
+    read_all(&client, fid).await.unwrap();
 }
 
 #[tokio::test]

@@ -28,6 +28,8 @@ use crate::{
     cluster_log::ClusterLog,
     cluster_state::ClusterState,
     contradiction::Contradiction,
+    event_board::EventBoard,
+    map_board::MapBoard,
     rebuild_budget::RebuildBudget,
     topology::{Change, SILENCE_LIMIT, Topology},
     volume_layout::{LayoutKey, Layouts},
@@ -47,6 +49,10 @@ pub(crate) struct Cluster {
     pub(crate) volume_size_limit_bytes: u64,
     /// Where time comes from.
     pub(crate) clock: Clock,
+    /// The volume map, for clients that wait for its changes.
+    pub(crate) map: MapBoard,
+    /// What happened.
+    pub(crate) events: EventBoard,
     steady_clock: SteadyClock,
     topology: Mutex<Topology>,
     layouts: watch::Sender<Arc<Layouts>>,
@@ -69,6 +75,8 @@ impl Cluster {
             log,
             volume_size_limit_bytes,
             started: clock.boot(),
+            map: MapBoard::new(rand::random()),
+            events: EventBoard::new(rand::random()),
             steady_clock: SteadyClock::new(clock.clone()),
             clock,
             topology: Mutex::default(),
@@ -79,6 +87,7 @@ impl Cluster {
             logged: Mutex::default(),
         };
         cluster.refresh();
+        cluster.look_at_leader();
         cluster
     }
 
@@ -163,15 +172,9 @@ impl Cluster {
     /// clock that jumped.
     pub(crate) fn tick(&self) {
         self.time();
+        self.look_at_leader();
         let mut topology = self.topology();
         let dead = topology.expire(self.clock.boot());
-        for server in dead.iter().filter_map(|id| topology.server(*id)) {
-            tracing::warn!(
-                "volume server {} was silent for {SILENCE_LIMIT:?}: its volumes are taken out of \
-                 use until it returns",
-                server.url
-            );
-        }
         let is_stale = self.is_stale.load(Ordering::Relaxed);
         let is_behind = self.built_at.load(Ordering::Relaxed) != self.log.applied();
         if !dead.is_empty() {
@@ -187,6 +190,16 @@ impl Cluster {
         if self.built_at.load(Ordering::Relaxed) != self.log.applied() {
             self.rebuild_within_budget(&topology);
         }
+    }
+
+    fn look_at_leader(&self) {
+        let version = self.log.read(|state| state.changes.version());
+        let happened = self.events.look_at_leader(&self.log.leadership(), version);
+        self.events.tell(happened, self.wall_ms());
+    }
+
+    fn wall_ms(&self) -> u64 {
+        self.clock.wall_ns() / 1_000_000
     }
 
     /// Whether it is too early to say that the layout has no server or no writable volume.
@@ -227,8 +240,13 @@ impl Cluster {
         self.is_stale.store(false, Ordering::Relaxed);
         // Read before the state: an entry applied in between only causes another rebuild.
         let applied = self.log.applied();
-        let layouts =
-            self.log.read(|state| Layouts::build(state, topology, self.volume_size_limit_bytes));
+        let (layouts, version, happened) = self.log.read(|state| {
+            let layouts = Layouts::build(state, topology, self.volume_size_limit_bytes);
+            let happened = self.events.look(state, topology, &layouts);
+            (layouts, state.changes.version(), happened)
+        });
+        self.map.publish(version, topology);
+        self.events.tell(happened, self.wall_ms());
         self.built_at.store(applied, Ordering::Relaxed);
         self.log_new_contradictions(&layouts.contradictions);
         self.layouts.send_if_modified(|present| {
@@ -244,7 +262,8 @@ impl Cluster {
 
     /// Each is logged once, not with every heartbeat.
     fn log_new_contradictions(&self, contradictions: &[Contradiction]) {
-        if contradictions.is_empty() {
+        // A follower may only not have heard yet of what was agreed on.
+        if contradictions.is_empty() || !self.log.leadership().is_leader {
             return;
         }
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,6 +5,7 @@
 //! how full a volume is) live in the topology, never here. The changes of a volume that exists are
 //! in the module `volume_change`.
 
+mod changes;
 mod deleted_ids;
 mod volume_change;
 
@@ -19,8 +20,8 @@ use dulse_shared::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use self::deleted_ids::DeletedIds;
 use self::volume_change::Change;
+pub use self::{changes::Changes, deleted_ids::DeletedIds};
 
 /// What the masters agree on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -36,6 +37,9 @@ pub struct ClusterState {
     /// Ids of volumes that were deleted, never to be used again.
     #[serde(default, skip_serializing_if = "DeletedIds::is_empty")]
     pub deleted: DeletedIds,
+    /// When volumes last changed.
+    #[serde(default, skip_serializing_if = "Changes::is_empty")]
+    pub changes: Changes,
 }
 
 /// A change of the state. Commands are few, and each either applies whole or is refused.
@@ -277,6 +281,7 @@ impl Default for ClusterState {
             next_volume_id: 1,
             volumes: BTreeMap::new(),
             deleted: DeletedIds::default(),
+            changes: Changes::default(),
         }
     }
 }
@@ -284,6 +289,12 @@ impl Default for ClusterState {
 impl ClusterState {
     /// Applies one committed command.
     pub fn apply(&mut self, command: &Command) -> Outcome {
+        let outcome = self.execute(command);
+        self.changes.note(&outcome);
+        outcome
+    }
+
+    fn execute(&mut self, command: &Command) -> Outcome {
         let applied = match command {
             Command::FoundCluster { cluster } => {
                 let cluster = *self.cluster.get_or_insert(*cluster);

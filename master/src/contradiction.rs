@@ -1,6 +1,7 @@
 //! Where what a volume server reports and what the masters agreed on cannot both be right.
 //!
-//! Pure. Nothing is repaired here: the cluster state is the authority, and people are told.
+//! Pure. Nothing is repaired here: the cluster state is the authority, and people are told, on the
+//! page and by the leader's answer to the server itself.
 
 use std::fmt;
 
@@ -9,7 +10,10 @@ use dulse_shared::{
     wire::{Epoch, VolumeConfig, VolumeReport},
 };
 
-use crate::{cluster_state::ClusterState, topology::Topology};
+use crate::{
+    cluster_state::ClusterState,
+    topology::{Topology, VolumeServer},
+};
 
 /// Listed at most; more are of the same kind, and a page has an end.
 const MAX_LISTED: usize = 1_000;
@@ -75,10 +79,15 @@ impl fmt::Display for Contradiction {
 
 /// All disagreements with servers that are alive.
 pub(crate) fn find_contradictions(state: &ClusterState, topology: &Topology) -> Vec<Contradiction> {
-    let reports = topology
-        .alive()
-        .flat_map(|server| server.volumes.values().map(move |report| (server, report)));
-    let disagreements = reports.filter_map(|(server, report)| {
+    topology.alive().flat_map(|server| contradictions_of(state, server)).take(MAX_LISTED).collect()
+}
+
+/// All disagreements with one server.
+pub(crate) fn contradictions_of<'a>(
+    state: &'a ClusterState,
+    server: &'a VolumeServer,
+) -> impl Iterator<Item = Contradiction> + 'a {
+    server.volumes.values().filter_map(move |report| {
         let config = state.volumes.get(&report.id);
         if config.is_none() && state.deleted.contains(report.id) {
             // The answer to its heartbeat tells the server.
@@ -86,8 +95,7 @@ pub(crate) fn find_contradictions(state: &ClusterState, topology: &Topology) -> 
         }
         let what = disagreement(config, server.id, report)?;
         Some(Contradiction { server: server.id, url: server.url.clone(), volume: report.id, what })
-    });
-    disagreements.take(MAX_LISTED).collect()
+    })
 }
 
 fn disagreement(

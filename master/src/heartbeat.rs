@@ -3,13 +3,17 @@
 
 use dulse_shared::{
     id::{ClusterId, ServerId, VolumeId},
-    wire::{Code, ForeignVolume, Heartbeat, HeartbeatAnswer, Problem, RefusedVolume, VolumeConfig},
+    wire::{
+        Code, ForeignVolume, Heartbeat, HeartbeatAnswer, MAX_CONTRADICTIONS, Problem,
+        RefusedVolume, VolumeConfig,
+    },
 };
 use futures_util::future::join_all;
 
 use crate::{
     cluster::Cluster,
     cluster_state::{ClusterState, Command, Outcome},
+    contradiction::contradictions_of,
     plan::admission::{Admission, plan_admission},
     topology::{Received, Rejection, VolumeServer},
 };
@@ -68,10 +72,15 @@ impl Cluster {
         foreign: Admitted,
     ) -> HeartbeatAnswer {
         let (mut configs, mut deleted) = (foreign.configs, Vec::new());
+        let mut contradicted = Vec::new();
         self.look(|state, topology| {
             if let Some(server) = topology.server(server) {
                 configs.extend(newer_configs(state, server));
                 deleted.extend(deleted_volumes(state, server));
+                // A follower may only not have heard yet of what was agreed on.
+                if is_leader {
+                    contradicted = contradicted_volumes(state, server);
+                }
             }
         });
         configs.truncate(MAX_CONFIGS);
@@ -83,6 +92,7 @@ impl Cluster {
             configs,
             refused: foreign.refused,
             deleted,
+            contradicted,
             wall_ns: self.time().wall_ns,
         }
     }
@@ -124,13 +134,6 @@ impl Cluster {
                 Ok(_) => {}
                 Err(error) => tracing::warn!("cannot admit a volume now: {error}"),
             }
-        }
-        for config in &admitted {
-            tracing::info!(
-                "volume {} of collection {:?} was admitted: it is readable and gets no new needles",
-                config.id,
-                config.collection
-            );
         }
         admitted
     }
@@ -182,6 +185,14 @@ pub(crate) fn newer_configs(state: &ClusterState, server: &VolumeServer) -> Vec<
 pub(crate) fn deleted_volumes(state: &ClusterState, server: &VolumeServer) -> Vec<VolumeId> {
     let ids = server.volumes.keys().filter(|id| state.deleted.contains(**id));
     ids.take(MAX_DELETED).copied().collect()
+}
+
+fn contradicted_volumes(state: &ClusterState, server: &VolumeServer) -> Vec<RefusedVolume> {
+    let told = contradictions_of(state, server).map(|contradiction| RefusedVolume {
+        id: contradiction.volume,
+        reason: contradiction.to_string(),
+    });
+    told.take(MAX_CONTRADICTIONS).collect()
 }
 
 fn rejected(rejection: Rejection) -> Problem {

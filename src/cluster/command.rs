@@ -1,22 +1,18 @@
-//! What `dulse cluster` can do: one variant for each sub-command, whose arguments and work have a
-//! file of their own.
+//! What `dulse cluster` can do: one variant for each sub-command, whose arguments have a file of
+//! their own.
 
 use clap::Subcommand;
 
-use super::new_secret::NewSecretArgs;
-use crate::exit::Exit;
+use super::{
+    looking::{ClusterStatusArgs, EventsArgs, WaitArgs},
+    new_secret::NewSecretArgs,
+};
 
-/// Administration of a cluster.
+/// Look at the cluster as a whole, and administer it.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterCommand {
+    Status(ClusterStatusArgs),
+    Wait(WaitArgs),
+    Events(EventsArgs),
     NewSecret(NewSecretArgs),
-}
-
-impl ClusterCommand {
-    /// Does it.
-    pub(crate) fn run(&self) -> Result<(), Exit> {
-        match self {
-            Self::NewSecret(args) => args.run(),
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! `dulse cluster`, and the secret that makes servers one cluster.
 
 mod command;
+mod looking;
 mod new_secret;
 mod secret_file;
 

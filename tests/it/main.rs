@@ -12,9 +12,12 @@
 
 mod bad_requests;
 mod bad_starts;
+mod cluster_commands;
 mod cluster_port;
 mod cluster_secret;
 mod commands;
+mod contradictions;
+mod deaths;
 mod dir_limits;
 mod durability;
 mod full_volumes;

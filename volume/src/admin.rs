@@ -11,8 +11,8 @@ use dulse_shared::{
     id::VolumeId,
     net::route_table::RouteTable,
     wire::{
-        Code, CreateVolume, Problem, ScrubReport, StartScrub, StartVacuum, VacuumReport,
-        VolumeReport,
+        Code, CreateVolume, Incarnation, Problem, ScrubReport, ServerIdentity, StartScrub,
+        StartVacuum, VacuumReport, VolumeReport,
     },
 };
 use serde::Deserialize;
@@ -24,14 +24,23 @@ use crate::{
 };
 
 /// The routes of the cluster port.
-pub fn cluster_routes(store: Store, maintenance: Maintenance) -> RouteTable {
+pub fn cluster_routes(
+    store: Store,
+    maintenance: Maintenance,
+    incarnation: Incarnation,
+) -> RouteTable {
     let jobs = RouteTable::new()
         .post("/admin/scrub", start_scrub)
         .get("/admin/scrub", scrub_report)
         .post("/admin/vacuum", start_vacuum)
         .get("/admin/vacuum", vacuum_report)
         .with_state(maintenance);
-    RouteTable::new().post("/admin/volume/create", create_volume).with_state(store).merge(jobs)
+    let identity = ServerIdentity { server: store.server(), incarnation };
+    RouteTable::new()
+        .get("/admin/identity", async move || Json(identity))
+        .post("/admin/volume/create", create_volume)
+        .with_state(store)
+        .merge(jobs)
 }
 
 async fn start_scrub(

@@ -5,7 +5,7 @@
 //! Each master acknowledges a numbered report; the next one says what changed since. A master that
 //! lost track asks for a full report by acknowledging 0.
 
-use std::{collections::HashMap, io, time::Duration};
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
 use dulse_shared::{
     clock::BootTime,
@@ -15,11 +15,13 @@ use dulse_shared::{
         peer::{PeerClient, PeerError},
         tasks::Tasks,
     },
-    wire::{Code, Heartbeat, HeartbeatAnswer, Incarnation, VolumeReport},
+    wire::{Code, Heartbeat, HeartbeatAnswer, Incarnation, VolumeReport, Watch},
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-use crate::{config::check_volume_size_limit, reader::on_blocking_pool, store::Store};
+use crate::{
+    config::check_volume_size_limit, reader::on_blocking_pool, store::Store, watch::Watcher,
+};
 
 /// Between two heartbeats, unless something changed.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -61,6 +63,8 @@ pub struct Reporter {
     tasks: Tasks,
     /// Set once a leading master has acknowledged a report.
     acknowledged: watch::Sender<bool>,
+    /// The master has something to tell.
+    news: Arc<Notify>,
     seq: u64,
     /// The last acknowledged report and what it said.
     base: Option<(u64, HashMap<VolumeId, VolumeReport>)>,
@@ -76,7 +80,20 @@ impl Reporter {
         tasks: Tasks,
         acknowledged: watch::Sender<bool>,
     ) -> Self {
-        Self { store, introduction, master, peers, tasks, acknowledged, seq: 0, base: None }
+        let news = Arc::default();
+        Self { store, introduction, master, peers, tasks, acknowledged, news, seq: 0, base: None }
+    }
+
+    /// Holds a request open at the same master, and has this one ask as soon as there is news.
+    pub(crate) fn watcher(&self) -> Watcher {
+        let (server, incarnation) = (self.store.server(), self.introduction.incarnation);
+        Watcher {
+            watch: Watch { server, incarnation, since: None },
+            master: self.master.clone(),
+            peers: self.peers.clone(),
+            tasks: self.tasks.clone(),
+            news: self.news.clone(),
+        }
     }
 
     /// Reports until the process stops; the last report says that it is stopping.
@@ -101,6 +118,7 @@ impl Reporter {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 _ = changes.changed() => {}
+                () = self.news.notified() => {}
                 () = self.tasks.stopped() => {}
             }
         }
@@ -160,7 +178,7 @@ impl Reporter {
         if !self.join(&answer) {
             return;
         }
-        let store = self.store.clone();
+        let (store, master) = (self.store.clone(), self.master.public());
         let is_leader = answer.is_leader;
         let accepted = on_blocking_pool(move || {
             for config in answer.configs {
@@ -170,6 +188,7 @@ impl Reporter {
                 }
             }
             store.discard(answer.cluster, &answer.deleted);
+            store.hear_contradictions(&master, answer.contradicted);
             for refused in answer.refused {
                 store.refuse_foreign(refused.id, &refused.reason);
             }

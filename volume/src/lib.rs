@@ -29,6 +29,7 @@ pub mod replica;
 pub mod server;
 pub mod store;
 mod unserved;
+mod watch;
 pub mod writer;
 
 pub use config::{

@@ -65,6 +65,8 @@ pub struct VolumeServer {
     cluster_url: String,
     cluster_routes: Vec<Route>,
     acknowledged: watch::Receiver<bool>,
+    /// This run of it.
+    incarnation: Incarnation,
 }
 
 /// The two ports, bound and not yet served.
@@ -95,8 +97,9 @@ impl VolumeServer {
             cluster_url: cluster.reached_at(&config.advertise),
             cluster_routes: Vec::new(),
             acknowledged,
+            incarnation: Incarnation(clock.wall_ns()),
         };
-        server.report(&config, &clock, tasks, acknowledge);
+        server.report(&config, tasks, acknowledge);
         let maintenance = Maintenance::new(server.store.clone(), config.routine, &clock, &metrics);
         maintenance.spawn(tasks);
         tasks.spawn("clock", clock_watch::run(server.store.clone(), tasks.clone()));
@@ -127,14 +130,15 @@ impl VolumeServer {
             metrics: metrics.clone(),
             tasks: tasks.clone(),
             masters: config.masters.clone(),
-            url: format!("{}:{}", config.advertise, self.public.port()),
+            public_url: self.public_url(config),
+            url: self.url(config),
             max_needle_bytes: config.max_needle_bytes,
         });
         let public_metrics = RequestMetrics::register(&metrics, "volume");
         let answer = PublicPort::new(state);
         spawn_server("volume public port", public, answer, public_metrics, clock.clone(), tasks);
         let cluster_metrics = RequestMetrics::register(&metrics, "volume_cluster");
-        let table = cluster_routes(self.store.clone(), maintenance);
+        let table = cluster_routes(self.store.clone(), maintenance, self.incarnation);
         let routes = table.routes().to_vec();
         cluster.serve("volume cluster port", table, cluster_metrics, clock, tasks);
         routes
@@ -144,15 +148,13 @@ impl VolumeServer {
     fn report(
         &self,
         config: &VolumeServerConfig,
-        clock: &Clock,
         tasks: &Tasks,
         acknowledge: watch::Sender<bool>,
     ) {
-        let url = format!("{}:{}", config.advertise, self.public.port());
         let introduction = Introduction {
-            incarnation: Incarnation(clock.wall_ns()),
-            public_url: config.public_url.clone().unwrap_or_else(|| url.clone()),
-            url,
+            incarnation: self.incarnation,
+            public_url: self.public_url(config),
+            url: self.url(config),
             cluster_url: self.cluster_url.clone(),
             data_center: config.data_center.clone(),
             rack: config.rack.clone(),
@@ -169,8 +171,19 @@ impl VolumeServer {
                 tasks.clone(),
                 acknowledge.clone(),
             );
+            tasks.spawn("watch", reporter.watcher().run());
             tasks.spawn("heartbeat", reporter.run());
         }
+    }
+
+    /// `host:port` of the public port, as others are told.
+    fn url(&self, config: &VolumeServerConfig) -> String {
+        format!("{}:{}", config.advertise, self.public.port())
+    }
+
+    /// The same for clients outside.
+    fn public_url(&self, config: &VolumeServerConfig) -> String {
+        config.public_url.clone().unwrap_or_else(|| self.url(config))
     }
 
     /// The address of the public port.

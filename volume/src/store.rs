@@ -4,6 +4,7 @@
 //! Files that nobody has claimed yet are listed apart and left untouched.
 
 mod admission;
+mod contradictions;
 mod deletion;
 mod side_by_side;
 mod twins;
@@ -21,11 +22,15 @@ use dulse_shared::{
 };
 use tokio::sync::watch;
 
-pub use self::admission::{Foreign, Standing};
 use self::{
     admission::Admissions,
+    contradictions::Contradictions,
     side_by_side::side_by_side,
     twins::{Opened, Others},
+};
+pub use self::{
+    admission::{Foreign, Standing},
+    contradictions::Contradiction,
 };
 use crate::{
     disk::{DataDir, DataDirError, VolumeName},
@@ -73,6 +78,7 @@ struct Inner {
     admissions: Admissions,
     /// What the start found and could not open.
     others: OnceLock<Others>,
+    contradictions: Contradictions,
     changed: watch::Sender<()>,
 }
 
@@ -126,6 +132,7 @@ impl Store {
             changing: Mutex::default(),
             admissions: Admissions::default(),
             others: OnceLock::new(),
+            contradictions: Contradictions::default(),
             changed: watch::Sender::new(()),
         }));
         let (mut found, mut opened) = (Vec::new(), Opened::default());

@@ -4,7 +4,7 @@ use std::{collections::HashSet, fmt::Write};
 
 use dulse_shared::size::ByteSize;
 
-use super::{Outcome, say};
+use super::{Outcome, say, table::add_table};
 use crate::{
     client::Client,
     cluster_status::{ClusterStatus, ServerStatus, VolumeState, VolumeStatus},
@@ -112,26 +112,6 @@ fn state_in_words(volume: &VolumeStatus) -> String {
             format!("{}: {reason}", volume.state.as_word())
         }
         (state, _) => state.as_word().to_owned(),
-    }
-}
-
-/// Columns as wide as their widest cell; nothing for a table without rows.
-fn add_table(text: &mut String, head: [&str; 6], rows: Vec<[String; 6]>) {
-    if rows.is_empty() {
-        return;
-    }
-    let head = head.map(str::to_owned);
-    let rows: Vec<&[String; 6]> = std::iter::once(&head).chain(&rows).collect();
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    text.push('\n');
-    for row in rows {
-        let cells = row.iter().zip(&widths);
-        let line: Vec<String> = cells.map(|(cell, width)| format!("{cell:<width$}")).collect();
-        let _ = writeln!(text, "{}", line.join("  ").trim_end());
     }
 }
 

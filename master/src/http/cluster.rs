@@ -1,12 +1,17 @@
-//! The cluster port: heartbeats of volume servers.
+//! The cluster port: heartbeats of volume servers, and the requests that they hold open.
 
 use axum::{
     Json,
-    extract::{State, rejection::JsonRejection},
+    extract::{
+        Query, State,
+        rejection::{JsonRejection, QueryRejection},
+    },
 };
 use dulse_shared::{
     net::route_table::RouteTable,
-    wire::{ChangeMasters, Code, Heartbeat, HeartbeatAnswer, Masters, Problem},
+    wire::{
+        ChangeMasters, Code, Heartbeat, HeartbeatAnswer, Masters, Problem, Watch, WatchAnswer,
+    },
 };
 
 use super::state::HttpState;
@@ -30,6 +35,7 @@ pub(crate) fn cluster_routes(state: HttpState) -> RouteTable {
         .post(MASTERS, change_masters_here)
         .get("/admin/masters", masters)
         .post("/admin/masters", change_masters)
+        .get("/watch", watch)
         .limit_bodies(MAX_SMALL_BYTES);
     heartbeats.merge(small).with_state(state)
 }
@@ -87,4 +93,12 @@ async fn heartbeat(
     // Before its volumes are picked: assign must not hand out a key that one of them has.
     state.assigner.keep_above(heartbeat.max_key, &heartbeat.url);
     state.cluster.heartbeat(heartbeat).await.map(Json)
+}
+
+async fn watch(
+    State(state): State<HttpState>,
+    watch: Result<Query<Watch>, QueryRejection>,
+) -> Result<Json<WatchAnswer>, Problem> {
+    let Query(watch) = watch.map_err(|error| Problem::new(Code::BadRequest, error.body_text()))?;
+    state.watches.hold(watch).await.map(Json)
 }

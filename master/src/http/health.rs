@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`: for machines that watch this one.
+//! `/healthz`, `/readyz`, `/cluster/health` and `/metrics`: for machines that watch this one.
 
 use axum::{
     extract::State,
@@ -8,7 +8,7 @@ use axum::{
 use dulse_shared::wire::{Code, Problem};
 use serde::Serialize;
 
-use super::{params::Params, render::json, state::HttpState};
+use super::{params::Params, render::json, state::HttpState, view::health_view};
 
 #[derive(Serialize)]
 struct Health {
@@ -34,6 +34,14 @@ pub(super) async fn readyz(State(state): State<HttpState>, uri: Uri) -> Result<R
     state.cluster.cluster_id()?;
     let params = Params::from_query(uri.query());
     json(StatusCode::OK, &params, &Health { status: "ready" })
+}
+
+/// How the cluster is, in words and numbers, as this master sees it.
+pub(super) async fn cluster_health(
+    State(state): State<HttpState>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    json(StatusCode::OK, &Params::from_query(uri.query()), &health_view(&state))
 }
 
 /// All metrics of the process.

@@ -6,10 +6,13 @@
 mod assign;
 mod client_body;
 mod cluster;
+mod events;
 mod grow;
 mod health;
+mod held;
 mod location_wish;
 mod lookup;
+mod map;
 mod params;
 mod relay;
 mod render;

@@ -10,7 +10,7 @@ use axum::{
 use dulse_shared::wire::{Code, Problem};
 
 use super::{
-    assign, grow, health, location_wish::require_known_place, lookup, params::Params,
+    assign, events, grow, health, location_wish::require_known_place, lookup, map, params::Params,
     state::HttpState, status, submit, ui, vacuum,
 };
 
@@ -23,6 +23,9 @@ pub(crate) fn public_router(state: HttpState) -> Router {
         .route("/vol/grow", any(grow::grow))
         .route("/vol/vacuum", any(vacuum::vacuum))
         .route("/cluster/status", get(status::cluster_status))
+        .route("/cluster/health", get(health::cluster_health))
+        .route("/cluster/map", get(map::map))
+        .route("/cluster/events", get(events::events))
         .route("/submit", post(submit))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))

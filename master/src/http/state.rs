@@ -9,11 +9,12 @@ use dulse_shared::{
     wire::Problem,
 };
 
-use super::relay::Relay;
+use super::{held::Waiters, relay::Relay};
 use crate::{
     assign::{AssignRequest, Assigner, Assignment},
     cluster::Cluster,
     leader::assign_anywhere,
+    watch::Watches,
 };
 
 /// Shared by all handlers of both ports. Cheap to clone.
@@ -26,6 +27,10 @@ pub(crate) struct HttpState {
     pub(super) settings: Arc<HttpSettings>,
     pub(super) metrics: Metrics,
     pub(super) tasks: Tasks,
+    /// Clients whose request is held until something changes.
+    pub(super) waiters: Waiters,
+    /// Volume servers, whose requests are held as well.
+    pub(super) watches: Watches,
 }
 
 /// What the handlers are told once.
@@ -50,13 +55,16 @@ impl HttpState {
         metrics: Metrics,
         tasks: Tasks,
     ) -> Self {
+        let watches = Watches::new(cluster.clone(), peers.clone(), tasks.clone());
         Self {
+            watches,
             cluster,
             assigner,
             relay: Arc::new(relay),
             peers,
             settings: Arc::new(settings),
             metrics,
+            waiters: Waiters::new(tasks.clone()),
             tasks,
         }
     }

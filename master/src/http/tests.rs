@@ -852,3 +852,72 @@ async fn the_page_escapes_what_servers_say_and_loads_nothing_from_elsewhere() {
     let (_, headers, _) = rig.ask(request).await.unwrap();
     assert_eq!(headers["content-type"], "text/css; charset=utf-8");
 }
+
+#[tokio::test]
+async fn the_map_is_waited_for_and_tells_what_changed_since() {
+    let rig = Rig::new().await;
+    let empty = rig.fetch("/cluster/map").await.unwrap();
+    assert_eq!((&empty["is_full"], &empty["version"]), (&json!(true), &json!(0)));
+    let waiting = format!("/cluster/map?since={}&wait=20", empty["cursor"].as_str().unwrap());
+    let joined = async {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        rig.join(20).await;
+    };
+    let (heard, ()) = tokio::join!(rig.fetch(&waiting), joined);
+    let heard = heard.unwrap();
+    assert_eq!(heard["servers"][0]["public_url"], "files.example:80");
+    assert_eq!((&heard["is_full"], &heard["volumes"]), (&json!(false), &json!([])));
+    let since = heard["cursor"].as_str().unwrap();
+    let waiting = format!("/cluster/map?since={since}");
+    let (grown, assigned) = tokio::join!(rig.fetch(&waiting), rig.assign(""));
+    assigned.unwrap();
+    let grown = grown.unwrap();
+    assert_eq!(grown["volumes"].as_array().unwrap().len(), 7, "{grown}");
+    assert_eq!(grown["volumes"][0]["state"], "writable");
+    assert_eq!(grown["servers"][0]["id"], grown["volumes"][0]["members"][0]);
+    let idle = format!("/cluster/map?wait=0.01&since={}", grown["cursor"].as_str().unwrap());
+    let idle = rig.fetch(&idle).await.unwrap();
+    assert_eq!((&idle["volumes"], &idle["cursor"]), (&json!([]), &grown["cursor"]));
+    for bad in ["since=x", "since=1&wait=40"] {
+        let refused = rig.fetch(&format!("/cluster/map?{bad}")).await.unwrap_err();
+        assert_eq!(refused.code, Code::BadRequest, "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_told_by_the_leader_what_of_its_report_cannot_be_right() {
+    let strange = Heartbeat { volumes: vec![report(5)], ..heartbeat(1, vec![]) };
+    let leader = Rig::new().await;
+    let answer = leader.beat(&strange).await.unwrap();
+    assert_eq!(answer.contradicted[0].id.as_u32(), 5);
+    assert!(answer.contradicted[0].reason.contains("does not have"), "{answer:?}");
+    assert!(leader.fetch("/dir/lookup?volumeId=5").await.is_err(), "it is not believed");
+    let follower = Rig::with_leadership(false).await;
+    assert_eq!(follower.beat(&strange).await.unwrap().contradicted, []);
+}
+
+#[tokio::test]
+async fn health_says_in_one_answer_who_leads_who_is_there_and_what_is_wrong() {
+    let rig = Rig::new().await;
+    let health = rig.fetch("/cluster/health").await.unwrap();
+    assert_eq!(health["verdict"], "unavailable");
+    assert_eq!(health["findings"][0]["code"], "NO_VOLUME_SERVER");
+    rig.join(20).await;
+    rig.assign("").await.unwrap();
+    rig.grown(7).await;
+    let health = rig.fetch("/cluster/health").await.unwrap();
+    assert_eq!((&health["verdict"], &health["is_leader"]), (&json!("healthy"), &json!(true)));
+    assert_eq!(health["servers"][0]["state"], "alive");
+    let volumes: u64 =
+        health["volumes"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
+    assert_eq!(volumes, 7);
+    let events = rig.fetch("/cluster/events?since=1").await.unwrap();
+    let kinds: Vec<&str> =
+        events["events"].as_array().unwrap().iter().map(|e| e["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds[..3], ["joined", "grown", "volume_created"], "after leader_changed");
+    let cursor = events["cursor"].as_str().unwrap();
+    let quiet = rig.fetch(&format!("/cluster/events?wait=0.01&since={cursor}")).await.unwrap();
+    assert_eq!(quiet["events"], json!([]));
+    let page = rig.fetch("/ui/status.json").await.unwrap();
+    assert_eq!(page["events"][0]["kind"], "volume_created");
+}

@@ -1,8 +1,10 @@
 //! What the page shows, as data: rendered as HTML at `/ui`, as JSON at `/ui/status.json`.
 
+use std::collections::BTreeMap;
+
 use dulse_shared::{
     clock::BootTime,
-    wire::{DirReport, MasterReport, VolumeConfig},
+    wire::{ClusterEvent, DirReport, MasterReport, VolumeConfig, VolumeReport},
 };
 use serde::Serialize;
 
@@ -20,6 +22,8 @@ use crate::{
 
 /// Volumes on the page; a browser has trouble with more rows. The JSON has all.
 pub(super) const MAX_VOLUMES_SHOWN: usize = 5_000;
+/// Events on the page; `/cluster/events` has more.
+const EVENTS_SHOWN: usize = 20;
 
 /// Everything on the page.
 #[derive(Serialize)]
@@ -42,6 +46,29 @@ pub(super) struct StatusView {
     pub(super) refused: Vec<String>,
     /// Where servers and the agreed state disagree.
     pub(super) contradictions: Vec<String>,
+    /// What happened last, newest first.
+    pub(super) events: Vec<EventView>,
+}
+
+/// How the cluster is, without its volumes one by one.
+#[derive(Serialize)]
+pub(super) struct HealthView {
+    #[serde(flatten)]
+    health: Health,
+    leader: String,
+    is_leader: bool,
+    term: u64,
+    servers: Vec<HealthyServer>,
+    /// How many volumes stand how.
+    volumes: BTreeMap<&'static str, usize>,
+}
+
+/// A volume server in it.
+#[derive(Serialize)]
+struct HealthyServer {
+    #[serde(flatten)]
+    server: ServerView,
+    state: &'static str,
 }
 
 /// The sums over everything that is connected.
@@ -90,7 +117,17 @@ pub(super) struct ServerView {
     pub(super) volumes: usize,
     pub(super) max_volumes: u64,
     pub(super) free_slots: u64,
+    /// Volumes that it still serves at an older epoch than was agreed on.
+    pub(super) volumes_behind: usize,
     pub(super) dirs: Vec<DirReport>,
+}
+
+/// Something that happened.
+#[derive(Serialize)]
+pub(super) struct EventView {
+    #[serde(flatten)]
+    pub(super) event: ClusterEvent,
+    pub(super) secs_ago: u64,
 }
 
 /// A volume.
@@ -133,10 +170,44 @@ pub(super) fn status_view(state: &HttpState) -> StatusView {
             default_replication: state.settings.default_replication.to_string(),
             capacity: capacity(topology, &layouts, &volumes),
             layouts: layouts.layouts.iter().map(layout_view).collect(),
-            servers: server_views(topology, now),
+            servers: server_views(agreed, topology, now),
             volumes,
             refused: refused(agreed, topology),
             contradictions: layouts.contradictions.iter().map(ToString::to_string).collect(),
+            events: event_views(state),
+        }
+    })
+}
+
+fn event_views(state: &HttpState) -> Vec<EventView> {
+    let now_ms = state.cluster.clock.wall_ns() / 1_000_000;
+    let view = |event: ClusterEvent| EventView {
+        secs_ago: now_ms.saturating_sub(event.at_ms) / 1_000,
+        event,
+    };
+    state.cluster.events.newest(EVENTS_SHOWN).into_iter().map(view).collect()
+}
+
+/// The same, without volumes, for who asks often.
+pub(super) fn health_view(state: &HttpState) -> HealthView {
+    let leadership = state.cluster.log.leadership();
+    let layouts = state.cluster.layouts();
+    let now = state.cluster.clock.boot();
+    let mut volumes = BTreeMap::new();
+    for volume in layouts.volumes.values() {
+        *volumes.entry(volume.standing.word()).or_default() += 1;
+    }
+    state.cluster.look(|agreed, topology| {
+        let has_leader = leadership.is_leader || leadership.leader.is_some();
+        let servers = server_views(agreed, topology, now).into_iter();
+        let servers = servers.map(|server| HealthyServer { state: server.state(), server });
+        HealthView {
+            health: judge(has_leader, topology, &layouts),
+            leader: leadership.leader.as_ref().map(|leader| leader.public()).unwrap_or_default(),
+            is_leader: leadership.is_leader,
+            term: leadership.term,
+            servers: servers.collect(),
+            volumes,
         }
     })
 }
@@ -174,7 +245,15 @@ fn layout_view((key, layout): (&LayoutKey, &VolumeLayout)) -> LayoutView {
     }
 }
 
-fn server_views(topology: &Topology, now: BootTime) -> Vec<ServerView> {
+/// A server follows within a heartbeat, so it is seldom more than none.
+fn volumes_behind(server: &VolumeServer, agreed: &ClusterState) -> usize {
+    let is_behind = |report: &&VolumeReport| {
+        agreed.volumes.get(&report.id).is_some_and(|config| config.epoch > report.epoch)
+    };
+    server.volumes.values().filter(is_behind).count()
+}
+
+fn server_views(agreed: &ClusterState, topology: &Topology, now: BootTime) -> Vec<ServerView> {
     let view = |server: &VolumeServer| ServerView {
         id: server.id.to_string(),
         url: server.url.clone(),
@@ -189,6 +268,7 @@ fn server_views(topology: &Topology, now: BootTime) -> Vec<ServerView> {
         volumes: server.volumes.len(),
         max_volumes: server.max_volumes(),
         free_slots: server.empty_slots(None),
+        volumes_behind: volumes_behind(server, agreed),
         dirs: server.dirs.clone(),
     };
     let centers = data_centers(topology, |server| !server.url.is_empty());
@@ -253,6 +333,17 @@ fn refused(agreed: &ClusterState, topology: &Topology) -> Vec<String> {
         }
     });
     refused.collect()
+}
+
+impl EventView {
+    /// When it happened, for people.
+    pub(super) fn ago(&self) -> String {
+        match self.secs_ago {
+            secs @ 0..120 => format!("{secs} s ago"),
+            secs @ 120..7_200 => format!("{} min ago", secs / 60),
+            secs => format!("{} h ago", secs / 3_600),
+        }
+    }
 }
 
 impl ServerView {

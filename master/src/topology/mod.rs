@@ -10,4 +10,4 @@ mod server;
 
 pub(crate) use data_center::{DataCenter, Rack, data_centers};
 pub(crate) use roster::{Received, Rejection, SILENCE_LIMIT, Topology};
-pub(crate) use server::{Change, VolumeServer};
+pub(crate) use server::{Change, Loss, VolumeServer};

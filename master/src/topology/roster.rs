@@ -13,7 +13,7 @@ use dulse_shared::{
     wire::{Heartbeat, Incarnation, VolumeReport},
 };
 
-use super::server::{Change, VolumeServer};
+use super::server::{Change, Loss, VolumeServer};
 
 /// A server that says nothing for this long is dead. Four heartbeats fit in.
 pub(crate) const SILENCE_LIMIT: Duration = Duration::from_secs(2);
@@ -114,10 +114,21 @@ impl Topology {
             .filter(|server| server.is_alive && now.since(server.heard) >= SILENCE_LIMIT);
         silent
             .map(|server| {
-                server.is_alive = false;
+                lose(server, Loss::Silent);
                 server.id
             })
             .collect()
+    }
+
+    /// Declares a run of a server dead: its process was looked for and is not there.
+    pub(crate) fn declare_dead(&mut self, server: ServerId, incarnation: Incarnation) -> Change {
+        match self.servers.get_mut(&server) {
+            Some(known) if known.incarnation == incarnation && known.is_alive => {
+                lose(known, Loss::Died);
+                Change::Layout
+            }
+            _ => Change::None,
+        }
     }
 
     /// A server, dead or alive.
@@ -182,7 +193,13 @@ fn hear(server: &mut VolumeServer, now: BootTime) -> Change {
         return Change::None;
     }
     server.is_alive = true;
+    server.loss = None;
     Change::Layout
+}
+
+fn lose(server: &mut VolumeServer, loss: Loss) {
+    server.is_alive = false;
+    server.loss = Some(loss);
 }
 
 fn take_report(server: &mut VolumeServer, heartbeat: Heartbeat, now: BootTime) -> Received {

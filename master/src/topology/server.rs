@@ -31,6 +31,15 @@ pub(crate) enum Change {
     Layout,
 }
 
+/// Why a server is taken for dead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Loss {
+    /// Its process is not there any more.
+    Died,
+    /// Nothing was heard of it.
+    Silent,
+}
+
 /// A volume server that has reported at least once.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct VolumeServer {
@@ -66,6 +75,8 @@ pub(crate) struct VolumeServer {
     pub(crate) heard: BootTime,
     /// It was heard lately, and not only about to be given up.
     pub(crate) is_alive: bool,
+    /// Why it is not alive, once it was.
+    pub(crate) loss: Option<Loss>,
     /// Volumes known from the answer to their creation that no heartbeat has mentioned yet.
     unmentioned: BTreeMap<VolumeId, BootTime>,
     /// Volumes that this run of the server had and has no more.
@@ -92,6 +103,7 @@ impl VolumeServer {
             stopping: false,
             heard: now,
             is_alive: false,
+            loss: None,
             unmentioned: BTreeMap::new(),
             withdrawn: BTreeSet::new(),
         }

@@ -88,6 +88,9 @@ pub enum CallError {
     /// Nobody is there, or not as a server of ours.
     #[error("{0}")]
     Connect(String),
+    /// Nobody listens at the address: whoever was there is not any more.
+    #[error("{0}")]
+    NobodyListens(String),
     /// The connection ended before the answer did.
     #[error("the connection broke: {0}")]
     Broken(String),
@@ -104,7 +107,14 @@ impl CallError {
 
     /// Whether the peer certainly has not heard of the call, because there was no connection.
     pub fn is_connect(&self) -> bool {
-        matches!(self, Self::Request(_) | Self::Connect(_))
+        matches!(self, Self::Request(_) | Self::Connect(_) | Self::NobodyListens(_))
+    }
+}
+
+impl PeerError {
+    /// Whether nobody listens at the address: whoever was there is not any more.
+    pub fn is_refused_connection(&self) -> bool {
+        matches!(self, Self::Unreachable { source: CallError::NobodyListens(_), .. })
     }
 }
 
@@ -192,6 +202,9 @@ impl PeerClient {
         if let Some(error) = causes(error).find_map(|cause| cause.downcast_ref()) {
             return match error {
                 ConnectError::Distrust(distrust) => Failure::Distrust(*distrust),
+                ConnectError::NobodyListens(text) => {
+                    Failure::Call(CallError::NobodyListens(text.clone()))
+                }
                 other => Failure::Call(CallError::Connect(other.to_string())),
             };
         }

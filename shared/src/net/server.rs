@@ -28,7 +28,7 @@ use tower::ServiceExt;
 use super::{metrics::RequestMetrics, tasks::Tasks, write_limit::WriteLimited};
 use crate::{
     clock::Clock,
-    wire::{Code, Problem, ProblemBody},
+    wire::{Code, Location, Problem, ProblemBody},
 };
 
 /// Connections of one listener at a time. More wait to be accepted: a connection costs a file
@@ -229,7 +229,8 @@ async fn serve_connection<A: Answer, T: Transport>(
         .header_read_timeout(HEAD_LIMIT)
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
+    // In a box: each place that it is moved through would be as large once more, for every client.
+    let mut connection = Box::pin(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stopping.cancelled() => {
@@ -266,6 +267,10 @@ async fn answer<A: Answer, T: Transport>(
 #[derive(Clone, Copy, Debug)]
 pub struct SizeBeside(pub u64);
 
+/// The same for the `locations` beside an error.
+#[derive(Clone, Debug)]
+pub struct LocationsBeside(pub Vec<Location>);
+
 /// Renders a [`Problem`] and adds the headers that every response has.
 fn finish(mut response: Response, id: RequestId, verb: &Method) -> Response {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
@@ -274,10 +279,12 @@ fn finish(mut response: Response, id: RequestId, verb: &Method) -> Response {
             tracing::warn!(request_id = %id, %verb, code = ?problem.code, "{}", problem.message);
         }
         let size = response.extensions_mut().remove::<SizeBeside>();
+        let locations = response.extensions_mut().remove::<LocationsBeside>();
         let body = ProblemBody {
             error: problem.message,
             code: problem.code,
             size: size.map(|SizeBeside(size)| size),
+            locations: locations.map(|LocationsBeside(locations)| locations),
             request_id: Some(id.to_string()),
         };
         // The body has only strings: it always serializes.

@@ -71,6 +71,14 @@ fn is_zero(slot: &u8) -> bool {
     *slot == 0
 }
 
+impl VolumeConfig {
+    /// Whether it concerns the server: as a member, or as one that is given a copy.
+    pub fn names(&self, server: ServerId) -> bool {
+        self.members.iter().any(|member| member.server == server)
+            || self.state == VolumeState::Repairing { target: server }
+    }
+}
+
 /// A server that holds a volume.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Member {

@@ -157,6 +157,8 @@ pub struct UnservedVolume {
     pub reason: String,
 }
 
+/// Contradicted reports in one answer at most: more are of the same kind.
+pub const MAX_CONTRADICTIONS: usize = 100;
 /// Unserved volumes in one report at most: more are of the same kind.
 pub const MAX_UNSERVED: usize = 1_000;
 /// Characters of a sentence in a report at most.
@@ -205,12 +207,15 @@ pub struct HeartbeatAnswer {
     /// Volumes that the server reported and that were deleted: their files are of no use.
     #[serde(default)]
     pub deleted: Vec<VolumeId>,
+    /// Volumes whose report cannot be right beside what was agreed on, and why; told by the leader.
+    #[serde(default)]
+    pub contradicted: Vec<RefusedVolume>,
     /// The master's wall time, in nanoseconds since 1970; 0 if it does not say.
     #[serde(default)]
     pub wall_ns: u64,
 }
 
-/// A foreign volume that was not admitted.
+/// A foreign volume that was not admitted, or a report that was not believed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RefusedVolume {
     /// The volume.

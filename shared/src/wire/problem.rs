@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Location;
+
 /// An error on its way to a client: one status, one stable code, one sentence that says what
 /// failed and what to do.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -30,6 +32,9 @@ pub struct ProblemBody {
     /// Bytes that were concerned, where clients look for that beside an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
+    /// Where the volume is that was asked for, as far as the server knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locations: Option<Vec<Location>>,
     /// The request's id, as in `X-Request-Id` and the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
@@ -66,6 +71,8 @@ pub enum Code {
     TooLarge,
     /// No part of the range exists (416).
     RangeNotSatisfiable,
+    /// The request is for an epoch of the volume that the server does not serve (421).
+    OtherEpoch,
     /// Something went wrong that should not (500).
     Internal,
     /// The stored bytes do not verify (500).
@@ -105,6 +112,7 @@ impl Code {
             Self::Conflict | Self::OtherCluster => 409,
             Self::TooLarge => 413,
             Self::RangeNotSatisfiable => 416,
+            Self::OtherEpoch => 421,
             Self::Internal | Self::Corrupt => 500,
             Self::NotSupported => 501,
             Self::VolumeReadOnly

@@ -5,10 +5,7 @@
 //! synced, then the sidecar replaced. The configuration that a replica accepted is in the same file,
 //! so a new one is made durable here as well.
 
-use std::{
-    io,
-    sync::{Arc, PoisonError, atomic::Ordering},
-};
+use std::{io, sync::atomic::Ordering};
 
 use dulse_shared::{clock::BootTime, wire::VolumeConfig};
 
@@ -87,7 +84,7 @@ impl Volume {
             return Ok(());
         }
         self.write_sidecar(&mut state, &config)?;
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        self.served.replace(config);
         Ok(())
     }
 

@@ -28,6 +28,7 @@ pub mod remains;
 pub mod scan;
 pub mod scrub;
 pub mod search;
+mod served;
 pub mod sidecar;
 pub mod stamp;
 pub mod verified;

@@ -30,6 +30,7 @@ use super::{
     recovery::Loaded,
     remains,
     scrub::ScrubBook,
+    served::Served,
     sidecar::{Checkpoint, Found, SIDECAR_VERSION, Sidecar},
     verified::VerifiedLately,
     volume::{Shared, Snapshot, Volume},
@@ -265,7 +266,7 @@ impl Opener {
             superblock: loaded.superblock,
             width: loaded.width,
             shared: self.shared.clone(),
-            config: RwLock::new(Arc::new(claim.config)),
+            served: Served::new(claim.config),
             compaction: Mutex::new(()),
             snapshot: RwLock::new(Snapshot {
                 revision: loaded.superblock.compaction_revision,

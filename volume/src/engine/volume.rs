@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use dulse_shared::{
     clock::Clock,
     id::{ClusterId, Collection, NeedleKey, Ts, Ttl, VolumeId},
@@ -32,6 +33,7 @@ use super::{
     metrics::EngineMetrics,
     needle_map::{Entry, NeedleMap},
     scrub::ScrubBook,
+    served::Served,
     stamp::StampSource,
     verified::{Place, VerifiedLately},
 };
@@ -68,7 +70,7 @@ pub struct Volume {
     pub(super) superblock: Superblock,
     pub(super) width: OffsetWidth,
     pub(super) shared: Arc<Shared>,
-    pub(super) config: RwLock<Arc<VolumeConfig>>,
+    pub(super) served: Served,
     pub(super) snapshot: RwLock<Snapshot>,
     pub(super) counters: Mutex<Counters>,
     pub(super) dat_len: AtomicU64,
@@ -194,7 +196,12 @@ impl Volume {
 
     /// The configuration that it serves.
     pub fn config(&self) -> Arc<VolumeConfig> {
-        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.served.config()
+    }
+
+    /// `VOLUME:EPOCH` of that configuration.
+    pub(crate) fn epoch_text(&self) -> Bytes {
+        self.served.epoch_text()
     }
 
     /// Whether the stamp of a record here is one to rise above. The log hears of the first that is

@@ -14,6 +14,7 @@ use dulse_shared::{
 };
 
 use super::{
+    epoch,
     error::{volume_not_here, write_problem},
     needle_path::{self, NeedlePath},
     query::Query,
@@ -33,7 +34,10 @@ pub(super) async fn delete(state: &HttpState, request: &Parts) -> Result<Respons
         return refused(volume_not_here(store, id));
     };
     match writer::delete(&volume, path.fid.key, path.fid.cookie).await {
-        Ok(size) => Ok((StatusCode::ACCEPTED, Json(DeleteResponse { size })).into_response()),
+        Ok(size) => {
+            let answer = (StatusCode::ACCEPTED, Json(DeleteResponse { size })).into_response();
+            Ok(epoch::stamp(answer, &volume))
+        }
         Err(error) => refused(write_problem(path.fid, &error)),
     }
 }

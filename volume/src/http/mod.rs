@@ -8,6 +8,7 @@ mod byte_ranges;
 mod conditional;
 mod content_headers;
 mod delete;
+mod epoch;
 mod error;
 pub(crate) mod gunzip;
 mod needle_path;

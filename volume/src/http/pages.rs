@@ -20,7 +20,7 @@ use dulse_shared::{
 use serde::Serialize;
 
 use super::{state::HttpState, status};
-use crate::store::Foreign;
+use crate::store::{Contradiction, Foreign};
 
 const STYLE: &str = include_str!("../../templates/style.css");
 /// Pages load nothing from elsewhere and run nothing.
@@ -119,6 +119,8 @@ struct Overview {
     now_secs: u64,
     unserved: Vec<UnservedVolume>,
     foreign: Vec<ForeignLine>,
+    /// Reports that a master contradicts.
+    contradictions: Vec<Contradiction>,
 }
 
 /// A volume of another program that is not served yet.
@@ -168,6 +170,7 @@ impl Overview {
             now_secs: settings.clock.wall_secs(),
             unserved: settings.store.unserved(),
             foreign: settings.store.foreign().into_iter().map(ForeignLine::of).collect(),
+            contradictions: settings.store.contradictions(),
         }
     }
 }
@@ -297,6 +300,11 @@ mod tests {
                 trouble: None,
             }],
             volumes: Vec::new(),
+            contradictions: vec![Contradiction {
+                volume: VolumeId::new(9).unwrap(),
+                master: "m1:9333".to_owned(),
+                reason: "volume 9 is not ours".to_owned(),
+            }],
             jobs: vec![JobProgress {
                 kind: dulse_shared::wire::JobKind::Scrub,
                 volume: VolumeId::new(7).unwrap(),
@@ -333,6 +341,7 @@ mod tests {
             "none yet",
             "77.dat is missing",
             "volume 78: its files are being read",
+            "volume 9 is not ours (says m1:9333)",
         ] {
             assert!(html.contains(shown), "{shown} in {html}");
         }

@@ -18,6 +18,7 @@ use super::{
     byte_ranges::{Boundary, content_range, cut, frame},
     conditional::Validators,
     content_headers::{Described, OCTET_STREAM, etag},
+    epoch,
     error::{read_problem, volume_not_here},
     gunzip,
     needle_path::{self, NeedlePath},
@@ -44,7 +45,7 @@ pub(super) async fn read(state: &HttpState, request: &Parts) -> Result<Response,
     let store = &state.settings.store;
     let volume = store.volume(id).ok_or_else(|| volume_not_here(store, id))?;
     let found = read_needle(&volume, path.fid.key, path.fid.cookie).await;
-    match found.map_err(|error| read_problem(path.fid, &error))? {
+    let answer = match found.map_err(|error| read_problem(path.fid, &error))? {
         Found::Whole(needle) => {
             let etag = etag(needle.checksum);
             let answer = Answer::new(request, path, &needle.meta, &etag);
@@ -55,7 +56,8 @@ pub(super) async fn read(state: &HttpState, request: &Parts) -> Result<Response,
             let meta = needle.meta().clone();
             Answer::new(request, path, &meta, &etag).with_stream(needle).await
         }
-    }
+    };
+    answer.map(|answer| epoch::stamp(answer, &volume))
 }
 
 /// One request for one needle.

@@ -11,11 +11,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use dulse_shared::{
-    net::server::Answer,
+    net::{incoming::Incoming, server::Answer},
     wire::{Code, Problem},
 };
 
-use super::{delete, pages, read, state::HttpState, write};
+use super::{delete, epoch, pages, read, state::HttpState, write};
 
 /// Verbs that a browser is told of.
 const VERBS: HeaderValue = HeaderValue::from_static("PUT, POST, GET, DELETE, OPTIONS");
@@ -55,6 +55,10 @@ async fn route(state: &HttpState, request: &Parts, body: Body) -> Result<Respons
     }
     if let Some(page) = pages::find(request.uri.path()) {
         return pages::answer(state, request, page);
+    }
+    if let Some(refusal) = epoch::refusal(state, &request.headers) {
+        Incoming::new(&request.headers, body).discard().await;
+        return Ok(refusal);
     }
     match request.method {
         Method::GET | Method::HEAD => read::read(state, request).await,

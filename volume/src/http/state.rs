@@ -30,6 +30,8 @@ pub struct HttpSettings {
     pub masters: Vec<ServerAddress>,
     /// `host:port` that others use for this server, as the pages show it.
     pub url: String,
+    /// The same for clients outside.
+    pub public_url: String,
     /// The largest needle, in bytes of data.
     pub max_needle_bytes: u64,
 }

@@ -14,7 +14,7 @@ use crate::{
     engine::volume::Volume,
     maintenance::Maintenance,
     read_only::ReadOnlyCause,
-    store::{Foreign, Store},
+    store::{Contradiction, Foreign, Store},
 };
 
 /// The whole answer.
@@ -30,6 +30,16 @@ pub(super) struct Status {
     unserved: Vec<Unserved>,
     /// Volumes of other programs that are not served yet.
     foreign: Vec<ForeignInfo>,
+    /// Volumes whose report a master contradicts.
+    contradictions: Vec<ContradictionInfo>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ContradictionInfo {
+    id: u32,
+    master: String,
+    reason: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -146,6 +156,7 @@ pub(super) fn status(store: &Store, maintenance: &Maintenance) -> Status {
         jobs: maintenance.running().into_iter().map(Job::of).collect(),
         unserved: store.unserved().into_iter().map(Unserved::of).collect(),
         foreign: store.foreign().into_iter().map(ForeignInfo::of).collect(),
+        contradictions: store.contradictions().into_iter().map(ContradictionInfo::of).collect(),
     }
 }
 
@@ -226,6 +237,13 @@ impl Unserved {
     fn of(volume: UnservedVolume) -> Self {
         let UnservedVolume { id, collection, reason } = volume;
         Self { id: id.as_u32(), collection: collection.to_string(), reason }
+    }
+}
+
+impl ContradictionInfo {
+    fn of(contradiction: Contradiction) -> Self {
+        let Contradiction { volume, master, reason } = contradiction;
+        Self { id: volume.as_u32(), master, reason }
     }
 }
 

@@ -19,7 +19,7 @@ use dulse_shared::{
 use tokio::sync::oneshot;
 
 use super::{
-    content_headers,
+    content_headers, epoch,
     error::{volume_not_here, write_problem},
     needle_path::{self, NeedlePath},
     query::Query,
@@ -73,10 +73,11 @@ async fn store(
     } else {
         put_detached(state, volume.clone(), needle, is_time_given, room.into_room()).await
     };
-    match outcome.map_err(|error| write_problem(path.fid, &error))? {
-        PutOutcome::Stored => stored(upload, file_len),
-        PutOutcome::Unchanged => Ok(unchanged(&upload)),
-    }
+    let answer = match outcome.map_err(|error| write_problem(path.fid, &error))? {
+        PutOutcome::Stored => stored(upload, file_len)?,
+        PutOutcome::Unchanged => unchanged(&upload),
+    };
+    Ok(epoch::stamp(answer, &volume))
 }
 
 /// Stores a needle whose room is taken until it is written, even if the client goes away: its bytes

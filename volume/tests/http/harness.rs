@@ -149,6 +149,7 @@ impl Server {
             tasks: tasks.clone(),
             masters: vec!["127.0.0.1:9333".parse().unwrap()],
             url: url.clone(),
+            public_url: "outside:80".to_owned(),
             max_needle_bytes: MAX_NEEDLE_BYTES,
         });
         // The listener measures with the machine's clock, whatever the volumes are told.

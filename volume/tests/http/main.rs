@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests are free to")]
 
 mod codes;
+mod epochs;
 mod golden;
 mod harness;
 mod pages;

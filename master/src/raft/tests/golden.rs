@@ -276,10 +276,14 @@ fn snapshot_text() -> String {
         r#""ttl":"","disk":"hdd","closed":false,"epoch":1,"#,
         r#""members":[{"server":"00000000000000000000000000000001","slot":0}],"#,
         r#""state":{"is":"writable"},"last_writable":{"epoch":1,"#,
-        r#""members":[["00000000000000000000000000000001",9]]}}}}}"#,
+        r#""members":[["00000000000000000000000000000001",9]]}}},"#,
+        CHANGES,
+        "}}",
     ]
     .concat()
 }
+
+const CHANGES: &str = r#""changes":{"version":2,"volumes":{"12":1,"13":2}}"#;
 
 #[test]
 fn a_snapshot_is_written_and_read_as_it_ever_was() {
@@ -287,6 +291,16 @@ fn a_snapshot_is_written_and_read_as_it_ever_was() {
     let json = SnapshotJson::new(&meta, state.clone());
     golden(&json, &snapshot_text());
     assert_eq!(json.into_parts().unwrap(), (meta, state));
+}
+
+#[test]
+fn a_snapshot_from_before_changes_were_counted_stays_readable() {
+    let (_, state) = snapshot();
+    let text = snapshot_text().replace(&format!(",{CHANGES}"), "");
+    let json: SnapshotJson = decode("the text", text.as_bytes()).unwrap();
+    let (_, restored) = json.into_parts().unwrap();
+    assert_eq!(restored.volumes, state.volumes);
+    assert_eq!(restored.changes.version(), 0);
 }
 
 /// The one above, from before anything could be deleted, stays readable.
@@ -298,7 +312,9 @@ fn a_snapshot_with_deleted_volumes_is_written_and_read_as_it_ever_was() {
     let json = SnapshotJson::new(&meta, state.clone());
     let text = snapshot_text();
     let (before, _) = text.split_once(r#","13":"#).unwrap();
-    golden(&json, &format!(r#"{before}}},"deleted":[[13,13]]}}}}"#));
+    let after =
+        r#""deleted":[[13,13]],"changes":{"version":3,"volumes":{"12":1},"deletions":[[3,13]]}"#;
+    golden(&json, &format!("{before}}},{after}}}}}"));
     assert_eq!(json.into_parts().unwrap(), (meta, state));
 }
 

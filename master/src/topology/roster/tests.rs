@@ -183,3 +183,22 @@ fn a_volume_that_was_made_and_is_in_no_report_for_long_is_not_there() {
     let server = topology.server(server(1)).unwrap();
     assert!(server.ever_had(volume(1)), "no empty volume takes its place");
 }
+
+#[test]
+fn a_run_that_was_found_dead_is_dead_until_it_is_heard_again() {
+    let mut topology = Topology::default();
+    topology.receive(heartbeat(1, Vec::new()), at(0)).unwrap();
+    let run = Incarnation(1);
+    assert_eq!(topology.declare_dead(server(1), Incarnation(0)), Change::None);
+    assert_eq!(topology.declare_dead(server(2), run), Change::None);
+    assert!(topology.server(server(1)).unwrap().is_alive);
+    assert_eq!(topology.declare_dead(server(1), run), Change::Layout);
+    let known = topology.server(server(1)).unwrap();
+    assert_eq!((known.is_alive, known.loss), (false, Some(Loss::Died)));
+    assert_eq!(topology.declare_dead(server(1), run), Change::None, "it is dead already");
+    let next = Heartbeat { incarnation: Incarnation(2), ..heartbeat(1, Vec::new()) };
+    topology.receive(next, at(1)).unwrap();
+    let known = topology.server(server(1)).unwrap();
+    assert_eq!((known.is_alive, known.loss), (true, None));
+    assert_eq!(topology.declare_dead(server(1), run), Change::None, "an older run");
+}

@@ -1,6 +1,7 @@
 //! A connection to another server: plain, or mutual TLS for a member of a cluster with a secret.
 
 use std::{
+    error::Error,
     future::Future,
     io::{self, IoSlice},
     pin::Pin,
@@ -23,7 +24,10 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower::Service;
 
 use super::innermost;
-use crate::net::{cluster_identity::ClusterIdentity, cluster_trust::Distrust};
+use crate::net::{
+    cluster_identity::ClusterIdentity,
+    cluster_trust::{Distrust, causes},
+};
 
 /// Name, connection and handshake take no longer than this; the call's own limit covers the rest.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
@@ -33,6 +37,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 pub(super) enum ConnectError {
     #[error("no connection within {CONNECT_LIMIT:?}")]
     Slow,
+    #[error("{0}")]
+    NobodyListens(String),
     #[error("{0}")]
     Tcp(String),
     #[error("no handshake: {0}")]
@@ -77,7 +83,7 @@ impl Service<Uri> for Connector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let (connecting, secure) = (self.tcp.call(uri), self.secure.clone());
         let opening = async move {
-            let stream = connecting.await.map_err(|error| ConnectError::Tcp(innermost(&error)))?;
+            let stream = connecting.await.map_err(|error| no_connection(&error))?;
             let stream = stream.into_inner();
             let Some((tls, name)) = secure else { return Ok(PeerStream::Plain(stream)) };
             let stream = tls.connect(name, stream).await.map_err(no_handshake)?;
@@ -90,6 +96,14 @@ impl Service<Uri> for Connector {
                 .map(TokioIo::new)
         })
     }
+}
+
+fn no_connection(error: &(dyn Error + 'static)) -> ConnectError {
+    let mut io = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
+    if io.any(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+        return ConnectError::NobodyListens(innermost(error));
+    }
+    ConnectError::Tcp(innermost(error))
 }
 
 fn no_handshake(error: io::Error) -> ConnectError {
