@@ -75,12 +75,12 @@ fn place_one(
     };
     let is_here = |room: &ServerRoom| room.data_center == main.data_center;
     let beside = of(&|r| is_here(r) && r.rack == main.rack && r.server != main.server);
-    choice.draw_apart(beside, placement.same_rack(), |room| room.server.to_string())?;
+    choice.draw_apart(beside, placement.same_rack(), |a, b| a.server == b.server)?;
     let other_racks = of(&|r| is_here(r) && r.rack != main.rack);
-    choice.draw_apart(other_racks, placement.other_racks(), |room| room.rack.clone())?;
+    choice.draw_apart(other_racks, placement.other_racks(), |a, b| a.rack == b.rack)?;
     let other_centers = of(&|r| !is_here(r));
-    let of_center = |room: &ServerRoom| room.data_center.clone();
-    choice.draw_apart(other_centers, placement.other_data_centers(), of_center)?;
+    let is_same_center = |a: &ServerRoom, b: &ServerRoom| a.data_center == b.data_center;
+    choice.draw_apart(other_centers, placement.other_data_centers(), is_same_center)?;
     Some(choice.chosen)
 }
 
@@ -151,17 +151,19 @@ struct Choice<'a, R> {
 }
 
 impl<R: Rng> Choice<'_, R> {
-    /// Draws `count` servers, no two of which have the same `place`.
+    /// Draws `count` servers, no two of which are in the same place.
     fn draw_apart(
         &mut self,
         mut pool: Vec<usize>,
         count: u8,
-        place: impl Fn(&ServerRoom) -> String,
+        is_same_place: impl Fn(&ServerRoom, &ServerRoom) -> bool,
     ) -> Option<()> {
         for _ in 0..count {
             let drawn = self.draw(&pool)?;
-            let taken = self.rooms.get(drawn).map(&place);
-            pool.retain(|index| self.rooms.get(*index).map(&place) != taken);
+            let taken = self.rooms.get(drawn)?;
+            pool.retain(|index| {
+                self.rooms.get(*index).is_some_and(|room| !is_same_place(room, taken))
+            });
         }
         Some(())
     }

@@ -85,11 +85,13 @@ impl World {
         }
     }
 
-    /// Grows all layouts, creating what was agreed on, until there are so many volumes.
+    /// Grows all layouts, creating what was agreed on, until there are so many volumes or no room.
     pub(super) fn fill(&mut self, volumes: usize) -> Result<(), Violation> {
-        while self.state().volumes.len() < volumes {
+        let mut has_room = true;
+        while has_room && self.state().volumes.len() < volumes {
+            has_room = false;
             for key in self.keys.clone() {
-                self.grow_by(&key, &LocationWish::default(), Some(1_000))?;
+                has_room |= self.grow_by(&key, &LocationWish::default(), Some(1_000))? > 0;
             }
             self.create(&mut Failed::new(), usize::MAX);
             self.beat(false);

@@ -63,7 +63,7 @@ fn they_hold_in_a_cluster_of_a_hundred_servers() {
 #[test]
 #[ignore = "takes minutes"]
 fn they_hold_in_a_cluster_of_a_thousand_servers_and_a_hundred_thousand_volumes() {
-    let size = Size { servers: 1_000, slots: 150, steps: 12 };
+    let size = Size { servers: 1_000, slots: 400, steps: 12 };
     let mut world = World::new(1, size, None);
     world.settle();
     world.fill(100_000).unwrap_or_else(|violation| panic!("{violation:?}"));
