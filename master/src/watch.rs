@@ -173,7 +173,7 @@ mod tests {
     fn watches() -> Watches {
         let log = Arc::new(LoneLog::founded(true));
         let cluster = Arc::new(Cluster::new(log, LIMIT, Clock::System));
-        Watches::new(cluster, PeerClient::new().unwrap(), Tasks::new())
+        Watches::new(cluster, PeerClient::new(None), Tasks::new())
     }
 
     async fn commit(watches: &Watches, command: Command) {

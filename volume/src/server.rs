@@ -145,12 +145,7 @@ impl VolumeServer {
     }
 
     /// Starts reporting to every master.
-    fn report(
-        &self,
-        config: &VolumeServerConfig,
-        tasks: &Tasks,
-        acknowledge: watch::Sender<bool>,
-    ) {
+    fn report(&self, config: &VolumeServerConfig, tasks: &Tasks, acknowledge: watch::Sender<bool>) {
         let introduction = Introduction {
             incarnation: self.incarnation,
             public_url: self.public_url(config),

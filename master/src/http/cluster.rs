@@ -9,9 +9,7 @@ use axum::{
 };
 use dulse_shared::{
     net::route_table::RouteTable,
-    wire::{
-        ChangeMasters, Code, Heartbeat, HeartbeatAnswer, Masters, Problem, Watch, WatchAnswer,
-    },
+    wire::{ChangeMasters, Code, Heartbeat, HeartbeatAnswer, Masters, Problem, Watch, WatchAnswer},
 };
 
 use super::state::HttpState;

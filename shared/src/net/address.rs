@@ -123,7 +123,9 @@ mod tests {
         for bad in ["", "::1", "a:", ":9333"] {
             assert!(master_address(bad).is_err(), "{bad}");
         }
-        for bad in ["a", ":1", "a:", "a:0", "a:x", "a:60000", "a:1.x", "a:+1", "::1:1", "http://a:1"] {
+        for bad in
+            ["a", ":1", "a:", "a:0", "a:x", "a:60000", "a:1.x", "a:+1", "::1:1", "http://a:1"]
+        {
             assert!(bad.parse::<ServerAddress>().is_err(), "{bad}");
         }
     }
