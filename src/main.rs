@@ -112,6 +112,11 @@ async fn dispatch(command: Command) -> Result<(), Exit> {
 async fn look_at_cluster(command: ClusterCommand) -> Result<Outcome, Exit> {
     let outcome = match command {
         ClusterCommand::NewSecret(args) => return args.run().map(|()| Outcome::Done),
+        ClusterCommand::Masters(command) => {
+            let (change, reach) = command.into_parts();
+            let client = connect_as_member(&reach.master, &reach.secret)?;
+            command::masters(&client, change.as_ref(), reach.output.json).await
+        }
         ClusterCommand::Status(args) => {
             command::cluster_status(&connect(&args.master)?, args.output.json).await
         }

@@ -25,6 +25,7 @@ mod download;
 mod error;
 mod location_cache;
 mod masters;
+mod masters_work;
 mod retry;
 mod source;
 mod upload;

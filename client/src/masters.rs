@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use dulse_shared::{net::address::with_master_port, wire::Code};
+use dulse_shared::{
+    net::address::{master_address, with_master_port},
+    wire::Code,
+};
 use reqwest::RequestBuilder;
 use serde::de::DeserializeOwned;
 
@@ -17,6 +20,8 @@ pub(crate) struct Masters {
     http: reqwest::Client,
     /// `host:port`, never empty.
     addresses: Vec<String>,
+    /// The same of their cluster ports, as far as they have one.
+    cluster_addresses: Vec<String>,
     /// Index of the one that answered last.
     preferred: AtomicUsize,
 }
@@ -32,7 +37,9 @@ impl Masters {
         if addresses.is_empty() {
             return Err(ClientError::NoMasters);
         }
-        Ok(Self { http, addresses, preferred: AtomicUsize::new(0) })
+        let parsed = texts.iter().filter_map(|text| master_address(text.as_ref().trim()).ok());
+        let cluster_addresses = parsed.map(|address| address.cluster()).collect();
+        Ok(Self { http, addresses, cluster_addresses, preferred: AtomicUsize::new(0) })
     }
 
     /// `GET path?query` on a master that can answer. All are tried, several times with pauses,
@@ -91,6 +98,11 @@ impl Masters {
             }
             other => other,
         }
+    }
+
+    /// `host:port` of the cluster ports.
+    pub(crate) fn cluster_addresses(&self) -> &[String] {
+        &self.cluster_addresses
     }
 
     /// The masters, as they were named.

@@ -5,6 +5,7 @@ use clap::Subcommand;
 
 use super::{
     looking::{ClusterStatusArgs, EventsArgs, WaitArgs},
+    masters::MastersCommand,
     new_secret::NewSecretArgs,
 };
 
@@ -14,5 +15,7 @@ pub(crate) enum ClusterCommand {
     Status(ClusterStatusArgs),
     Wait(WaitArgs),
     Events(EventsArgs),
+    #[command(subcommand)]
+    Masters(MastersCommand),
     NewSecret(NewSecretArgs),
 }

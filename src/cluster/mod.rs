@@ -2,6 +2,7 @@
 
 mod command;
 mod looking;
+mod masters;
 mod new_secret;
 mod secret_file;
 

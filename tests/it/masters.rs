@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use crate::{
-    harness::{Role, Server, eventually, free_port},
+    harness::{Role, Server, dulse, eventually, free_port, run},
     http::{attempt, get, get_by_way_of, send},
 };
 
@@ -184,6 +184,46 @@ fn masters_with_different_lists_say_both() {
         });
         assert!(!server.stdout().contains("ready"));
     }
+}
+
+#[test]
+fn a_cluster_of_one_master_grows_to_three_while_it_serves() {
+    let addresses = Addresses::choose();
+    let one = addresses.peers.split(',').next().unwrap().to_owned();
+    let alone = Addresses { ports: addresses.ports.clone(), peers: one.clone() };
+    let first = ready(vec![alone.master(0)]);
+    let _volume = addresses.volume_server();
+    let fid = submit(&addresses.url(0), "kept");
+    let run_masters = |words: &[&str], ask: &str| {
+        let output = run(dulse().args(["cluster", "masters"]).args(words).args(["--master", ask]));
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.success(), text(output.stdout), text(output.stderr))
+    };
+    let mut others = Vec::new();
+    for n in 1..3 {
+        let mut other = addresses.master(n);
+        let address = addresses.peers.split(',').nth(n).unwrap();
+        eventually("a hint", LIMIT, || {
+            other.stderr().contains(&format!("masters add {address}")).then_some(())
+        });
+        let (done, table, said) = run_masters(&["add", address], &one);
+        assert!(done && table.contains(address), "{table}{said}");
+        other.await_ready();
+        others.push(other);
+    }
+    let second = addresses.peers.split(',').nth(1).unwrap();
+    let (done, table, said) = run_masters(&["transfer", "--to", second], &one);
+    assert!(done, "{table}{said}");
+    assert_eq!(addresses.leader(&[0, 1, 2]), 1);
+    assert_eq!(get_by_way_of(&addresses.url(2), &fid).text(), "kept");
+    // Asked of one that does not lead, about the one that does.
+    let (done, table, said) = run_masters(&["remove", second], &one);
+    assert!(done && !table.contains(second), "{table}{said}");
+    assert!(said.contains("three or five"), "{said}");
+    submit(&addresses.url(2), "after");
+    let (done, _, said) = run_masters(&["remove", second], &one);
+    assert!(!done && said.contains("no master of this cluster"), "{said}");
+    drop(first);
 }
 
 #[test]

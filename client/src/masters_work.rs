@@ -1,0 +1,49 @@
+//! The masters themselves: who they are, and changes of that, on their cluster ports.
+//!
+//! Any master can be asked; it passes a change on to the leader. One that cannot be reached was not
+//! asked, so the next one is. What was refused, the others would refuse too.
+
+use std::time::Duration;
+
+use dulse_shared::wire::{ChangeMasters, MasterReport, Masters};
+
+use crate::{client::Client, error::ClientError};
+
+/// Where masters take it.
+const ROUTE: &str = "/admin/masters";
+/// The list is in a master's memory.
+const LIST_LIMIT: Duration = Duration::from_secs(5);
+/// A master that is taken in is sent everything first.
+const CHANGE_LIMIT: Duration = Duration::from_secs(90);
+
+impl Client {
+    /// All masters; those of one that leads know how far the others are.
+    pub async fn list_masters(&self) -> Result<Vec<MasterReport>, ClientError> {
+        let mut last = ClientError::NoMasters;
+        for address in self.masters().cluster_addresses() {
+            match self.peers().fetch::<Masters>(address, ROUTE, LIST_LIMIT).await {
+                Ok(answer) => return Ok(answer.masters),
+                Err(error) => last = error.into(),
+            }
+        }
+        Err(last)
+    }
+
+    /// Changes who the masters are, or which of them leads; how they are afterwards.
+    pub async fn change_masters(
+        &self,
+        change: &ChangeMasters,
+    ) -> Result<Vec<MasterReport>, ClientError> {
+        let mut last = ClientError::NoMasters;
+        for address in self.masters().cluster_addresses() {
+            let answer = self.peers().post(address, ROUTE, change, CHANGE_LIMIT).await;
+            match answer.map(|Masters { masters }| masters).map_err(ClientError::from) {
+                Err(error @ (ClientError::Unreachable { .. } | ClientError::Distrust { .. })) => {
+                    last = error;
+                }
+                answer => return answer,
+            }
+        }
+        Err(last)
+    }
+}
