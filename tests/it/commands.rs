@@ -202,6 +202,6 @@ fn wrong_usage_is_told_before_anything_is_sent() {
     desk.refusal_of(&["put"], 2, &["FILE"]);
     desk.refusal_of(&["put", "a", "b", "--name", "c"], 2, &["--name"]);
     desk.refusal_of(&["get", "1,01f83e45ff", "-o", "."], 1, &["directory"]);
-    desk.refusal_of(&["status", "--master", "nowhere"], 2, &["host:port"]);
+    desk.refusal_of(&["status", "--master", "nowhere:x"], 2, &["host:port"]);
     assert_eq!(std::fs::read_dir(Path::new(desk.scratch.path())).unwrap().count(), 0);
 }

@@ -229,7 +229,7 @@ fn a_cluster_of_one_master_grows_to_three_while_it_serves() {
 #[test]
 fn a_list_without_this_master_is_refused_with_what_it_is_called() {
     let output =
-        Server::builder().role(Role::Master).flag("--peers=192.0.2.1:1,192.0.2.2:1").run_to_exit();
+        Server::builder().role(Role::Master).flag("--peers=127.0.0.1:1,127.0.0.1:2").run_to_exit();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2));
     for part in ["127.0.0.1:", "--peers 127.0.0.1:1,127.0.0.1:2", "--ip"] {
