@@ -16,6 +16,8 @@ use crate::{
 
 /// Requests under way when the process stops have this long to finish.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// What was begun before a start failed ends within this time.
+const START_DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// What still blocks a thread after everything was closed is left behind.
 const LEFTOVER_LIMIT: Duration = Duration::from_millis(500);
 
@@ -48,7 +50,15 @@ async fn live<R: Running>(
 ) -> Result<(), Exit> {
     let mut signals = Signals::listen()?;
     let running = tokio::select! {
-        started = start(tasks) => started?,
+        started = start(tasks) => match started {
+            Ok(running) => running,
+            Err(exit) => {
+                // One role may serve already when the other one cannot.
+                tasks.stop();
+                tasks.drain(START_DRAIN_LIMIT).await;
+                return Err(exit);
+            }
+        },
         _ = signals.next() => return Ok(()),
         () = tasks.stopped() => return outcome(tasks),
     };

@@ -1,6 +1,6 @@
 //! `dulse server`: a master and a volume server that knows it over loopback.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use dulse_client::MAX_NEEDLE_BYTES;
 use dulse_master::Master;
@@ -26,8 +26,6 @@ use crate::{
     exit::{Exit, one_line},
 };
 
-/// What was begun before a start failed ends within this time.
-const START_DRAIN_LIMIT: Duration = Duration::from_secs(2);
 const MASTER_FLAGS: PortFlags =
     PortFlags { public: "--master-port", cluster: "--master-cluster-port" };
 const VOLUME_FLAGS: PortFlags =
@@ -85,16 +83,7 @@ async fn start(plan: Plan, tasks: &Tasks) -> Result<RunningServer, Exit> {
         masters: masters(&master, &plan.listening, peers),
     };
     let volume = volume_config(place, &plan.listening, plan.args.store);
-    let volume = match start_volume(volume, VOLUME_FLAGS, &metrics, tasks).await {
-        Ok(volume) => volume,
-        Err(exit) => {
-            // The master serves already.
-            tasks.stop();
-            tasks.drain(START_DRAIN_LIMIT).await;
-            master.stop().await;
-            return Err(exit);
-        }
-    };
+    let volume = start_volume(volume, VOLUME_FLAGS, &metrics, tasks).await?;
     volume.ready().await;
     let running = RunningServer { master, volume };
     running.announce();
