@@ -1,11 +1,15 @@
 //! The masters themselves: who they are, and changes of that, on their cluster ports.
 //!
 //! Any master can be asked; it passes a change on to the leader. One that cannot be reached was not
-//! asked, so the next one is. What was refused, the others would refuse too.
+//! asked, so the next one is. What was refused, the others would refuse too; where the connection
+//! broke, the change may have been made.
 
 use std::time::Duration;
 
-use dulse_shared::wire::{ChangeMasters, MasterReport, Masters};
+use dulse_shared::{
+    net::peer::PeerError,
+    wire::{ChangeMasters, MasterReport, Masters},
+};
 
 use crate::{client::Client, error::ClientError};
 
@@ -37,13 +41,20 @@ impl Client {
         let mut last = ClientError::NoMasters;
         for address in self.masters().cluster_addresses() {
             let answer = self.peers().post(address, ROUTE, change, CHANGE_LIMIT).await;
-            match answer.map(|Masters { masters }| masters).map_err(ClientError::from) {
-                Err(error @ (ClientError::Unreachable { .. } | ClientError::Distrust { .. })) => {
-                    last = error;
-                }
-                answer => return answer,
+            match answer {
+                Ok(Masters { masters }) => return Ok(masters),
+                Err(error) if was_not_asked(&error) => last = error.into(),
+                Err(error) => return Err(error.into()),
             }
         }
         Err(last)
+    }
+}
+
+fn was_not_asked(error: &PeerError) -> bool {
+    match error {
+        PeerError::Unreachable { source, .. } => source.is_connect(),
+        PeerError::Distrust { .. } => true,
+        _ => false,
     }
 }

@@ -213,12 +213,22 @@ impl Cluster {
 
     /// Whether it is too early to say that nobody holds the volume, or that there is none.
     pub(crate) fn awaits_holder(&self, id: VolumeId) -> bool {
-        let is_unsure = |state: &ClusterState, topology: &Topology| {
-            state.volumes.get(&id).is_none_or(|config| {
-                config.members.iter().any(|member| !topology.has_heard(member.server))
-            })
-        };
-        self.clock.since(self.started) < JOIN_WINDOW && self.look(is_unsure)
+        let is_new = self.clock.since(self.started) < JOIN_WINDOW;
+        let is_follower = !self.log.leads();
+        self.look(|state, topology| match state.volumes.get(&id) {
+            Some(config) => {
+                is_new && config.members.iter().any(|member| !topology.has_heard(member.server))
+            }
+            // The leader may have handed out a fid of a volume that this one is about to hear of.
+            None => is_new || (is_follower && !state.deleted.contains(id)),
+        })
+    }
+
+    /// Whether servers that hold something may be there that this master has not heard yet.
+    pub(crate) fn awaits_members(&self, state: &ClusterState, topology: &Topology) -> bool {
+        let mut members = state.volumes.values().flat_map(|config| &config.members);
+        self.clock.since(self.started) < JOIN_WINDOW
+            && members.any(|member| !topology.has_heard(member.server))
     }
 
     fn topology(&self) -> MutexGuard<'_, Topology> {

@@ -146,7 +146,8 @@ impl From<MembershipError> for Problem {
             | MembershipError::NotNew { .. }
             | MembershipError::AnotherThere { .. }
             | MembershipError::Impossible { .. } => Code::Conflict,
-            MembershipError::Unreachable { .. }
+            MembershipError::TooFew { .. }
+            | MembershipError::Unreachable { .. }
             | MembershipError::NotCaughtUp { .. }
             | MembershipError::NotTakenOver { .. } => Code::NotReady,
         };

@@ -66,6 +66,8 @@ pub(crate) struct Executor {
     peers: PeerClient,
     tasks: Tasks,
     work: Mutex<Work>,
+    /// Held from a plan to its agreement, so that no slot is promised twice.
+    planning: tokio::sync::Mutex<()>,
 }
 
 /// A layout, and where in the cluster it grows.
@@ -86,7 +88,13 @@ struct Work {
 impl Executor {
     /// An executor with nothing to do.
     pub(crate) fn new(cluster: Arc<Cluster>, peers: PeerClient, tasks: Tasks) -> Self {
-        Self { cluster, peers, tasks, work: Mutex::default() }
+        Self {
+            cluster,
+            peers,
+            tasks,
+            work: Mutex::default(),
+            planning: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Grows the layout where it is wished, by as many volumes as somebody asks for, unless it is
@@ -138,6 +146,7 @@ impl Executor {
         wish: &LocationWish,
         count: usize,
     ) -> Result<usize, Problem> {
+        let planning = self.planning.lock().await;
         let command = self.plan_growth(key, wish, |_| count)?;
         let planned = match &command {
             Command::CreateVolumes { members, .. } => members.len(),
@@ -151,6 +160,7 @@ impl Executor {
             return Err(Problem::new(Code::NoWritableVolume, message));
         }
         let creations = self.commit_growth(key, command).await?;
+        drop(planning);
         let copies = creations.len();
         self.create_first_then_rest(creations).await?;
         self.cluster.catch_up();
@@ -170,8 +180,10 @@ impl Executor {
 
     async fn grow_layout(&self, (key, wish): &Where, asked: Option<usize>) -> Result<(), Problem> {
         let count = |free_slots| volumes_to_grow(key.placement, free_slots, asked);
+        let planning = self.planning.lock().await;
         let command = self.plan_growth(key, wish, count)?;
         let creations = self.commit_growth(key, command).await?;
+        drop(planning);
         self.create_first_then_rest(creations).await
     }
 

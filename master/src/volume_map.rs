@@ -57,6 +57,10 @@ impl Cursor {
     /// Whether somebody who is there has something to be told by a map that is at `head`. Who does
     /// not say what it heard of servers does not wait for it.
     pub(crate) fn is_behind(&self, head: &Self) -> bool {
+        // One that comes from a master that has applied more waits until this one has, too.
+        if self.version > head.version {
+            return false;
+        }
         self.version != head.version || (self.heard.is_some() && self.heard != head.heard)
     }
 }

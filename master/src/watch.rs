@@ -107,6 +107,8 @@ impl Watches {
                 let change = topology.declare_dead(server, incarnation);
                 ((), change)
             });
+            // However dear that is: nothing more may be sent there.
+            self.cluster.catch_up();
         }
     }
 

@@ -24,14 +24,14 @@ GIVE_UP_S = 10
 class Node:
     """One process: a master, a volume server, or both."""
 
-    def __init__(self, role, program, directory, port, flags, cluster_port=None):
+    def __init__(self, role, program, directory, port, flags, host="127.0.0.1", prefix=()):
         self.role = role
-        self.port = port
-        self.address = f"127.0.0.1:{port}"
-        self.cluster_address = f"127.0.0.1:{cluster_port or port + 10000}"
+        self.host = host
+        self.address = f"{host}:{port}"
+        self.cluster_address = f"{host}:{port + 10000}"
         self.directory = directory
         self.log_path = f"{directory}.log"
-        self.command = [program, role, f"--dir={directory}", *flags]
+        self.command = [*prefix, program, role, f"--dir={directory}", *flags]
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("DULSE_")}
         self.process = None
 
@@ -165,10 +165,11 @@ class Assigned(NamedTuple):
 
 
 class AssignClient(threading.Thread):
-    """Asks for one fid after the other until told to stop."""
+    """Asks for one fid after the other until told to stop. `enter` is called in its thread first."""
 
-    def __init__(self, cluster, first, pause_s=0.001):
+    def __init__(self, cluster, first, pause_s=0.001, enter=lambda: None):
         super().__init__(daemon=True)
+        self.enter = enter
         self.addresses = [master.address for master in cluster.masters]
         self.preferred = first % len(self.addresses)
         self.pause_s = pause_s
@@ -178,6 +179,7 @@ class AssignClient(threading.Thread):
         self.connections = {}
 
     def run(self):
+        self.enter()
         while not self.stopping.is_set():
             self._one()
             time.sleep(self.pause_s)

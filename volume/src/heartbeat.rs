@@ -18,6 +18,7 @@ use dulse_shared::{
     wire::{Code, Heartbeat, HeartbeatAnswer, Incarnation, VolumeReport, Watch},
 };
 use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::check_volume_size_limit, reader::on_blocking_pool, store::Store, watch::Watcher,
@@ -65,6 +66,8 @@ pub struct Reporter {
     acknowledged: watch::Sender<bool>,
     /// The master has something to tell.
     news: Arc<Notify>,
+    /// Cancelled after the last report.
+    ended: CancellationToken,
     seq: u64,
     /// The last acknowledged report and what it said.
     base: Option<(u64, HashMap<VolumeId, VolumeReport>)>,
@@ -80,8 +83,18 @@ impl Reporter {
         tasks: Tasks,
         acknowledged: watch::Sender<bool>,
     ) -> Self {
-        let news = Arc::default();
-        Self { store, introduction, master, peers, tasks, acknowledged, news, seq: 0, base: None }
+        Self {
+            store,
+            introduction,
+            master,
+            peers,
+            tasks,
+            acknowledged,
+            news: Arc::default(),
+            ended: CancellationToken::new(),
+            seq: 0,
+            base: None,
+        }
     }
 
     /// Holds a request open at the same master, and has this one ask as soon as there is news.
@@ -91,7 +104,7 @@ impl Reporter {
             watch: Watch { server, incarnation, since: None },
             master: self.master.clone(),
             peers: self.peers.clone(),
-            tasks: self.tasks.clone(),
+            ended: self.ended.clone(),
             news: self.news.clone(),
         }
     }
@@ -102,9 +115,12 @@ impl Reporter {
         let mut changes = self.store.subscribe();
         while !self.tasks.is_stopping() {
             let pause = match self.beat(false).await {
-                Ok(()) => {
+                Ok(answered) => {
                     silence = Silence::default();
-                    INTERVAL
+                    match answered {
+                        Answered::Taken => INTERVAL,
+                        Answered::AsksForAll => Duration::ZERO,
+                    }
                 }
                 Err(BeatError::Master(error)) => {
                     self.judge(&error, &mut silence);
@@ -124,9 +140,11 @@ impl Reporter {
         }
         // A courtesy: without it the masters notice by themselves.
         drop(self.beat(true).await);
+        // Not before: that the held request breaks off would tell the master that this server died.
+        self.ended.cancel();
     }
 
-    async fn beat(&mut self, stopping: bool) -> Result<(), BeatError> {
+    async fn beat(&mut self, stopping: bool) -> Result<Answered, BeatError> {
         let store = self.store.clone();
         let reports = measured(move || {
             store.measure();
@@ -142,9 +160,14 @@ impl Reporter {
             self.peers.post(&cluster_address, "/heartbeat", &heartbeat, LIMIT).await?;
         self.store.clock_trust().heard(&self.master.to_string(), answer.wall_ns, began);
         let is_acknowledged = answer.acknowledged == self.seq;
+        let answered = match answer.acknowledged {
+            // What a master says to changes of what it does not know, after its restart above all.
+            0 if heartbeat.since != 0 => Answered::AsksForAll,
+            _ => Answered::Taken,
+        };
         self.base = is_acknowledged.then_some((self.seq, reports));
         self.obey(answer).await;
-        Ok(())
+        Ok(answered)
     }
 
     fn compose(&self, reports: &HashMap<VolumeId, VolumeReport>, stopping: bool) -> Heartbeat {
@@ -265,6 +288,15 @@ impl Silence {
         self.told = Some(now);
         true
     }
+}
+
+/// What a master made of a report.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Answered {
+    /// It took it in.
+    Taken,
+    /// It wants to hear everything, and nothing of this server is used until it has.
+    AsksForAll,
 }
 
 /// Why there was no heartbeat.

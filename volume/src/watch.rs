@@ -4,10 +4,11 @@
 use std::{sync::Arc, time::Duration};
 
 use dulse_shared::{
-    net::{address::ServerAddress, peer::PeerClient, tasks::Tasks},
+    net::{address::ServerAddress, peer::PeerClient},
     wire::{Watch, WatchAnswer},
 };
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// A master holds it for half a minute.
 const LIMIT: Duration = Duration::from_secs(40);
@@ -23,19 +24,20 @@ pub(crate) struct Watcher {
     pub(crate) master: ServerAddress,
     /// How it is reached.
     pub(crate) peers: PeerClient,
-    /// Tells when to stop.
-    pub(crate) tasks: Tasks,
-    /// Has a heartbeat sent, whose answer says what changed.
+    /// Cancelled when the master was told that this server stops.
+    pub(crate) ended: CancellationToken,
+    /// Has a heartbeat sent: its answer says what changed, or that the master is away, which then is
+    /// tried in quick succession.
     pub(crate) news: Arc<Notify>,
 }
 
 impl Watcher {
     /// Watches until the process stops.
     pub(crate) async fn run(mut self) {
-        while !self.tasks.is_stopping() {
+        loop {
             let answer = tokio::select! {
                 answer = self.ask() => answer,
-                () = self.tasks.stopped() => return,
+                () = self.ended.cancelled() => return,
             };
             match answer {
                 Some(WatchAnswer { version }) => {
@@ -46,9 +48,15 @@ impl Watcher {
                     }
                 }
                 None => {
-                    // A master that comes back is asked anew.
+                    // A master that was restarted knows nobody: it should hear of this server as
+                    // soon as it is back, not with the next regular heartbeat.
+                    self.news.notify_one();
+                    // It is asked anew.
                     self.watch.since = None;
-                    tokio::time::sleep(RETRY).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(RETRY) => {}
+                        () = self.ended.cancelled() => return,
+                    }
                 }
             }
         }

@@ -28,9 +28,10 @@ pub(super) fn require_known_place(state: &HttpState, wish: &LocationWish) -> Res
     if wish.is_none() {
         return Ok(());
     }
-    let is_known = state.cluster.look(|_, topology| {
+    let is_known = state.cluster.look(|agreed, topology| {
         let mut known = topology.servers().filter(|server| !server.url.is_empty());
         topology.alive().next().is_none()
+            || state.cluster.awaits_members(agreed, topology)
             || known.any(|s| wish.is_fulfilled_by(&s.data_center, &s.rack, &s.url))
     });
     if is_known {

@@ -151,12 +151,12 @@ pub(super) async fn lead_alone(raft: &Raft) -> Result<(), RaftStartError> {
 
 /// Whether the node is the only voter. Asks the core: metrics may not be out yet.
 async fn is_alone(raft: &Raft) -> Result<bool, String> {
-    let voters = raft.core().with_raft_state(|state| {
+    let id = raft.id();
+    let is_alone = raft.core().with_raft_state(move |state| {
         let membership = state.membership_state.effective().membership();
-        membership.voter_ids().count()
+        membership.voter_ids().eq([id])
     });
-    let voters = voters.await.map_err(|error| error.to_string())?;
-    Ok(voters == 1)
+    is_alone.await.map_err(|error| error.to_string())
 }
 
 async fn lead_and_found(raft: &Raft) -> Result<(), ProposeError> {
@@ -183,7 +183,9 @@ fn core_config(timing: Timing) -> Result<Config, ConfigError> {
         heartbeat_interval: milliseconds(timing.heartbeat),
         election_timeout_min: milliseconds(timing.election_min),
         election_timeout_max: milliseconds(timing.election_max),
-        quorum_loss_probe_interval: Some(milliseconds(QUORUM_LOSS_PROBE)),
+        quorum_loss_probe_interval: Some(milliseconds(
+            QUORUM_LOSS_PROBE.max(timing.election_max * 3),
+        )),
         enable_pre_vote: Some(true),
         enable_leader_restore: Some(false),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(ENTRIES_PER_SNAPSHOT),
@@ -201,4 +203,17 @@ fn core_config(timing: Timing) -> Result<Config, ConfigError> {
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_timers_of_any_disk_make_a_configuration() {
+        for ms in [0, 30, 31, 100, 250, 10_000] {
+            let timing = Timing::of(Duration::from_millis(ms));
+            core_config(timing).unwrap();
+        }
+    }
 }

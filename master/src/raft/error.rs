@@ -108,7 +108,8 @@ pub enum MembershipError {
     },
     /// Nobody answers at the address of a master to be taken in.
     #[error(
-        "no master answers at {address}: start it there first, with --peers that name it and the          present masters"
+        "no master answers at {address}: start it there first, with --peers that name it and the \
+         present masters"
     )]
     Unreachable {
         /// The address.
@@ -119,7 +120,8 @@ pub enum MembershipError {
     },
     /// It has a past.
     #[error(
-        "the master at {address} has the state of a cluster already: stop it, give it an empty          directory, and start it again"
+        "the master at {address} has the state of a cluster already: stop it, give it an empty \
+         directory, and start it again"
     )]
     NotNew {
         /// Its address.
@@ -130,6 +132,19 @@ pub enum MembershipError {
     AnotherThere {
         /// The address.
         address: String,
+    },
+    /// Those that answer would be no majority of the masters that there would be.
+    #[error(
+        "not now: with that change {needed} of {masters} masters have to answer, and only {heard} \
+         do; start the others first, or take out those that are lost"
+    )]
+    TooFew {
+        /// How many there would be.
+        masters: usize,
+        /// How many of them are needed.
+        needed: usize,
+        /// How many answered lately.
+        heard: usize,
     },
     /// A new master did not get the log in time.
     #[error("the master at {address} did not take over what was agreed on in time: see its log")]

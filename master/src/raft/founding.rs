@@ -43,6 +43,8 @@ pub(super) enum Obstacle {
     Absent(Vec<String>),
     /// A peer was given another list.
     OtherPeers { at: String, theirs: String, ours: String },
+    /// Who answers at an address says that it is elsewhere.
+    Elsewhere { at: String, says: String },
     /// Two addresses lead to one master.
     SameMaster { one: String, other: String },
     /// A volume server is of a cluster that none of the masters remembers.
@@ -73,16 +75,22 @@ impl fmt::Display for Obstacle {
                 "no cluster is founded: {at} was started with --peers {theirs}, this master with \
                  --peers {ours}; start all masters with the same list"
             ),
+            Self::Elsewhere { at, says } => write!(
+                f,
+                "no cluster is founded: the master at {at} says that it is {says}; start it with \
+                 --advertise, --ip or ports as in --peers"
+            ),
             Self::SameMaster { one, other } => write!(
                 f,
                 "no cluster is founded: {one} and {other} of --peers are the same master; name \
-                 each once, by the address that it advertises"
+                 each once, and if one's directory is a copy of the other's, empty it"
             ),
             Self::StateLost { url, cluster } => write!(
                 f,
-                "no cluster is founded: volume server {url} belongs to cluster {cluster}, which \
-                 none of the masters remembers; bring back the directory of one of them, or stop \
-                 all volume servers and give them empty directories to begin anew"
+                "no cluster is founded: volume server {url} belongs to cluster {cluster}, and none \
+                 of these masters does. If it is another cluster's, mend its --master. If the \
+                 masters lost their directories, bring back a copy of more than half of them; see \
+                 \"When masters are lost\" in the operations guide"
             ),
             Self::FoundedBy(address) => write!(f, "waiting for {address} to found the cluster"),
             Self::TwoClusters { one, other } => write!(
@@ -138,6 +146,12 @@ fn obstacle_to_founding(
         answers.iter().filter(|(_, said)| said.is_none()).map(|(at, _)| at.clone()).collect();
     if !absent.is_empty() {
         return Some(Obstacle::Absent(absent));
+    }
+    let is_elsewhere =
+        |(at, said): &&(&String, &Introduction)| said.address.address.to_string() != **at;
+    if let Some((at, said)) = said.iter().find(is_elsewhere) {
+        let (at, says) = ((*at).clone(), said.address.address.to_string());
+        return Some(Obstacle::Elsewhere { at, says });
     }
     if let Some(same) = same_master(me, said) {
         return Some(same);
@@ -199,6 +213,8 @@ fn step_of_a_newcomer(me: &Introduction, said: &[(&String, &Introduction)]) -> S
     }
     match leader {
         Some(leader) => Step::Join { leader: leader.address.clone() },
+        // They are electing one.
+        None if left.len() > members.len() / 2 => Step::Wait(Obstacle::Joining),
         None => {
             let left = left.into_iter().collect();
             Step::Wait(Obstacle::NoLeader { left, masters: members.len() })
@@ -284,9 +300,11 @@ mod tests {
 
     #[test]
     fn one_master_is_not_counted_as_two() {
-        let twice = answers([("b", Some(new(2, "b"))), ("c", Some(new(2, "b")))]);
+        let elsewhere = answers([("b", Some(new(2, "b"))), ("c", Some(new(2, "b")))]);
+        assert!(obstacle(&new(1, "a"), &elsewhere).contains("at c:9333 says that it is b:9333"));
+        let twice = answers([("b", Some(new(2, "b"))), ("c", Some(new(2, "c")))]);
         assert!(obstacle(&new(1, "a"), &twice).contains("b:9333 and c:9333"));
-        let itself = answers([("b", Some(new(1, "a"))), ("c", Some(new(3, "c")))]);
+        let itself = answers([("b", Some(new(1, "b"))), ("c", Some(new(3, "c")))]);
         assert!(obstacle(&new(1, "a"), &itself).contains("a:9333 and b:9333"));
     }
 

@@ -55,7 +55,8 @@ pub(super) async fn ask(
 pub(super) struct Meeting {
     raft: Raft,
     clock: Clock,
-    began: BootTime,
+    /// When all peers were there for the first time.
+    complete_since: Option<BootTime>,
     told: Option<(String, BootTime)>,
     has_compared_peers: bool,
     learner_since: Option<BootTime>,
@@ -65,14 +66,30 @@ impl Meeting {
     /// Of a node that has just been opened.
     pub(super) fn new(raft: Raft) -> Self {
         let clock = Clock::default();
-        let began = clock.boot();
-        Self { raft, clock, began, told: None, has_compared_peers: false, learner_since: None }
+        Self {
+            raft,
+            clock,
+            complete_since: None,
+            told: None,
+            has_compared_peers: false,
+            learner_since: None,
+        }
     }
 
-    /// Meets the others for as long as the node runs.
-    pub(super) async fn run(mut self) {
-        while let Ok(me) = self.raft.introduction().await {
+    /// Meets the others for as long as the node runs; returns why it must not go on.
+    pub(super) async fn run(mut self) -> String {
+        loop {
+            let Ok(me) = self.raft.introduction().await else {
+                return "the Raft node has ended".to_owned();
+            };
             let answers = self.ask_all(&me).await;
+            if let Some(at) = twin(&me, &answers) {
+                return format!(
+                    "the master at {at} has the same node id as this one, {}: one of the two runs on \
+                     a copy of the other's directory; give one of them an empty directory",
+                    me.node
+                );
+            }
             let pause = match &me.standing {
                 Standing::New { .. } => self.step(&me, &answers).await,
                 Standing::Member { members, .. } => {
@@ -104,8 +121,12 @@ impl Meeting {
 
     async fn step(&mut self, me: &Introduction, answers: &Answers) -> Duration {
         match next_step(me, answers) {
-            Step::Found(_) if self.clock.since(self.began) < LISTEN_FIRST => {}
             Step::Found(members) => {
+                let now = self.clock.boot();
+                let since = *self.complete_since.get_or_insert(now);
+                if now.since(since) < LISTEN_FIRST {
+                    return NEW_PAUSE;
+                }
                 tracing::info!("founding a cluster of {} masters", members.len());
                 if let Err(error) = bootstrap::initialize(&self.raft, members).await {
                     tracing::warn!("the cluster was not founded: {error}");
@@ -225,6 +246,12 @@ impl Meeting {
     }
 }
 
+/// Where another process has the id of this node, which a copy of its directory has.
+fn twin<'a>(me: &Introduction, answers: &'a Answers) -> Option<&'a String> {
+    let same = |said: &Introduction| said.node == me.node && said.address != me.address;
+    answers.iter().find(|(_, said)| said.as_ref().is_some_and(same)).map(|(at, _)| at)
+}
+
 /// Whether another master of the same cluster, which knows the leader, does not count this one in.
 fn is_expelled(me: &Introduction, answers: &Answers) -> bool {
     let Standing::Member { cluster: Some(ours), .. } = &me.standing else {
@@ -246,11 +273,13 @@ impl Raft {
     /// What this master says of itself.
     pub(super) async fn introduction(&self) -> Result<Introduction, ()> {
         let is_initialized = self.core().is_initialized().await.map_err(|_| ())?;
+        // Before the metrics are looked at: whoever applies something may hold the state for long.
+        let cluster = self.read(|state| state.cluster);
         let standing = if is_initialized {
             let metrics = self.metrics().borrow_watched();
             let members = metrics.membership_config.membership().nodes();
             Standing::Member {
-                cluster: self.read(|state| state.cluster),
+                cluster,
                 members: members.map(|(node, peer)| (*node, peer.clone())).collect(),
                 leader: metrics.current_leader,
             }

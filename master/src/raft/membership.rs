@@ -65,6 +65,7 @@ impl Raft {
             return Err(MembershipError::AlreadyMember { address: address.to_string() });
         }
         let node = self.new_master_at(address).await?;
+        self.require_quorum(&[node], &[])?;
         self.teach(node, address).await?;
         let voters = ChangeMembers::AddVoterIds(BTreeSet::from([node]));
         self.change(voters).await?;
@@ -85,6 +86,7 @@ impl Raft {
             }
             return Err(ProposeError::NotLeader { leader: self.leadership().leader }.into());
         }
+        self.require_quorum(&[], &[node])?;
         let nodes = BTreeSet::from([node]);
         self.change(if self.is_voter(node) {
             ChangeMembers::RemoveVoters(nodes)
@@ -127,22 +129,30 @@ impl Raft {
         address: &ServerAddress,
     ) -> Result<(), MembershipError> {
         let _change = self.begin_change()?;
-        let Some(old) = self.voter_at(address) else {
-            return Err(self.not_a_member(address));
-        };
-        if old == node {
+        let old = self.voter_at(address);
+        if old == Some(node) {
             return Ok(());
+        }
+        // A learner alone is one whose addition nobody ended.
+        if old.is_none() && !self.is_learner(node) {
+            return Err(self.not_a_member(address));
         }
         let found = self.new_master_at(address).await?;
         if found != node {
             return Err(MembershipError::AnotherThere { address: address.to_string() });
         }
+        let old: Vec<NodeId> = old.into_iter().collect();
+        self.require_quorum(&[node], &old)?;
         self.teach(node, address).await?;
+        let old_ids = old.iter().copied().collect();
         let change = ChangeMembers::Batch(vec![
             ChangeMembers::AddVoterIds(BTreeSet::from([node])),
-            ChangeMembers::RemoveVoters(BTreeSet::from([old])),
+            ChangeMembers::RemoveVoters(old_ids),
         ]);
         self.change(change).await?;
+        let Some(old) = old.first() else {
+            return Ok(());
+        };
         tracing::warn!(
             "the master at {address} came back without its directory, as node {node}: it has the \
              place of node {old} now and everything that was agreed on"
@@ -221,7 +231,12 @@ impl Raft {
             source: source.into(),
         })?;
         match there.standing {
-            Standing::Member { .. } if !self.is_learner(there.node) => {
+            // One that was about to be taken in knows this cluster already.
+            Standing::Member { cluster, .. }
+                if self.is_voter(there.node)
+                    || cluster.is_none()
+                    || cluster != self.read(|state| state.cluster) =>
+            {
                 Err(MembershipError::NotNew { address: at() })
             }
             _ if there.address.address == *address => Ok(there.node),
@@ -229,13 +244,50 @@ impl Raft {
         }
     }
 
+    /// Refuses a change after which those that answer would be no majority: nothing could be agreed
+    /// on any more, not even another change. Who comes in answered a moment ago.
+    fn require_quorum(&self, more: &[NodeId], fewer: &[NodeId]) -> Result<(), MembershipError> {
+        let metrics = self.metrics().borrow_watched();
+        let voters = metrics.membership_config.membership().voter_ids();
+        let mut voters: BTreeSet<NodeId> = voters.filter(|id| !fewer.contains(id)).collect();
+        voters.extend(more);
+        let answers =
+            |id: &&NodeId| **id == self.id() || more.contains(id) || self.was_heard(&metrics, **id);
+        let (masters, heard) = (voters.len(), voters.iter().filter(answers).count());
+        let needed = masters / 2 + 1;
+        if heard < needed {
+            return Err(MembershipError::TooFew { masters, needed, heard });
+        }
+        Ok(())
+    }
+
+    /// Waits until `node` has everything up to the entry `index`.
+    async fn wait_for_log(&self, node: NodeId, index: u64) {
+        let mut metrics = self.metrics().clone();
+        loop {
+            let has_it = {
+                let metrics = metrics.borrow_watched();
+                let matched =
+                    metrics.replication.as_ref().and_then(|all| all.get(&node).copied()?);
+                matched.is_some_and(|log_id| log_id.index >= index)
+            };
+            if has_it || metrics.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Makes `node` a learner and waits until it has the log; takes it out again if it does not.
     async fn teach(&self, node: NodeId, address: &ServerAddress) -> Result<(), MembershipError> {
         let peer = Peer { address: address.clone() };
-        let taught = self.core().add_learner(node, peer, true);
-        let taught = tokio::time::timeout(CATCH_UP_LIMIT, taught).await;
-        let error = match taught {
-            Ok(Ok(_)) => return Ok(()),
+        // What the library counts as caught up may be thousands of entries late.
+        let taught = async {
+            let added = self.core().add_learner(node, peer, false).await?;
+            self.wait_for_log(node, added.log_id.index).await;
+            Ok(())
+        };
+        let error = match tokio::time::timeout(CATCH_UP_LIMIT, taught).await {
+            Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => self.not_changed(error),
             Err(_) => MembershipError::NotCaughtUp { address: address.to_string() },
         };

@@ -11,6 +11,7 @@ use std::{
 };
 
 use dulse_shared::{
+    clock::{BootTime, Clock},
     id::ClusterId,
     net::{address::ServerAddress, peer::PeerClient, route_table::RouteTable, tasks::Tasks},
 };
@@ -46,6 +47,8 @@ const MAX_COMMAND_BYTES: usize = 512 << 10;
 const PROPOSE_LIMIT: Duration = Duration::from_secs(5);
 /// A planned change of leader takes milliseconds. Past this the others elect one by themselves.
 const HAND_OVER_LIMIT: Duration = Duration::from_millis(300);
+/// They report twice a second: one that fell silent was stopped, or has found its own masters.
+const REMEMBER_HEARD: Duration = Duration::from_secs(10);
 /// Volume servers of other clusters that are remembered: one would do.
 const MAX_HEARD: usize = 8;
 
@@ -102,7 +105,9 @@ struct Inner {
     /// Held while the masters change.
     membership_change: tokio::sync::Mutex<()>,
     /// Volume servers that reported, before this master was in a cluster, that they are in one.
-    heard: Mutex<Vec<HeardCluster>>,
+    heard: Mutex<Vec<(HeardCluster, BootTime)>>,
+    /// When the leader was heard last.
+    heard_leader: Mutex<Option<BootTime>>,
     /// [`Raft::stop`] was called: that the node ends is no failure.
     stopping: CancellationToken,
 }
@@ -131,6 +136,7 @@ impl Raft {
             proposals: Semaphore::new(MAX_PROPOSALS),
             membership_change: tokio::sync::Mutex::default(),
             heard: Mutex::default(),
+            heard_leader: Mutex::default(),
             stopping: CancellationToken::new(),
         };
         Self { inner: Arc::new(inner) }
@@ -208,6 +214,9 @@ impl Raft {
                 // A leader that nobody confirms may have a successor.
                 return is_leader.then(|| self.address().clone());
             }
+            if !self.heard_leader_lately() {
+                return None;
+            }
             let membership = metrics.membership_config.membership();
             let agreed = || membership.get_node(&leader).map(|peer| peer.address.clone());
             self.address_book().address(leader).or_else(agreed)
@@ -218,7 +227,27 @@ impl Raft {
     /// The node that leads, under the same conditions.
     pub(super) fn leader_node(&self) -> Option<NodeId> {
         let metrics = self.inner.metrics.borrow_watched();
-        metrics.current_leader.filter(|node| *node != self.id() || self.is_confirmed(&metrics))
+        metrics.current_leader.filter(|node| {
+            if *node == self.id() {
+                self.is_confirmed(&metrics)
+            } else {
+                self.heard_leader_lately()
+            }
+        })
+    }
+
+    /// A leader sent something.
+    pub(super) fn hear_leader(&self) {
+        let mut heard = self.inner.heard_leader.lock().unwrap_or_else(PoisonError::into_inner);
+        *heard = Some(Clock::default().boot());
+    }
+
+    /// Whether the last leader that is known can still be one: a master that was restarted, or is
+    /// cut off, remembers one for ever.
+    fn heard_leader_lately(&self) -> bool {
+        let heard = *self.inner.heard_leader.lock().unwrap_or_else(PoisonError::into_inner);
+        let limit = self.inner.parts.timing.election_max * 2;
+        heard.is_some_and(|heard| Clock::default().since(heard) < limit)
     }
 
     /// The term in which this master leads, if [`Leadership::is_leader`] holds. Cheaper.
@@ -266,19 +295,23 @@ impl Raft {
     /// none is founded.
     pub fn hear_cluster(&self, url: &str, cluster: ClusterId) {
         let mut heard = self.inner.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let heard_cluster = HeardCluster { url: url.to_owned(), cluster };
-        if heard.len() < MAX_HEARD && !heard.contains(&heard_cluster) {
-            heard.push(heard_cluster);
+        let now = Clock::default().boot();
+        heard.retain(|(other, when)| other.url != url && now.since(*when) < REMEMBER_HEARD);
+        if heard.len() < MAX_HEARD {
+            heard.push((HeardCluster { url: url.to_owned(), cluster }, now));
         }
     }
 
     pub(super) fn heard_clusters(&self) -> Vec<HeardCluster> {
-        self.inner.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let heard = self.inner.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Clock::default().boot();
+        let lately = heard.iter().filter(|(_, when)| now.since(*when) < REMEMBER_HEARD);
+        lately.map(|(heard, _)| heard.clone()).collect()
     }
 
-    /// Hands leadership to another master if there is one (which then has to be heard: the cluster
-    /// port is closed after this, not before), ends the node and closes the database. Later calls
-    /// fail.
+    /// Hands leadership to another master if there is one, ends the node and closes the database.
+    /// Later calls fail. Who can be reached until the end calls [`Raft::leave`] first, while others
+    /// still can.
     pub async fn stop(&self) {
         self.inner.stopping.cancel();
         self.hand_over(None).await;
@@ -313,7 +346,8 @@ impl Raft {
             }
             true
         };
-        let taken_over = tokio::time::timeout(HAND_OVER_LIMIT, taken_over).await;
+        let limit = self.inner.parts.timing.election_max.max(HAND_OVER_LIMIT);
+        let taken_over = tokio::time::timeout(limit, taken_over).await;
         taken_over.unwrap_or(false)
     }
 
@@ -327,7 +361,14 @@ impl Raft {
         let replicated = metrics.replication.as_ref()?;
         let others = membership.voter_ids().filter(|voter| *voter != self.id());
         let others = others.filter(|voter| wanted.is_none_or(|wanted| *voter == wanted));
+        let others = others.filter(|voter| self.was_heard(&metrics, *voter));
         others.max_by_key(|voter| replicated.get(voter).copied().flatten())
+    }
+
+    /// Whether a follower answered within the time after which it would be missed.
+    pub(super) fn was_heard(&self, metrics: &Metrics, node: NodeId) -> bool {
+        let heard = metrics.heartbeat.as_ref().and_then(|heard| heard.get(&node)?.as_ref());
+        heard.is_some_and(|heard| heard.elapsed() < self.inner.parts.timing.election_max * 2)
     }
 
     /// Ends the process when the node fails, and names the cluster if this node comes to lead one
@@ -352,7 +393,7 @@ impl Raft {
             tokio::select! {
                 () = inner.stopped() => {}
                 () = raft.inner.stopping.cancelled() => {}
-                () = Meeting::new(raft.clone()).run() => {}
+                reason = Meeting::new(raft.clone()).run() => inner.fail(reason),
             }
         });
     }

@@ -11,6 +11,7 @@ use dulse_shared::{
 use openraft::{
     alias,
     errors::{Fatal, RaftError},
+    raft::AppendEntriesResponse,
 };
 use serde::de::DeserializeOwned;
 
@@ -76,6 +77,9 @@ async fn append(State(node): State<Node>, body: Bytes) -> Result<Json<AppendAnsw
     let request: AppendJson = node.request(&body)?;
     let rpc = request.into_request().map_err(unreadable)?;
     let answer = node.core.append_entries(rpc).await.map_err(stopped)?;
+    if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+        node.raft.hear_leader();
+    }
     Ok(Json(answer.into()))
 }
 

@@ -51,7 +51,7 @@ impl Default for Timing {
 
 impl Timing {
     /// The timers for a disk one of whose syncs takes this long now and then.
-    fn of(sync: Duration) -> Self {
+    pub(super) fn of(sync: Duration) -> Self {
         let factor = sync.as_millis().div_ceil(QUICK_SYNC.as_millis());
         let factor = u32::try_from(factor).unwrap_or(MAX_FACTOR).clamp(1, MAX_FACTOR);
         Self {

@@ -178,7 +178,7 @@ fn begin_incarnation(
     if heartbeat.incarnation == server.incarnation {
         return Ok(Change::None);
     }
-    let is_present_alive = now.since(server.heard) < SILENCE_LIMIT;
+    let is_present_alive = server.is_alive && now.since(server.heard) < SILENCE_LIMIT;
     if heartbeat.incarnation < server.incarnation && is_present_alive {
         return Err(Rejection::Twin { server: server.id, url: server.url.clone() });
     }
