@@ -244,9 +244,9 @@ fn three_servers_that_are_both_go_on_without_any_one_of_them() {
     let stored: Vec<(String, String)> = (0..30)
         .map(|n| (submit(&addresses.url(n % 3), &format!("body {n}")), format!("body {n}")))
         .collect();
-    for lost in 0..3 {
-        let gone = servers[lost].volume_url();
-        servers[lost].kill9();
+    for (lost, server) in servers.iter_mut().enumerate() {
+        let gone = server.volume_url();
+        server.kill9();
         let left: Vec<usize> = (0..3).filter(|n| *n != lost).collect();
         eventually("an upload", LIMIT, || try_submit(&addresses.url(left[0]), "meanwhile").ok());
         let mut read = 0;
@@ -259,7 +259,7 @@ fn three_servers_that_are_both_go_on_without_any_one_of_them() {
             }
         }
         assert!(read > 0, "the two others hold something");
-        servers[lost].restart();
+        server.restart();
     }
     for (fid, body) in &stored {
         eventually("every volume", LIMIT, || {
