@@ -310,7 +310,7 @@ impl Raft {
     }
 
     /// Hands leadership to another master if there is one, ends the node and closes the database.
-    /// Later calls fail. Who can be reached until the end calls [`Raft::leave`] first, while others
+    /// Later calls fail. Who can be reached until the end calls `leave` first, while others
     /// still can.
     pub async fn stop(&self) {
         self.inner.stopping.cancel();
