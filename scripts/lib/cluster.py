@@ -12,7 +12,8 @@ import threading
 import time
 from typing import NamedTuple
 
-from servers import STOP_LIMIT_S, ScriptError, free_port, get_json, request
+from process import ScriptError, ServerProcess
+from servers import free_port, get_json, request
 
 READY_LIMIT_S = 60
 # A client gives a master that does not answer up after this long and asks the next.
@@ -21,13 +22,12 @@ TRY_S = 1
 GIVE_UP_S = 10
 
 
-class Node:
+class Node(ServerProcess):
     """One process: a master, a volume server, or both."""
 
     def __init__(self, role, program, directory, port, flags, host="127.0.0.1", prefix=()):
-        self.role = role
-        self.host = host
         self.address = f"{host}:{port}"
+        self.name = f"{role} {self.address}"
         self.cluster_address = f"{host}:{port + 10000}"
         self.directory = directory
         self.log_path = f"{directory}.log"
@@ -42,38 +42,6 @@ class Node:
 
     def signal(self, number):
         self.process.send_signal(number)
-
-    def kill9(self):
-        self._end(signal.SIGKILL)
-
-    def stop(self):
-        return self._end(signal.SIGTERM)
-
-    def _end(self, number):
-        process, self.process = self.process, None
-        if process is None:
-            return None
-        process.send_signal(number)
-        try:
-            return process.wait(timeout=STOP_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise ScriptError(f"{self.role} {self.address} did not stop:\n{self.log_tail()}") from None
-
-    def cpu_seconds(self):
-        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as stat:
-            fields = stat.read().rsplit(") ", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def resident_bytes(self):
-        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
-            fields = dict(line.split(":", 1) for line in status)
-        return int(fields["VmRSS"].split()[0]) * 1024
-
-    def log_tail(self, lines=30):
-        with open(self.log_path, encoding="utf-8", errors="replace") as log:
-            return "".join(log.readlines()[-lines:])
 
 
 class Cluster:

@@ -8,19 +8,14 @@ import http.client
 import json
 import os
 import random
-import signal
 import socket
 import subprocess
 import sys
 import time
 
+from process import ScriptError, ServerProcess
+
 READY_LIMIT_S = 60
-STOP_LIMIT_S = 60
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-
-
-class ScriptError(Exception):
-    """What went wrong, in a sentence for whoever runs the script."""
 
 
 def say(text):
@@ -65,11 +60,11 @@ def get_json(address, path, timeout=60):
     return json.loads(body)
 
 
-class Server:
+class Server(ServerProcess):
     """One process that is a master and a volume server: `dulse server` or `weed server`."""
 
     def __init__(self, kind, program, directory, extra=(), env=None):
-        self.kind = kind
+        self.kind = self.name = kind
         self.directory = directory
         self.master_port = free_port()
         self.volume_port = free_port()
@@ -113,46 +108,10 @@ class Server:
             time.sleep(0.002)
         raise ScriptError(f"{self.kind}: not within {limit_s} s: {what}\n{self.log_tail()}")
 
-    def stop(self):
-        """Asks it to stop and waits; its exit code."""
-        return self._end(signal.SIGTERM)
-
-    def kill9(self):
-        """Ends it at once, as a crash of the process would."""
-        return self._end(signal.SIGKILL)
-
-    def _end(self, number):
-        process, self.process = self.process, None
-        if process is None:
-            return None
-        process.send_signal(number)
-        try:
-            return process.wait(timeout=STOP_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise ScriptError(f"{self.kind} did not stop within {STOP_LIMIT_S} s\n{self.log_tail()}") from None
-
-    def cpu_seconds(self):
-        """Processor time of the whole process so far, user and system."""
-        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as stat:
-            fields = stat.read().rsplit(") ", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
-
-    def resident_bytes(self):
-        """Memory of the process that is in RAM, without mapped files."""
-        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
-            fields = dict(line.split(":", 1) for line in status)
-        return int(fields["VmRSS"].split()[0]) * 1024
-
     def file_count(self):
         """Needles stored since the volumes began, overwritten and deleted ones included."""
         status = get_json(self.volume, "/status")
         return sum(volume.get("FileCount", 0) for volume in status.get("Volumes") or [])
-
-    def log_tail(self, lines=40):
-        with open(self.log_path, encoding="utf-8", errors="replace") as log:
-            return "".join(log.readlines()[-lines:])
 
 
 def _dulse_arguments(server):

@@ -25,14 +25,11 @@ use dulse_shared::{
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use super::{address, free_port, grant, granted};
+use super::{LIMIT, address, eventually, free_port, grant, granted};
 use crate::{
     key_range::KeyRange,
     raft::{ProposeError, Raft, RaftConfig, bootstrap, type_config::NodeId},
 };
-
-/// No step of these tests takes longer on a machine that is not broken.
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// Pairs (from, to) of nodes that do not hear each other.
 type Cuts = Arc<Mutex<BTreeSet<(String, String)>>>;
@@ -169,18 +166,6 @@ impl Cluster {
             assert_eq!(member.tasks.failure(), None);
             member.kill().await;
         }
-    }
-}
-
-async fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
-    let clock = Clock::default();
-    let begin = clock.boot();
-    loop {
-        if let Some(found) = check() {
-            return found;
-        }
-        assert!(clock.since(begin) < LIMIT, "there was not {what} in time");
-        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 

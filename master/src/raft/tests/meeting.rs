@@ -3,18 +3,15 @@
 use std::{path::PathBuf, time::Duration};
 
 use dulse_shared::{
-    clock::Clock,
     id::ClusterId,
     net::{address::ServerAddress, peer::PeerClient, tasks::Tasks},
     wire::MasterRole,
 };
 use tokio::net::TcpListener;
 
-use super::{free_port, grant, granted};
+use super::{LIMIT, eventually, free_port, grant, granted};
 use crate::raft::{MembershipError, Raft, RaftConfig};
 
-/// No step of these tests takes longer on a machine that is not broken.
-const LIMIT: Duration = Duration::from_secs(30);
 /// Longer than a cluster takes to be founded when nothing is in the way.
 const FOUNDING: Duration = Duration::from_secs(4);
 
@@ -92,18 +89,6 @@ impl Place {
         }
         leader(&masters).await;
         masters
-    }
-}
-
-async fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
-    let clock = Clock::default();
-    let begin = clock.boot();
-    loop {
-        if let Some(found) = check() {
-            return found;
-        }
-        assert!(clock.since(begin) < LIMIT, "there was not {what} in time");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

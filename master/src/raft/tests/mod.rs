@@ -12,9 +12,13 @@ use std::{
     net::TcpListener,
     path::Path,
     sync::atomic::{AtomicU16, Ordering},
+    time::Duration,
 };
 
-use dulse_shared::net::{address::ServerAddress, peer::PeerClient};
+use dulse_shared::{
+    clock::Clock,
+    net::{address::ServerAddress, peer::PeerClient},
+};
 
 use super::{Raft, RaftConfig};
 use crate::cluster_state::{Command, Outcome};
@@ -35,6 +39,22 @@ fn free_port() -> u16 {
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
+    }
+}
+
+/// No step of these tests takes longer on a machine that is not broken.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// What `check` finds, once it finds something.
+async fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let clock = Clock::default();
+    let begin = clock.boot();
+    loop {
+        if let Some(found) = check() {
+            return found;
+        }
+        assert!(clock.since(begin) < LIMIT, "there was not {what} in time");
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
