@@ -7,6 +7,7 @@
 
 mod changes;
 mod deleted_ids;
+mod recovery;
 mod volume_change;
 
 use std::{collections::BTreeMap, fmt};
@@ -21,7 +22,7 @@ use dulse_shared::{
 use serde::{Deserialize, Serialize};
 
 use self::volume_change::Change;
-pub use self::{changes::Changes, deleted_ids::DeletedIds};
+pub use self::{changes::Changes, deleted_ids::DeletedIds, recovery::Recovery};
 
 /// What the masters agree on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -50,6 +51,17 @@ pub enum Command {
     FoundCluster {
         /// A random id, drawn by the proposer.
         cluster: ClusterId,
+    },
+    /// Takes over a cluster whose masters are lost.
+    RecoverCluster(Recovery),
+    /// Takes over volumes that volume servers of the cluster hold, as their sidecars have them.
+    RecoverVolumes {
+        /// The cluster that they belong to.
+        cluster: ClusterId,
+        /// Them.
+        volumes: Vec<VolumeConfig>,
+        /// Volumes that were deleted.
+        deleted: Vec<VolumeId>,
     },
     /// Grants `count` needle keys to the proposer, all at least `at_least`.
     GrantKeys {
@@ -152,6 +164,8 @@ impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::FoundCluster { cluster } => write!(f, "found cluster {cluster}"),
+            Self::RecoverCluster(recovery) => write!(f, "recover cluster {}", recovery.cluster),
+            Self::RecoverVolumes { volumes, .. } => write!(f, "recover {} volumes", volumes.len()),
             Self::GrantKeys { count, at_least } => {
                 write!(f, "grant {count} keys from {at_least} on")
             }
@@ -231,6 +245,12 @@ pub enum Refusal {
         /// The id.
         id: VolumeId,
     },
+    /// Another cluster has volumes here.
+    #[error("the masters are of the cluster {ours}, which has volumes")]
+    OtherCluster {
+        /// Theirs.
+        ours: ClusterId,
+    },
     /// The id is of no volume.
     #[error("there is no volume {id}")]
     NoSuchVolume {
@@ -299,6 +319,10 @@ impl ClusterState {
             Command::FoundCluster { cluster } => {
                 let cluster = *self.cluster.get_or_insert(*cluster);
                 Ok(Outcome::Founded { cluster })
+            }
+            Command::RecoverCluster(recovery) => self.recover_cluster(recovery),
+            Command::RecoverVolumes { cluster, volumes, deleted } => {
+                self.recover_volumes(*cluster, volumes, deleted)
             }
             Command::GrantKeys { count, at_least } => self.grant_keys(*count, *at_least),
             Command::CreateVolumes { collection, placement, ttl, disk, members } => {

@@ -11,7 +11,7 @@ use dulse_shared::{
     id::VolumeId,
     net::route_table::RouteTable,
     wire::{
-        Code, CreateVolume, Incarnation, Problem, ScrubReport, ServerIdentity, StartScrub,
+        Code, CreateVolume, HeldVolumes, Incarnation, Problem, ScrubReport, ServerIdentity, StartScrub,
         StartVacuum, VacuumReport, VolumeReport,
     },
 };
@@ -38,6 +38,7 @@ pub fn cluster_routes(
     let identity = ServerIdentity { server: store.server(), incarnation };
     RouteTable::new()
         .get("/admin/identity", async move || Json(identity))
+        .get("/admin/volumes", held_volumes)
         .post("/admin/volume/create", create_volume)
         .with_state(store)
         .merge(jobs)
@@ -82,6 +83,12 @@ async fn vacuum_report(
     let Query(Which { volume }) =
         which.map_err(|error| Problem::new(Code::BadRequest, error.body_text()))?;
     Ok(Json(maintenance.vacuum_report(volume)))
+}
+
+/// Reads a file for each volume.
+async fn held_volumes(State(store): State<Store>) -> Result<Json<HeldVolumes>, Problem> {
+    let held = on_blocking_pool(move || Ok(store.held_volumes()));
+    held.await.map(Json).map_err(|error| Problem::new(Code::Internal, error.to_string()))
 }
 
 async fn create_volume(

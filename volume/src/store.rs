@@ -6,6 +6,7 @@
 mod admission;
 mod contradictions;
 mod deletion;
+mod holdings;
 mod side_by_side;
 mod twins;
 

@@ -85,6 +85,14 @@ impl Changes {
         last_first.take_while(move |(deleted, _)| *deleted > version).map(|(_, id)| *id)
     }
 
+    /// Has versions go on above `version`. Whoever knows an earlier one is told everything anew.
+    pub(super) fn begin_above(&mut self, version: u64) {
+        let Stored { version: present, deletions, forgotten, .. } = &mut self.stored;
+        *present = version.max(*present);
+        *forgotten = *present;
+        deletions.clear();
+    }
+
     /// Takes note of what a command changed.
     pub(super) fn note(&mut self, outcome: &Outcome) {
         match outcome {

@@ -7,6 +7,7 @@ pub(crate) mod creation;
 pub(crate) mod expiry;
 pub(crate) mod growth;
 pub mod reconcile;
+pub(crate) mod recovery;
 mod rules;
 pub mod seal;
 

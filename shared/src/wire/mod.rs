@@ -10,6 +10,7 @@ mod lookup;
 mod map;
 mod masters;
 mod problem;
+mod recovery;
 mod replica;
 mod scrub;
 mod upload;
@@ -32,6 +33,9 @@ pub use lookup::{Location, LookupResponse};
 pub use map::{MappedServer, MappedState, MappedVolume, VolumeMap};
 pub use masters::{ChangeMasters, MasterReport, MasterRole, Masters};
 pub use problem::{Code, Problem, ProblemBody};
+pub use recovery::{
+    AbsentServer, GRANTED_BELOW, HeldVolumes, RecoveredServer, RecoveryReport, StartRecovery,
+};
 pub use replica::{Decision, Held, Holding, Sealed, Standing, Unresolved, WriteId};
 pub use scrub::{ScrubFinding, ScrubReport, StartScrub, VolumeScrub};
 pub use upload::{DeleteResponse, SubmitResponse, UploadResponse};

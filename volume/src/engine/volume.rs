@@ -263,6 +263,11 @@ impl Volume {
         (snapshot.map.len(), snapshot.map.max_key())
     }
 
+    /// The highest key below `bound`; 0 if there is none.
+    pub fn max_key_below(&self, bound: u64) -> u64 {
+        self.snapshot().map.max_key_below(bound)
+    }
+
     /// What the server says of it in heartbeats and on its pages.
     pub fn report(&self) -> VolumeReport {
         // Both change under the lock of the counters: read under it, they add up.

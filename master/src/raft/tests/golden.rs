@@ -19,7 +19,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::address;
 use crate::{
-    cluster_state::{ClusterState, Command, Deletion, Seal},
+    cluster_state::{ClusterState, Command, Deletion, Recovery, Seal},
     raft::{
         format::{
             EntryJson, HeaderJson, PositionJson, SnapshotJson, Version, VoteJson, decode, encode,
@@ -98,6 +98,29 @@ fn each_command_is_written_and_read_as_it_ever_was() {
     golden_command(
         Command::FoundCluster { cluster: ClusterId::from(255) },
         r#"{"do":"found_cluster","cluster":"000000000000000000000000000000ff"}"#,
+    );
+    golden_command(
+        Command::RecoverCluster(Recovery {
+            cluster: ClusterId::from(255),
+            next_key: 5,
+            next_volume_id: 7,
+            map_version: 9,
+        }),
+        concat!(
+            r#"{"do":"recover_cluster","cluster":"000000000000000000000000000000ff","#,
+            r#""next_key":5,"next_volume_id":7,"map_version":9}"#,
+        ),
+    );
+    golden_command(
+        Command::RecoverVolumes {
+            cluster: ClusterId::from(255),
+            volumes: Vec::new(),
+            deleted: vec![id()],
+        },
+        concat!(
+            r#"{"do":"recover_volumes","cluster":"000000000000000000000000000000ff","#,
+            r#""volumes":[],"deleted":[12]}"#,
+        ),
     );
     golden_command(
         Command::GrantKeys { count: 10_000, at_least: 5 },

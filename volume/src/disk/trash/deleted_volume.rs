@@ -7,6 +7,8 @@
 
 use std::io;
 
+use dulse_shared::id::VolumeId;
+
 use super::{KeptName, Trash, kept_name};
 use crate::disk::VolumeName;
 
@@ -54,6 +56,16 @@ impl Trash {
             self.take_what_lay_beside(name)?;
         }
         Ok(moved)
+    }
+
+    /// The ids of the volumes here.
+    pub fn deleted_volumes(&self) -> io::Result<Vec<VolumeId>> {
+        let kept = self.names()?;
+        let parsed = kept.iter().filter_map(|kept| KeptName::parse(kept));
+        let of_volumes = parsed.filter(|kept| kept.kind == VOLUME_FILE);
+        let names = of_volumes
+            .filter_map(|kept| VolumeName::parse_dat(&format!("{}.{VOLUME_FILE}", kept.what)));
+        Ok(names.map(|name| name.id).collect())
     }
 
     /// Sends the other files after the volume file, once its move is durable.

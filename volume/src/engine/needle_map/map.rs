@@ -46,6 +46,15 @@ impl NeedleMap {
         self.tail.last().map_or(0, |row| row.key)
     }
 
+    /// The highest key below `bound`; 0 if there is none. Slow where there are keys from there on.
+    pub fn max_key_below(&self, bound: u64) -> u64 {
+        if self.max_key() < bound {
+            return self.max_key();
+        }
+        let rows = self.packed.rows().chain(self.tail.iter().copied());
+        rows.take_while(|row| row.key < bound).last().map_or(0, |row| row.key)
+    }
+
     /// Where `key` is; a tombstone says that it was deleted.
     pub fn lookup(&self, key: NeedleKey) -> Option<Entry> {
         let key = key.as_u64();
