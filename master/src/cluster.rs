@@ -105,7 +105,8 @@ impl Cluster {
     pub(crate) fn cluster_id(&self) -> Result<ClusterId, Problem> {
         let id = self.log.read(|state| state.cluster);
         id.ok_or_else(|| {
-            let message = "the masters have not founded the cluster yet: try again in a moment";
+            let why = self.log.obstacle().unwrap_or_else(|| "try again in a moment".to_owned());
+            let message = format!("the masters have not founded the cluster yet: {why}");
             Problem::new(Code::NotReady, message)
         })
     }

@@ -11,7 +11,7 @@ use dulse_shared::{
 use futures_util::{FutureExt, future::BoxFuture};
 
 use crate::{
-    cluster_state::{ClusterState, Command, Outcome},
+    cluster_state::{ClusterState, Command, Outcome, Recovery},
     raft::{Leadership, MembershipError, ProposeError, Raft},
 };
 
@@ -70,6 +70,14 @@ pub(crate) trait ClusterLog: Send + Sync {
     /// Changes who the masters are. Only the leader can.
     fn change_masters(&self, change: MastersChange) -> BoxFuture<'_, Result<(), MembershipError>>;
 
+    /// Has the masters, which are in no cluster, found this one anew once they have come together.
+    fn recover(&self, _recovery: Recovery) {}
+
+    /// What keeps the masters from coming together, as far as this one knows.
+    fn obstacle(&self) -> Option<String> {
+        None
+    }
+
     /// A volume server of `cluster` reported while this master is in no cluster.
     fn hear_cluster(&self, _url: &str, _cluster: ClusterId) {}
 }
@@ -108,6 +116,14 @@ impl ClusterLog for Raft {
             }
         }
         .boxed()
+    }
+
+    fn recover(&self, recovery: Recovery) {
+        Self::recover(self, recovery);
+    }
+
+    fn obstacle(&self) -> Option<String> {
+        Self::obstacle(self)
     }
 
     fn hear_cluster(&self, url: &str, cluster: ClusterId) {

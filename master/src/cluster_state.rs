@@ -60,8 +60,6 @@ pub enum Command {
         cluster: ClusterId,
         /// Them.
         volumes: Vec<VolumeConfig>,
-        /// Volumes that were deleted.
-        deleted: Vec<VolumeId>,
     },
     /// Grants `count` needle keys to the proposer, all at least `at_least`.
     GrantKeys {
@@ -321,9 +319,7 @@ impl ClusterState {
                 Ok(Outcome::Founded { cluster })
             }
             Command::RecoverCluster(recovery) => self.recover_cluster(recovery),
-            Command::RecoverVolumes { cluster, volumes, deleted } => {
-                self.recover_volumes(*cluster, volumes, deleted)
-            }
+            Command::RecoverVolumes { cluster, volumes } => self.recover_volumes(*cluster, volumes),
             Command::GrantKeys { count, at_least } => self.grant_keys(*count, *at_least),
             Command::CreateVolumes { collection, placement, ttl, disk, members } => {
                 let template = |id, members: &[(ServerId, Incarnation)]| {

@@ -54,16 +54,34 @@ pub(crate) async fn assign_anywhere(
     request: &AssignRequest,
     avoid: &[VolumeId],
 ) -> Result<Assignment, Problem> {
+    let call = || AssignCall { request: request.clone(), avoid: avoid.to_vec() };
+    let here = || assigner.assign(request, avoid);
+    at_leader(cluster, peers, ASSIGN, call, ASSIGN_LIMIT, here).await
+}
+
+/// Does `here` what is asked if this master leads; else asks the leader, at `path`, with `body`.
+pub(crate) async fn at_leader<Q, A, F>(
+    cluster: &Cluster,
+    peers: &PeerClient,
+    path: &str,
+    body: impl Fn() -> Q,
+    limit: Duration,
+    here: impl Fn() -> F,
+) -> Result<A, Problem>
+where
+    Q: Serialize + Sync,
+    A: DeserializeOwned,
+    F: Future<Output = Result<A, Problem>>,
+{
     let mut patience = Patience::default();
     loop {
-        let assigned = if cluster.log.leads() {
-            assigner.assign(request, avoid).await
+        let done = if cluster.log.leads() {
+            here().await
         } else {
-            let call = || AssignCall { request: request.clone(), avoid: avoid.to_vec() };
-            ask_leader(cluster, peers, ASSIGN, call, ASSIGN_LIMIT).await
+            ask_leader(cluster, peers, path, &body, limit).await
         };
-        if !patience.outlasts(&assigned).await {
-            return assigned;
+        if !patience.outlasts(&done).await {
+            return done;
         }
     }
 }

@@ -23,6 +23,7 @@ mod placement;
 pub mod plan;
 pub mod raft;
 mod rebuild_budget;
+mod recovery;
 mod server;
 #[cfg(test)]
 mod simulation;

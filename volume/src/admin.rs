@@ -11,8 +11,8 @@ use dulse_shared::{
     id::VolumeId,
     net::route_table::RouteTable,
     wire::{
-        Code, CreateVolume, HeldVolumes, Incarnation, Problem, ScrubReport, ServerIdentity, StartScrub,
-        StartVacuum, VacuumReport, VolumeReport,
+        Code, CreateVolume, HeldVolumes, Incarnation, Problem, ScrubReport, ServerIdentity,
+        StartScrub, StartVacuum, VacuumReport, VolumeReport,
     },
 };
 use serde::Deserialize;

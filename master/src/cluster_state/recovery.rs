@@ -5,10 +5,7 @@
 //! more. A volume is taken over as its sidecar has it, unless there is word of it already: so a
 //! recovery can be repeated, and go on where it was interrupted.
 
-use dulse_shared::{
-    id::{ClusterId, VolumeId},
-    wire::VolumeConfig,
-};
+use dulse_shared::{id::ClusterId, wire::VolumeConfig};
 use serde::{Deserialize, Serialize};
 
 use super::{ClusterState, Outcome, Refusal};
@@ -72,20 +69,15 @@ impl ClusterState {
         &mut self,
         cluster: ClusterId,
         volumes: &[VolumeConfig],
-        deleted: &[VolumeId],
     ) -> Result<Outcome, Refusal> {
         if let Some(ours) = self.cluster.filter(|ours| *ours != cluster) {
             return Err(Refusal::OtherCluster { ours });
-        }
-        for id in deleted.iter().filter(|id| !self.volumes.contains_key(id)) {
-            self.deleted.insert(*id);
         }
         let is_news = |config: &&VolumeConfig| {
             !self.volumes.contains_key(&config.id) && !self.deleted.contains(config.id)
         };
         let configs: Vec<VolumeConfig> = volumes.iter().filter(is_news).cloned().collect();
-        let ids = configs.iter().map(|config| config.id).chain(deleted.iter().copied());
-        if let Some(highest) = ids.max() {
+        if let Some(highest) = configs.iter().map(|config| config.id).max() {
             let above = highest.as_u32().checked_add(1).unwrap_or(0);
             self.next_volume_id = later_id(self.next_volume_id, above);
         }
@@ -96,16 +88,20 @@ impl ClusterState {
 
 #[cfg(test)]
 mod tests {
-    use dulse_shared::{id::VolumeId, wire::Incarnation};
+    use dulse_shared::wire::{Epoch, Incarnation};
 
     use super::*;
     use crate::{
-        cluster_state::{Command, writable_config},
+        cluster_state::{Command, Deletion, writable_config},
         testing::{cluster, server, volume},
     };
 
-    const RECOVERY: Recovery =
-        Recovery { cluster: ClusterId::from_u128(7), next_key: 900, next_volume_id: 50, map_version: 1_000 };
+    const RECOVERY: Recovery = Recovery {
+        cluster: ClusterId::from_u128(7),
+        next_key: 900,
+        next_volume_id: 50,
+        map_version: 1_000,
+    };
 
     fn config(id: u32) -> VolumeConfig {
         let (collection, placement, ttl) = Default::default();
@@ -117,11 +113,10 @@ mod tests {
         state.apply(&Command::RecoverCluster(recovery))
     }
 
-    fn take(state: &mut ClusterState, ids: &[u32], deleted: &[u32]) -> Vec<u32> {
+    fn take(state: &mut ClusterState, ids: &[u32]) -> Vec<u32> {
         let volumes = ids.iter().map(|id| config(*id)).collect();
-        let deleted: Vec<VolumeId> = deleted.iter().map(|id| volume(*id)).collect();
         let cluster = RECOVERY.cluster;
-        match state.apply(&Command::RecoverVolumes { cluster, volumes, deleted }) {
+        match state.apply(&Command::RecoverVolumes { cluster, volumes }) {
             Outcome::Volumes { configs } => configs.iter().map(|c| c.id.as_u32()).collect(),
             other => panic!("{other:?}"),
         }
@@ -136,10 +131,9 @@ mod tests {
         let mut state = ClusterState::default();
         recover(&mut state, RECOVERY);
         assert_eq!(state.cluster, Some(RECOVERY.cluster));
-        assert_eq!(take(&mut state, &[3, 40], &[7]), [3, 40]);
+        assert_eq!(take(&mut state, &[3, 40]), [3, 40]);
         assert_eq!(grant(&mut state), Outcome::Keys { first: 900, count: 5 });
         assert_eq!(state.next_volume_id, 50);
-        assert!(state.deleted.contains(volume(7)));
         assert!(!state.changes.can_tell_since(3), "an old version of the map means nothing");
         assert!(state.changes.version() > RECOVERY.map_version);
     }
@@ -148,16 +142,17 @@ mod tests {
     fn a_second_recovery_adds_what_is_new_and_takes_nothing_back() {
         let mut state = ClusterState::default();
         recover(&mut state, RECOVERY);
-        take(&mut state, &[3], &[7]);
+        take(&mut state, &[3, 7]);
+        let deletion = Deletion { id: volume(7), epoch: Epoch(1) };
+        state.apply(&Command::DeleteVolumes { volumes: vec![deletion] });
         let known = state.volumes[&volume(3)].clone();
         grant(&mut state);
         let version = state.changes.version();
         recover(&mut state, Recovery { next_key: 2, next_volume_id: 2, ..RECOVERY });
         assert_eq!((state.next_key, state.next_volume_id), (905, 50));
         assert_eq!(state.changes.version(), version, "clients go on with what they have");
-        assert_eq!(take(&mut state, &[3, 7, 60], &[3]), [60], "3 is known, 7 was deleted");
+        assert_eq!(take(&mut state, &[3, 7, 60]), [60], "3 is known, 7 was deleted");
         assert_eq!(state.volumes[&volume(3)], known);
-        assert!(!state.deleted.contains(volume(3)), "what is in use is not in the trash only");
         assert_eq!(state.next_volume_id, 61);
     }
 
@@ -172,11 +167,7 @@ mod tests {
         assert_eq!(recover(&mut used, RECOVERY), refused);
         recover(&mut state, RECOVERY);
         assert_eq!(state.cluster, Some(RECOVERY.cluster), "nobody missed the other one");
-        let foreign = Command::RecoverVolumes {
-            cluster: cluster(),
-            volumes: Vec::new(),
-            deleted: Vec::new(),
-        };
+        let foreign = Command::RecoverVolumes { cluster: cluster(), volumes: Vec::new() };
         let ours = RECOVERY.cluster;
         let refused = Outcome::Refused { refusal: Refusal::OtherCluster { ours } };
         assert_eq!(state.apply(&foreign), refused);

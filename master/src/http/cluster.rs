@@ -9,13 +9,17 @@ use axum::{
 };
 use dulse_shared::{
     net::route_table::RouteTable,
-    wire::{ChangeMasters, Code, Heartbeat, HeartbeatAnswer, Masters, Problem, Watch, WatchAnswer},
+    wire::{
+        ChangeMasters, Code, Heartbeat, HeartbeatAnswer, Masters, Problem, RecoveryReport,
+        StartRecovery, Watch, WatchAnswer,
+    },
 };
 
 use super::state::HttpState;
 use crate::{
     assign::Assignment,
     leader::{self, ASSIGN, AssignCall, MASTERS},
+    recovery::{self, RECOVER},
 };
 
 /// A full report of 100,000 volumes is about 40 MB; more volumes than that a server cannot have.
@@ -31,6 +35,8 @@ pub(crate) fn cluster_routes(state: HttpState) -> RouteTable {
     let small = RouteTable::new()
         .post(ASSIGN, assign)
         .post(MASTERS, change_masters_here)
+        .post(RECOVER, recover_here)
+        .post("/admin/recover", recover)
         .get("/admin/masters", masters)
         .post("/admin/masters", change_masters)
         .get("/watch", watch)
@@ -76,6 +82,31 @@ async fn change_masters_here(
 
 fn no_change(error: JsonRejection) -> Problem {
     let message = format!("this is no change of masters that this master understands: {error}");
+    Problem::new(Code::BadRequest, message)
+}
+
+/// Recovers the masters' state, whichever of them is asked.
+async fn recover(
+    State(state): State<HttpState>,
+    body: Result<Json<StartRecovery>, JsonRejection>,
+) -> Result<Json<RecoveryReport>, Problem> {
+    let Json(asked) = body.map_err(no_recovery)?;
+    let HttpState { cluster, assigner, peers, .. } = &state;
+    recovery::recover_anywhere(cluster, assigner, peers, &asked).await.map(Json)
+}
+
+/// The same for a master that does not lead.
+async fn recover_here(
+    State(state): State<HttpState>,
+    body: Result<Json<StartRecovery>, JsonRejection>,
+) -> Result<Json<RecoveryReport>, Problem> {
+    let Json(asked) = body.map_err(no_recovery)?;
+    let HttpState { cluster, assigner, peers, .. } = &state;
+    recovery::recover(cluster, assigner, peers, &asked).await.map(Json)
+}
+
+fn no_recovery(error: JsonRejection) -> Problem {
+    let message = format!("this is no recovery that this master understands: {error}");
     Problem::new(Code::BadRequest, message)
 }
 

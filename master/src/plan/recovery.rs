@@ -25,8 +25,6 @@ pub(crate) struct RecoveryPlan {
     pub(crate) recovery: Recovery,
     /// Volumes that the masters do not know of.
     pub(crate) volumes: Vec<VolumeConfig>,
-    /// Volumes that were deleted.
-    pub(crate) deleted: Vec<VolumeId>,
     servers: Vec<RecoveredServer>,
     known: u64,
     absent: Vec<AbsentServer>,
@@ -97,12 +95,9 @@ pub(crate) fn plan_recovery(
     let (again, volumes): (Vec<_>, Vec<_>) =
         volumes.into_iter().partition(|config| state.deleted.contains(config.id));
     left_out.extend(again.iter().map(|config| format!("volume {} was deleted", config.id)));
-    let deleted: BTreeSet<VolumeId> =
-        servers.iter().flat_map(|(_, held)| held.deleted.iter().copied()).collect();
     Ok(RecoveryPlan {
         recovery: recovery(state, cluster, &servers, wall_ms),
         known: known.len() as u64,
-        deleted: deleted.into_iter().collect(),
         servers: servers.iter().map(|(address, held)| recovered(address, held)).collect(),
         volumes,
         absent,
@@ -223,7 +218,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        cluster_state::{Command, Outcome},
+        cluster_state::{Command, Deletion, Outcome},
         testing::{cluster, server, volume},
     };
 
@@ -247,7 +242,6 @@ mod tests {
             server: server(n),
             cluster: Some(cluster()),
             volumes,
-            deleted: Vec::new(),
             max_volume_id,
             max_key: 70,
             left_out: Vec::new(),
@@ -281,9 +275,10 @@ mod tests {
         let held = [holds(1, vec![config(1, &[1]), config(2, &[1]), config(3, &[1])])];
         let mut state = ClusterState::default();
         state.apply(&Command::RecoverCluster(plan(&held[..]).recovery));
-        let first = vec![config(1, &[1])];
-        let deleted = vec![volume(3)];
-        state.apply(&Command::RecoverVolumes { cluster: cluster(), volumes: first, deleted });
+        let first = vec![config(1, &[1]), config(3, &[1])];
+        state.apply(&Command::RecoverVolumes { cluster: cluster(), volumes: first });
+        let deletion = Deletion { id: volume(3), epoch: Epoch(1) };
+        state.apply(&Command::DeleteVolumes { volumes: vec![deletion] });
         let again = plan_recovery(&state, &held, 2_000).unwrap();
         assert_eq!((ids(&again), again.known), (vec![2], 1));
         assert_eq!(again.left_out, ["volume 3 was deleted"]);
@@ -305,10 +300,8 @@ mod tests {
         ] {
             assert_eq!(plan(&held).volumes, [later.clone()]);
         }
-        let held = [
-            holds(1, vec![config(1, &[1]), config(5, &[1])]),
-            holds(2, vec![config(1, &[2])]),
-        ];
+        let held =
+            [holds(1, vec![config(1, &[1]), config(5, &[1])]), holds(2, vec![config(1, &[2])])];
         let plan = plan(&held);
         assert_eq!(ids(&plan), [5]);
         assert!(plan.left_out[0].contains("v1:8080 and v2:8080"), "{:?}", plan.left_out);

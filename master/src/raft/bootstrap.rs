@@ -161,19 +161,22 @@ async fn is_alone(raft: &Raft) -> Result<bool, String> {
 
 async fn lead_and_found(raft: &Raft) -> Result<(), ProposeError> {
     let mut metrics = raft.metrics().clone();
-    while raft.confirmed_term().is_none() {
+    while raft.elected_term().is_none() {
         metrics.changed().await.map_err(|_| ProposeError::Stopped)?;
     }
     name_cluster(raft).await
 }
 
-/// Gives the cluster a name unless it has one.
+/// Gives the cluster a name unless it has one: that of the cluster to be recovered, if there is one.
 pub(super) async fn name_cluster(raft: &Raft) -> Result<(), ProposeError> {
     if raft.read(|state| state.cluster.is_some()) {
         return Ok(());
     }
-    let cluster = ClusterId::random();
-    raft.propose(Command::FoundCluster { cluster }).await?;
+    let command = match raft.recovery() {
+        Some(recovery) => Command::RecoverCluster(recovery),
+        None => Command::FoundCluster { cluster: ClusterId::random() },
+    };
+    raft.propose(command).await?;
     Ok(())
 }
 

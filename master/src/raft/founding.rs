@@ -5,7 +5,7 @@
 //! majority is not enough: two of three masters that lost their directories would found a second
 //! cluster beside the one that the third remembers, and hand out its ids again. Nor is one founded
 //! while a volume server reports that belongs to a cluster: then every master has lost its
-//! directory, and what is on the volume servers has to be taken over first.
+//! directory, and that cluster is founded anew once somebody asked for it and all masters know.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use std::{
 use dulse_shared::{id::ClusterId, net::address::ServerAddress};
 
 use super::{
-    hello::{Introduction, Standing},
+    hello::{HeardCluster, Introduction, Standing},
     type_config::{NodeId, Peer},
 };
 
@@ -49,6 +49,10 @@ pub(super) enum Obstacle {
     SameMaster { one: String, other: String },
     /// A volume server is of a cluster that none of the masters remembers.
     StateLost { url: String, cluster: ClusterId },
+    /// Not all have heard yet which cluster is to be recovered.
+    Agreeing,
+    /// Two clusters are to be recovered.
+    TwoRecoveries { one: ClusterId, other: ClusterId },
     /// The master with the lowest address founds it.
     FoundedBy(String),
     /// The masters that answer are of different clusters.
@@ -59,6 +63,13 @@ pub(super) enum Obstacle {
     NoLeader { left: Vec<String>, masters: usize },
     /// It is being taken in.
     Joining,
+}
+
+impl Obstacle {
+    /// Whether it goes away by itself, in a moment.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self, Self::FoundedBy(_) | Self::Joining | Self::Agreeing)
+    }
 }
 
 impl fmt::Display for Obstacle {
@@ -89,8 +100,15 @@ impl fmt::Display for Obstacle {
                 f,
                 "no cluster is founded: volume server {url} belongs to cluster {cluster}, and none \
                  of these masters does. If it is another cluster's, mend its --master. If the \
-                 masters lost their directories, bring back a copy of more than half of them; see \
-                 \"When masters are lost\" in the operations guide"
+                 masters lost their directories for good, run `dulse cluster recover --from {url}`, \
+                 with all volume servers in --from; see \"When masters are lost\" in the operations \
+                 guide"
+            ),
+            Self::Agreeing => write!(f, "agreeing on which cluster is recovered"),
+            Self::TwoRecoveries { one, other } => write!(
+                f,
+                "no cluster is founded: the masters were asked to recover two, {one} and {other}; \
+                 start them again and ask for one"
             ),
             Self::FoundedBy(address) => write!(f, "waiting for {address} to found the cluster"),
             Self::TwoClusters { one, other } => write!(
@@ -156,15 +174,36 @@ fn obstacle_to_founding(
     if let Some(same) = same_master(me, said) {
         return Some(same);
     }
-    let heard = said.iter().map(|(_, said)| *said).chain([me]).find_map(|m| match &m.standing {
-        Standing::New { heard } => heard.first().cloned(),
-        Standing::Member { .. } => None,
-    });
-    if let Some(heard) = heard {
-        return Some(Obstacle::StateLost { url: heard.url, cluster: heard.cluster });
+    let all: Vec<&Introduction> = said.iter().map(|(_, said)| *said).chain([me]).collect();
+    if let Some(obstacle) = obstacle_of_a_lost_cluster(&all) {
+        return Some(obstacle);
     }
     let lowest = me.peers.first()?;
     (*lowest != me.address).then(|| Obstacle::FoundedBy(lowest.address.to_string()))
+}
+
+/// What is left of a cluster keeps another from being founded, until all masters know that they are to
+/// recover it.
+fn obstacle_of_a_lost_cluster(all: &[&Introduction]) -> Option<Obstacle> {
+    let (mut heard, mut recoveries) = (Vec::new(), Vec::new());
+    for master in all {
+        if let Standing::New { heard: theirs, recovery } = &master.standing {
+            heard.extend(theirs);
+            recoveries.push(*recovery);
+        }
+    }
+    let asked = recoveries.iter().flatten().next();
+    let is_other =
+        |heard: &&&HeardCluster| asked.is_none_or(|asked| asked.cluster != heard.cluster);
+    if let Some(HeardCluster { url, cluster }) = heard.iter().find(is_other) {
+        return Some(Obstacle::StateLost { url: url.clone(), cluster: *cluster });
+    }
+    let asked = asked?;
+    if let Some(other) = recoveries.iter().flatten().find(|r| r.cluster != asked.cluster) {
+        return Some(Obstacle::TwoRecoveries { one: asked.cluster, other: other.cluster });
+    }
+    let do_all_know = recoveries.iter().all(|recovery| recovery.as_ref() == Some(asked));
+    (!do_all_know).then_some(Obstacle::Agreeing)
 }
 
 fn same_master(me: &Introduction, said: &[(&String, &Introduction)]) -> Option<Obstacle> {
@@ -230,7 +269,7 @@ fn list(peers: &[Peer]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raft::{format::Version, hello::HeardCluster};
+    use crate::{cluster_state::Recovery, raft::format::Version};
 
     fn peer(name: &str) -> Peer {
         Peer { address: format!("{name}:9333").parse().unwrap() }
@@ -247,7 +286,7 @@ mod tests {
     }
 
     fn new(node: u64, name: &str) -> Introduction {
-        introduction(node, name, Standing::New { heard: Vec::new() })
+        introduction(node, name, Standing::New { heard: Vec::new(), recovery: None })
     }
 
     /// A member of the cluster of a, b and c, which are the nodes 1 to 3.
@@ -311,11 +350,37 @@ mod tests {
     #[test]
     fn masters_that_all_lost_their_directories_found_nothing_beside_old_volumes() {
         let heard = vec![HeardCluster { url: "v:8080".to_owned(), cluster: ClusterId::from(7) }];
-        let told = introduction(3, "c", Standing::New { heard });
+        let told = introduction(3, "c", Standing::New { heard, recovery: None });
         let all = answers([("b", Some(new(2, "b"))), ("c", Some(told.clone()))]);
         assert!(obstacle(&new(1, "a"), &all).contains("v:8080 belongs to cluster"));
         let others = answers([("a", Some(new(1, "a"))), ("b", Some(new(2, "b")))]);
         assert!(obstacle(&told, &others).contains("v:8080"), "its own volume server counts too");
+    }
+
+    #[test]
+    fn a_lost_cluster_is_founded_anew_once_all_know_that_it_is_to_be_recovered() {
+        let recovery = |n| Recovery {
+            cluster: ClusterId::from(n),
+            next_key: 9,
+            next_volume_id: 5,
+            map_version: 3,
+        };
+        let told = |node, name, recovery| {
+            let heard =
+                vec![HeardCluster { url: "v:8080".to_owned(), cluster: ClusterId::from(7) }];
+            introduction(node, name, Standing::New { heard, recovery })
+        };
+        let others = |b, c| answers([("b", Some(told(2, "b", b))), ("c", Some(told(3, "c", c)))]);
+        let (ours, other) = (Some(recovery(7)), Some(recovery(8)));
+        let a = told(1, "a", ours);
+        assert!(matches!(next_step(&a, &others(ours, ours)), Step::Found(_)));
+        assert_eq!(next_step(&a, &others(ours, None)), Step::Wait(Obstacle::Agreeing));
+        let text = obstacle(&told(1, "a", other), &others(other, other));
+        assert!(text.contains("v:8080 belongs to cluster"), "another one is asked for: {text}");
+        let a = introduction(1, "a", Standing::New { heard: Vec::new(), recovery: ours });
+        let b = introduction(2, "b", Standing::New { heard: Vec::new(), recovery: other });
+        let text = obstacle(&a, &answers([("b", Some(b)), ("c", Some(new(3, "c")))]));
+        assert!(text.contains("recover two"), "{text}");
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use dulse_shared::id::ClusterId;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster_state::Recovery;
+
 use super::{
     format::Version,
     type_config::{NodeId, Peer},
@@ -39,6 +41,9 @@ pub(super) enum Standing {
     New {
         /// Volume servers of a cluster that reported to it all the same.
         heard: Vec<HeardCluster>,
+        /// The cluster that somebody asked to recover.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        recovery: Option<Recovery>,
     },
     /// It is, or was.
     Member {

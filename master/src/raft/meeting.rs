@@ -127,6 +127,7 @@ impl Meeting {
                 if now.since(since) < LISTEN_FIRST {
                     return NEW_PAUSE;
                 }
+                self.raft.note_obstacle(None);
                 tracing::info!("founding a cluster of {} masters", members.len());
                 if let Err(error) = bootstrap::initialize(&self.raft, members).await {
                     tracing::warn!("the cluster was not founded: {error}");
@@ -152,7 +153,8 @@ impl Meeting {
 
     /// Says what is missing: when that changes, and now and then.
     fn tell(&mut self, obstacle: &Obstacle) {
-        if !matches!(obstacle, Obstacle::FoundedBy(_) | Obstacle::Joining) {
+        self.raft.note_obstacle(Some(obstacle.to_string()));
+        if !obstacle.is_passing() {
             self.tell_text(obstacle.to_string());
         }
     }
@@ -174,6 +176,7 @@ impl Meeting {
         members: &BTreeSet<NodeId>,
         answers: &Answers,
     ) -> Duration {
+        self.raft.note_obstacle(None);
         self.compare_peers();
         if is_expelled(me, answers) {
             self.tell_text(
@@ -284,7 +287,7 @@ impl Raft {
                 leader: metrics.current_leader,
             }
         } else {
-            Standing::New { heard: self.heard_clusters() }
+            Standing::New { heard: self.heard_clusters(), recovery: self.recovery() }
         };
         let mut peers: Vec<Peer> =
             self.peers().iter().map(|address| Peer { address: address.clone() }).collect();
@@ -293,8 +296,12 @@ impl Raft {
         Ok(Introduction { version: Version, node: self.id(), address, peers, standing })
     }
 
-    /// Remembers where a master says it is, if it is one of this cluster.
+    /// Remembers where a master says it is, if it is one of this cluster, and what it was asked to
+    /// recover.
     pub(super) fn meet(&self, other: &Introduction) {
+        if let Standing::New { recovery: Some(recovery), .. } = other.standing {
+            self.recover(recovery);
+        }
         let metrics = self.metrics().borrow_watched();
         let membership = metrics.membership_config.membership();
         if membership.get_node(&other.node).is_some() {

@@ -1,7 +1,8 @@
 //! The handle by which the rest of the master uses Raft.
 //!
 //! Invariant: [`Leadership::is_leader`] holds only while a quorum has confirmed this leader within
-//! the longest election timeout and everything committed before its term is applied here. It is
+//! the longest election timeout, everything committed before its term is applied here, and the
+//! cluster has a name: before, it may turn out to be one that goes on far above its first ids. It is
 //! about freshness; that nothing is granted twice rests on committed commands alone.
 
 use std::{
@@ -37,7 +38,7 @@ use super::{
     timing::Timing,
     type_config::{Core, Metrics, NodeId, TypeConfig},
 };
-use crate::cluster_state::{ClusterState, Command, Outcome};
+use crate::cluster_state::{ClusterState, Command, Outcome, Recovery};
 
 /// Commands under way at a time; each holds its place in memory until it is applied.
 const MAX_PROPOSALS: usize = 1_024;
@@ -69,7 +70,8 @@ pub struct RaftConfig {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Leadership {
     /// This master leads, a quorum confirmed it within the election timeout (a master by itself is
-    /// its own quorum), and it has applied everything its predecessors committed.
+    /// its own quorum), it has applied everything its predecessors committed, and the cluster has a
+    /// name.
     pub is_leader: bool,
     /// The current term; each has at most one leader.
     pub term: u64,
@@ -106,6 +108,10 @@ struct Inner {
     membership_change: tokio::sync::Mutex<()>,
     /// Volume servers that reported, before this master was in a cluster, that they are in one.
     heard: Mutex<Vec<(HeardCluster, BootTime)>>,
+    /// The cluster that is to be taken over as soon as the masters have come together.
+    recovery: Mutex<Option<Recovery>>,
+    /// What keeps the masters from coming together, while something does.
+    obstacle: Mutex<Option<String>>,
     /// When the leader was heard last.
     heard_leader: Mutex<Option<BootTime>>,
     /// [`Raft::stop`] was called: that the node ends is no failure.
@@ -136,6 +142,8 @@ impl Raft {
             proposals: Semaphore::new(MAX_PROPOSALS),
             membership_change: tokio::sync::Mutex::default(),
             heard: Mutex::default(),
+            recovery: Mutex::default(),
+            obstacle: Mutex::default(),
             heard_leader: Mutex::default(),
             stopping: CancellationToken::new(),
         };
@@ -256,8 +264,18 @@ impl Raft {
         self.is_confirmed(&metrics).then_some(metrics.current_term)
     }
 
+    /// The same before the cluster has a name.
+    pub(super) fn elected_term(&self) -> Option<u64> {
+        let metrics = self.inner.metrics.borrow_watched();
+        self.is_elected(&metrics).then_some(metrics.current_term)
+    }
+
     /// What [`Leadership::is_leader`] says.
     fn is_confirmed(&self, metrics: &Metrics) -> bool {
+        self.inner.parts.applied.is_named() && self.is_elected(metrics)
+    }
+
+    fn is_elected(&self, metrics: &Metrics) -> bool {
         if metrics.state != ServerState::Leader || metrics.running_state.is_err() {
             return false;
         }
@@ -307,6 +325,29 @@ impl Raft {
         let now = Clock::default().boot();
         let lately = heard.iter().filter(|(_, when)| now.since(*when) < REMEMBER_HEARD);
         lately.map(|(heard, _)| heard.clone()).collect()
+    }
+
+    /// Has the masters found their cluster anew as the one that is to be recovered, all of them, as
+    /// soon as they have come together. It has no effect on masters of a cluster.
+    pub(crate) fn recover(&self, recovery: Recovery) {
+        if self.read(|state| state.cluster.is_none()) {
+            let mut known = self.inner.recovery.lock().unwrap_or_else(PoisonError::into_inner);
+            *known = Some(known.map_or(recovery, |known| known.joined_with(recovery)));
+        }
+    }
+
+    /// The cluster that is to be recovered.
+    pub(super) fn recovery(&self) -> Option<Recovery> {
+        *self.inner.recovery.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What keeps the masters from coming together, as far as this one knows.
+    pub(crate) fn obstacle(&self) -> Option<String> {
+        self.inner.obstacle.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn note_obstacle(&self, obstacle: Option<String>) {
+        *self.inner.obstacle.lock().unwrap_or_else(PoisonError::into_inner) = obstacle;
     }
 
     /// Hands leadership to another master if there is one, ends the node and closes the database.
@@ -406,7 +447,7 @@ impl Raft {
             if let Err(fatal) = running {
                 return format!("{}: the Raft node has failed: {fatal}", self.path_text());
             }
-            if self.confirmed_term().is_some()
+            if self.elected_term().is_some()
                 && let Err(error) = bootstrap::name_cluster(self).await
             {
                 tracing::warn!("cannot name the cluster yet: {error}");

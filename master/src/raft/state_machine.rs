@@ -6,7 +6,10 @@
 
 use std::{
     io,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures_util::{Stream, StreamExt};
@@ -31,6 +34,8 @@ pub(super) struct Applied {
     inner: Arc<RwLock<Inner>>,
     /// The index of the last applied entry, 0 before the first.
     index: watch::Sender<u64>,
+    /// Whether the cluster has a name: asked with every assign, without the lock.
+    is_named: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -45,13 +50,19 @@ impl Applied {
     pub(super) fn new(snapshot: Option<(SnapshotMeta, ClusterState)>) -> Self {
         let inner = snapshot.map_or_else(Inner::default, |(meta, state)| Inner::of(&meta, state));
         let (index, _) = watch::channel(inner.index());
-        Self { inner: Arc::new(RwLock::new(inner)), index }
+        let is_named = Arc::new(AtomicBool::new(inner.state.cluster.is_some()));
+        Self { inner: Arc::new(RwLock::new(inner)), index, is_named }
     }
 
     /// Looks at the state.
     pub(super) fn read<R>(&self, read: impl FnOnce(&ClusterState) -> R) -> R {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         read(&inner.state)
+    }
+
+    /// Whether the cluster has a name.
+    pub(super) fn is_named(&self) -> bool {
+        self.is_named.load(Ordering::Acquire)
     }
 
     /// The index of the last applied entry.
@@ -68,6 +79,7 @@ impl Applied {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut inner);
         let index = inner.index();
+        self.is_named.store(inner.state.cluster.is_some(), Ordering::Release);
         drop(inner);
         self.index.send_replace(index);
         result

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::VolumeConfig;
-use crate::id::{ClusterId, ServerId, VolumeId};
+use crate::id::{ClusterId, ServerId};
 
 /// `GET /admin/volumes` on a volume server's cluster port: what lies in its directories, by the
 /// sidecars.
@@ -15,8 +15,6 @@ pub struct HeldVolumes {
     pub cluster: Option<ClusterId>,
     /// The last configuration that each volume's sidecar has.
     pub volumes: Vec<VolumeConfig>,
-    /// Volumes of which it has files in its trash, and nowhere else.
-    pub deleted: Vec<VolumeId>,
     /// The highest id in the name of any file, those of other programs and in the trash included;
     /// 0 if there is none.
     pub max_volume_id: u32,

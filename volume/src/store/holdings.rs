@@ -27,7 +27,6 @@ const MAX_LEFT_OUT: usize = 1_000;
 struct Found {
     configs: BTreeMap<VolumeId, VolumeConfig>,
     ids: BTreeSet<VolumeId>,
-    trashed: BTreeSet<VolumeId>,
     left_out: Vec<String>,
 }
 
@@ -38,7 +37,7 @@ impl Store {
         for dir in self.data_dirs() {
             self.look_for_sidecars(dir, &mut found);
         }
-        let highest = found.ids.iter().chain(&found.trashed).max();
+        let highest = found.ids.last();
         let max_volume_id = highest.map_or(0, |id| id.as_u32());
         let keys = self.volumes().into_iter().map(|volume| volume.max_key_below(GRANTED_BELOW));
         let mut left_out = found.left_out;
@@ -46,7 +45,6 @@ impl Store {
         HeldVolumes {
             server: self.server(),
             cluster: self.cluster(),
-            deleted: found.trashed.difference(&found.ids).copied().collect(),
             volumes: found.configs.into_values().collect(),
             max_volume_id,
             max_key: keys.max().unwrap_or(0),
@@ -72,7 +70,7 @@ impl Store {
             Err(error) => found.left_out.push(format!("{path} cannot be listed: {error}")),
         }
         match dir.trash().deleted_volumes() {
-            Ok(ids) => found.trashed.extend(ids),
+            Ok(ids) => found.ids.extend(ids),
             Err(error) => found.left_out.push(format!("the trash of {path}: {error}")),
         }
     }

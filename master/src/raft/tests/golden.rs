@@ -112,14 +112,10 @@ fn each_command_is_written_and_read_as_it_ever_was() {
         ),
     );
     golden_command(
-        Command::RecoverVolumes {
-            cluster: ClusterId::from(255),
-            volumes: Vec::new(),
-            deleted: vec![id()],
-        },
+        Command::RecoverVolumes { cluster: ClusterId::from(255), volumes: Vec::new() },
         concat!(
             r#"{"do":"recover_volumes","cluster":"000000000000000000000000000000ff","#,
-            r#""volumes":[],"deleted":[12]}"#,
+            r#""volumes":[]}"#,
         ),
     );
     golden_command(
