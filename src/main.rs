@@ -117,6 +117,10 @@ async fn look_at_cluster(command: ClusterCommand) -> Result<Outcome, Exit> {
             let client = connect_as_member(&reach.master, &reach.secret)?;
             command::masters(&client, change.as_ref(), reach.output.json).await
         }
+        ClusterCommand::Recover(args) => {
+            let client = connect_as_member(&args.master, &args.secret)?;
+            command::recover(&client, &args.request(), args.output.json).await
+        }
         ClusterCommand::Status(args) => {
             command::cluster_status(&connect(&args.master)?, args.output.json).await
         }

@@ -26,6 +26,7 @@ mod error;
 mod location_cache;
 mod masters;
 mod masters_work;
+mod recovery;
 mod retry;
 mod source;
 mod upload;

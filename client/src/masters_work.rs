@@ -11,6 +11,8 @@ use dulse_shared::{
     wire::{ChangeMasters, MasterReport, Masters},
 };
 
+use serde::{Serialize, de::DeserializeOwned};
+
 use crate::{client::Client, error::ClientError};
 
 /// Where masters take it.
@@ -38,11 +40,21 @@ impl Client {
         &self,
         change: &ChangeMasters,
     ) -> Result<Vec<MasterReport>, ClientError> {
+        let answer = self.post_to_a_master(ROUTE, change, CHANGE_LIMIT).await;
+        answer.map(|Masters { masters }| masters)
+    }
+
+    /// What the first master says that can be reached.
+    pub(crate) async fn post_to_a_master<Q: Serialize + Sync, A: DeserializeOwned>(
+        &self,
+        route: &str,
+        body: &Q,
+        limit: Duration,
+    ) -> Result<A, ClientError> {
         let mut last = ClientError::NoMasters;
         for address in self.masters().cluster_addresses() {
-            let answer = self.peers().post(address, ROUTE, change, CHANGE_LIMIT).await;
-            match answer {
-                Ok(Masters { masters }) => return Ok(masters),
+            match self.peers().post(address, route, body, limit).await {
+                Ok(answer) => return Ok(answer),
                 Err(error) if was_not_asked(&error) => last = error.into(),
                 Err(error) => return Err(error.into()),
             }

@@ -79,7 +79,7 @@ pub(crate) trait ClusterLog: Send + Sync {
     }
 
     /// A volume server of `cluster` reported while this master is in no cluster.
-    fn hear_cluster(&self, _url: &str, _cluster: ClusterId) {}
+    fn hear_cluster(&self, _server: &str, _cluster: ClusterId) {}
 }
 
 impl ClusterLog for Raft {
@@ -126,8 +126,8 @@ impl ClusterLog for Raft {
         Self::obstacle(self)
     }
 
-    fn hear_cluster(&self, url: &str, cluster: ClusterId) {
-        Self::hear_cluster(self, url, cluster);
+    fn hear_cluster(&self, server: &str, cluster: ClusterId) {
+        Self::hear_cluster(self, server, cluster);
     }
 }
 
@@ -146,8 +146,17 @@ impl dyn ClusterLog {
         if self.leads() {
             return Ok(());
         }
-        let Leadership { leader, .. } = self.leadership();
-        Err(ProposeError::NotLeader { leader }.into())
+        Err(self.not_leading(self.leadership().leader))
+    }
+
+    /// Says that this master does not lead but, perhaps, `leader`; or why nobody does.
+    pub(crate) fn not_leading(&self, leader: Option<ServerAddress>) -> Problem {
+        match self.obstacle() {
+            Some(why) if leader.is_none() => {
+                Problem::new(Code::NoLeader, format!("no master leads: {why}"))
+            }
+            _ => ProposeError::NotLeader { leader }.into(),
+        }
     }
 }
 

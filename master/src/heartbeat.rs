@@ -3,6 +3,7 @@
 
 use dulse_shared::{
     id::{ClusterId, ServerId, VolumeId},
+    net::address::ServerAddress,
     wire::{
         Code, ForeignVolume, Heartbeat, HeartbeatAnswer, MAX_CONTRADICTIONS, Problem,
         RefusedVolume, VolumeConfig,
@@ -46,7 +47,7 @@ impl Cluster {
     pub(crate) fn check_cluster(&self, heartbeat: &Heartbeat) -> Result<ClusterId, Problem> {
         let cluster = self.cluster_id().inspect_err(|_| {
             if let Some(theirs) = heartbeat.cluster {
-                self.log.hear_cluster(&heartbeat.url, theirs);
+                self.log.hear_cluster(&address_of(heartbeat), theirs);
             }
         })?;
         match heartbeat.cluster {
@@ -137,6 +138,13 @@ impl Cluster {
         }
         admitted
     }
+}
+
+/// The server's address as people write it: with its cluster port, where that is not the usual one.
+fn address_of(heartbeat: &Heartbeat) -> String {
+    let port = heartbeat.cluster_url.rsplit_once(':').map_or("", |(_, port)| port);
+    let address = format!("{}.{port}", heartbeat.url).parse::<ServerAddress>();
+    address.map_or_else(|_| heartbeat.url.clone(), |address| address.to_string())
 }
 
 /// What became of a server's foreign volumes.

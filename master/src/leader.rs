@@ -20,7 +20,7 @@ use tokio::time::Sleep;
 use crate::{
     assign::{AssignRequest, Assigner, Assignment},
     cluster::Cluster,
-    raft::{Leadership, ProposeError},
+    raft::Leadership,
 };
 
 /// `POST` an [`AssignCall`] to the leader's cluster port, answered by an [`Assignment`].
@@ -150,14 +150,13 @@ async fn ask_leader<Q: Serialize + Sync, A: DeserializeOwned>(
     limit: Duration,
 ) -> Result<A, Problem> {
     let Leadership { leader, is_leader, .. } = cluster.log.leadership();
-    let nobody = |leader| Problem::from(ProposeError::NotLeader { leader });
-    let leader = leader.filter(|_| !is_leader).ok_or_else(|| nobody(None))?;
+    let leader = leader.filter(|_| !is_leader).ok_or_else(|| cluster.log.not_leading(None))?;
     let (address, body) = (leader.cluster(), body());
     tokio::select! {
         answer = peers.post(&address, path, &body, limit) => {
             answer.map_err(|error| not_answered(&leader, error))
         }
-        () = is_deposed(cluster, &leader) => Err(nobody(None)),
+        () = is_deposed(cluster, &leader) => Err(cluster.log.not_leading(None)),
     }
 }
 

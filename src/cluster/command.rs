@@ -7,6 +7,7 @@ use super::{
     looking::{ClusterStatusArgs, EventsArgs, WaitArgs},
     masters::MastersCommand,
     new_secret::NewSecretArgs,
+    recover::RecoverArgs,
 };
 
 /// Look at the cluster as a whole, and administer it.
@@ -17,5 +18,6 @@ pub(crate) enum ClusterCommand {
     Events(EventsArgs),
     #[command(subcommand)]
     Masters(MastersCommand),
+    Recover(RecoverArgs),
     NewSecret(NewSecretArgs),
 }

@@ -4,6 +4,7 @@ mod command;
 mod looking;
 mod masters;
 mod new_secret;
+mod recover;
 mod secret_file;
 
 pub(crate) use command::ClusterCommand;

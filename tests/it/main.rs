@@ -31,6 +31,7 @@ mod missing_dirs;
 mod needles;
 mod offline;
 mod readme;
+mod recovery;
 mod scrubs;
 mod start_stop;
 mod watching;

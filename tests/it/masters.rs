@@ -15,25 +15,25 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Public and cluster port of three masters, and the list of them.
-struct Addresses {
+pub struct Addresses {
     ports: Vec<(u16, u16)>,
-    peers: String,
+    pub peers: String,
 }
 
 impl Addresses {
-    fn choose() -> Self {
+    pub fn choose() -> Self {
         let ports: Vec<(u16, u16)> = (0..3).map(|_| (free_port(), free_port())).collect();
         let addresses: Vec<String> =
             ports.iter().map(|(port, cluster)| format!("127.0.0.1:{port}.{cluster}")).collect();
         Self { ports, peers: addresses.join(",") }
     }
 
-    fn url(&self, n: usize) -> String {
+    pub fn url(&self, n: usize) -> String {
         format!("http://127.0.0.1:{}", self.ports[n].0)
     }
 
     /// The n-th master, not waited for.
-    fn master(&self, n: usize) -> Server {
+    pub fn master(&self, n: usize) -> Server {
         let (port, cluster_port) = self.ports[n];
         Server::builder()
             .role(Role::Master)
@@ -53,7 +53,7 @@ impl Addresses {
             .spawn()
     }
 
-    fn volume_server(&self) -> Server {
+    pub fn volume_server(&self) -> Server {
         Server::builder().role(Role::Volume).flag(format!("--master={}", self.peers)).start()
     }
 
@@ -69,7 +69,7 @@ impl Addresses {
     }
 }
 
-fn ready(mut servers: Vec<Server>) -> Vec<Server> {
+pub fn ready(mut servers: Vec<Server>) -> Vec<Server> {
     for server in &mut servers {
         server.await_ready();
     }
@@ -77,11 +77,11 @@ fn ready(mut servers: Vec<Server>) -> Vec<Server> {
 }
 
 /// The fid of a body stored by way of this master.
-fn submit(master_url: &str, body: &str) -> String {
+pub fn submit(master_url: &str, body: &str) -> String {
     try_submit(master_url, body).unwrap_or_else(|problem| panic!("{problem}"))
 }
 
-fn try_submit(master_url: &str, body: &str) -> Result<String, String> {
+pub fn try_submit(master_url: &str, body: &str) -> Result<String, String> {
     let headers = [("content-type", "application/octet-stream")];
     let answer = send(Method::POST, &format!("{master_url}/submit"), &headers, body.into());
     if answer.status == 201 { Ok(text(&answer.json()["fid"])) } else { Err(answer.text()) }
@@ -92,7 +92,7 @@ fn text(value: &Value) -> String {
 }
 
 /// Volume and key: what no two needles share, whatever their cookies.
-fn id_of(fid: &str) -> String {
+pub fn id_of(fid: &str) -> String {
     fid[..fid.len() - 8].to_owned()
 }
 

@@ -47,8 +47,8 @@ pub(super) enum Obstacle {
     Elsewhere { at: String, says: String },
     /// Two addresses lead to one master.
     SameMaster { one: String, other: String },
-    /// A volume server is of a cluster that none of the masters remembers.
-    StateLost { url: String, cluster: ClusterId },
+    /// Volume servers are of a cluster that none of the masters remembers.
+    StateLost { servers: Vec<String>, cluster: ClusterId },
     /// Not all have heard yet which cluster is to be recovered.
     Agreeing,
     /// Two clusters are to be recovered.
@@ -96,14 +96,17 @@ impl fmt::Display for Obstacle {
                 "no cluster is founded: {one} and {other} of --peers are the same master; name \
                  each once, and if one's directory is a copy of the other's, empty it"
             ),
-            Self::StateLost { url, cluster } => write!(
-                f,
-                "no cluster is founded: volume server {url} belongs to cluster {cluster}, and none \
-                 of these masters does. If it is another cluster's, mend its --master. If the \
-                 masters lost their directories for good, run `dulse cluster recover --from {url}`, \
-                 with all volume servers in --from; see \"When masters are lost\" in the operations \
-                 guide"
-            ),
+            Self::StateLost { servers, cluster } => {
+                let servers = servers.join(",");
+                write!(
+                    f,
+                    "no cluster is founded: the volume servers {servers} belong to cluster {cluster}, \
+                     and none of these masters does. If that is another cluster, mend their --master. \
+                     If the masters lost their directories for good, run `dulse cluster recover --from \
+                     {servers}`, with all volume servers in --from; see \"When masters are lost\" in \
+                     the operations guide"
+                )
+            }
             Self::Agreeing => write!(f, "agreeing on which cluster is recovered"),
             Self::TwoRecoveries { one, other } => write!(
                 f,
@@ -195,8 +198,11 @@ fn obstacle_of_a_lost_cluster(all: &[&Introduction]) -> Option<Obstacle> {
     let asked = recoveries.iter().flatten().next();
     let is_other =
         |heard: &&&HeardCluster| asked.is_none_or(|asked| asked.cluster != heard.cluster);
-    if let Some(HeardCluster { url, cluster }) = heard.iter().find(is_other) {
-        return Some(Obstacle::StateLost { url: url.clone(), cluster: *cluster });
+    if let Some(HeardCluster { cluster, .. }) = heard.iter().find(is_other) {
+        let of_it = heard.iter().filter(|heard| heard.cluster == *cluster);
+        let servers: BTreeSet<String> = of_it.map(|heard| heard.server.clone()).collect();
+        let servers = servers.into_iter().collect();
+        return Some(Obstacle::StateLost { servers, cluster: *cluster });
     }
     let asked = asked?;
     if let Some(other) = recoveries.iter().flatten().find(|r| r.cluster != asked.cluster) {
@@ -349,10 +355,10 @@ mod tests {
 
     #[test]
     fn masters_that_all_lost_their_directories_found_nothing_beside_old_volumes() {
-        let heard = vec![HeardCluster { url: "v:8080".to_owned(), cluster: ClusterId::from(7) }];
+        let heard = vec![HeardCluster { server: "v:8080".to_owned(), cluster: ClusterId::from(7) }];
         let told = introduction(3, "c", Standing::New { heard, recovery: None });
         let all = answers([("b", Some(new(2, "b"))), ("c", Some(told.clone()))]);
-        assert!(obstacle(&new(1, "a"), &all).contains("v:8080 belongs to cluster"));
+        assert!(obstacle(&new(1, "a"), &all).contains("v:8080 belong to cluster"));
         let others = answers([("a", Some(new(1, "a"))), ("b", Some(new(2, "b")))]);
         assert!(obstacle(&told, &others).contains("v:8080"), "its own volume server counts too");
     }
@@ -367,7 +373,7 @@ mod tests {
         };
         let told = |node, name, recovery| {
             let heard =
-                vec![HeardCluster { url: "v:8080".to_owned(), cluster: ClusterId::from(7) }];
+                vec![HeardCluster { server: "v:8080".to_owned(), cluster: ClusterId::from(7) }];
             introduction(node, name, Standing::New { heard, recovery })
         };
         let others = |b, c| answers([("b", Some(told(2, "b", b))), ("c", Some(told(3, "c", c)))]);
@@ -376,7 +382,7 @@ mod tests {
         assert!(matches!(next_step(&a, &others(ours, ours)), Step::Found(_)));
         assert_eq!(next_step(&a, &others(ours, None)), Step::Wait(Obstacle::Agreeing));
         let text = obstacle(&told(1, "a", other), &others(other, other));
-        assert!(text.contains("v:8080 belongs to cluster"), "another one is asked for: {text}");
+        assert!(text.contains("v:8080 belong to cluster"), "another one is asked for: {text}");
         let a = introduction(1, "a", Standing::New { heard: Vec::new(), recovery: ours });
         let b = introduction(2, "b", Standing::New { heard: Vec::new(), recovery: other });
         let text = obstacle(&a, &answers([("b", Some(b)), ("c", Some(new(3, "c")))]));

@@ -59,8 +59,8 @@ pub(super) enum Standing {
 /// A volume server that belongs to a cluster already.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct HeardCluster {
-    /// Its public address.
-    pub(super) url: String,
+    /// Its address as people write it.
+    pub(super) server: String,
     /// Its cluster.
     pub(super) cluster: ClusterId,
 }

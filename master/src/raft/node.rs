@@ -50,8 +50,8 @@ const PROPOSE_LIMIT: Duration = Duration::from_secs(5);
 const HAND_OVER_LIMIT: Duration = Duration::from_millis(300);
 /// They report twice a second: one that fell silent was stopped, or has found its own masters.
 const REMEMBER_HEARD: Duration = Duration::from_secs(10);
-/// Volume servers of other clusters that are remembered: one would do.
-const MAX_HEARD: usize = 8;
+/// Volume servers of other clusters that are remembered: one would do, and all are named.
+const MAX_HEARD: usize = 32;
 
 /// Where a master keeps its state and who the masters are.
 #[derive(Clone, Debug)]
@@ -311,13 +311,15 @@ impl Raft {
 
     /// A volume server reported, which is of `cluster`: as long as this master is in no cluster,
     /// none is founded.
-    pub fn hear_cluster(&self, url: &str, cluster: ClusterId) {
+    pub fn hear_cluster(&self, server: &str, cluster: ClusterId) {
         let mut heard = self.inner.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Clock::default().boot();
-        heard.retain(|(other, when)| other.url != url && now.since(*when) < REMEMBER_HEARD);
+        heard.retain(|(other, when)| other.server != server && now.since(*when) < REMEMBER_HEARD);
         if heard.len() < MAX_HEARD {
-            heard.push((HeardCluster { url: url.to_owned(), cluster }, now));
+            heard.push((HeardCluster { server: server.to_owned(), cluster }, now));
         }
+        // All masters say the same of the same servers.
+        heard.sort_by(|(one, _), (other, _)| one.server.cmp(&other.server));
     }
 
     pub(super) fn heard_clusters(&self) -> Vec<HeardCluster> {

@@ -1,0 +1,118 @@
+//! Masters that lost their directories take over what the volume servers hold.
+
+use std::{collections::HashSet, process::Output, time::Duration};
+
+use reqwest::Method;
+
+use crate::{
+    harness::{Server, dulse, eventually, run},
+    http::{attempt, get, get_by_way_of},
+    masters::{Addresses, id_of, ready, submit, try_submit},
+};
+
+const LIMIT: Duration = Duration::from_secs(20);
+/// Longer than a cluster takes to be founded when nothing is in the way.
+const FOUNDING: Duration = Duration::from_secs(4);
+
+/// A volume server as `--from` takes it.
+fn address_of(server: &Server) -> String {
+    let (public, cluster) = (server.volume_url(), server.volume_cluster_address());
+    let port = cluster.rsplit(':').next().unwrap();
+    format!("{}.{port}", public.trim_start_matches("http://"))
+}
+
+fn recover(masters: &str, from: &[&Server], flags: &[&str]) -> Output {
+    let from: Vec<String> = from.iter().map(|server| address_of(server)).collect();
+    let from = format!("--from={}", from.join(","));
+    run(dulse().args(["cluster", "recover", &from, "--master", masters]).args(flags))
+}
+
+fn said(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    format!("{}{}", text(&output.stdout), text(&output.stderr))
+}
+
+/// Stops the masters at once, and their directories are lost.
+fn lose(masters: &mut [Server]) {
+    masters.iter_mut().for_each(Server::kill9);
+    for master in masters.iter_mut() {
+        std::fs::remove_dir_all(master.dir()).unwrap();
+        master.spawn();
+    }
+}
+
+/// Fids and bodies of so many needles, by way of each master in turn.
+fn store(addresses: &Addresses, count: usize, word: &str) -> Vec<(String, String)> {
+    let body = |n| format!("{word} {n}");
+    (0..count).map(|n| (submit(&addresses.url(n % 3), &body(n)), body(n))).collect()
+}
+
+fn assert_all_read(addresses: &Addresses, stored: &[(String, String)]) {
+    for (n, (fid, body)) in stored.iter().enumerate() {
+        let url = addresses.url(n % 3);
+        eventually(&format!("{fid} by way of {url}"), LIMIT, || {
+            let found = attempt(Method::GET, &format!("{url}/{fid}"), &[], vec![]);
+            found.is_ok_and(|answer| answer.status == 307).then_some(())
+        });
+        assert_eq!(get_by_way_of(&url, fid).text(), *body, "{fid}");
+    }
+}
+
+#[test]
+fn masters_that_all_lost_their_directories_recover_every_volume_and_repeat_no_id() {
+    let addresses = Addresses::choose();
+    let mut masters = ready((0..3).map(|n| addresses.master(n)).collect());
+    let volumes = [addresses.volume_server(), addresses.volume_server()];
+    let mut stored = store(&addresses, 40, "before");
+    let holds = |server: &Server| {
+        stored.iter().any(|(fid, _)| get(&format!("{}/{fid}", server.volume_url())).status == 200)
+    };
+    assert!(volumes.iter().all(holds), "both volume servers hold something");
+
+    lose(&mut masters);
+    std::thread::sleep(FOUNDING);
+    let asked = get(&format!("{}/dir/assign", addresses.url(0)));
+    assert_eq!(asked.status, 503);
+    assert!(asked.text().contains("dulse cluster recover --from"), "{}", asked.text());
+
+    let planned = recover(&addresses.peers, &[&volumes[0]], &["--dry-run"]);
+    assert!(planned.status.success() && said(&planned).contains("would take over"));
+    assert_eq!(get(&format!("{}/dir/assign", addresses.url(0))).status, 503, "only said");
+
+    let first = recover(&addresses.peers, &[&volumes[0]], &[]);
+    assert!(first.status.success(), "{}", said(&first));
+    masters.iter_mut().for_each(Server::await_ready);
+    stored.extend(store(&addresses, 20, "between"));
+    let second = recover(&addresses.peers, &[&volumes[0], &volumes[1]], &[]);
+    assert!(second.status.success(), "{}", said(&second));
+    stored.extend(store(&addresses, 40, "after"));
+    assert_all_read(&addresses, &stored);
+
+    let ids: HashSet<String> = stored.iter().map(|(fid, _)| id_of(fid)).collect();
+    assert_eq!(ids.len(), stored.len(), "no id was handed out twice: {stored:?}");
+    let again = recover(&addresses.peers, &[&volumes[0], &volumes[1]], &[]);
+    assert!(said(&again).contains("took over 0 volumes"), "{}", said(&again));
+
+    masters.iter_mut().for_each(Server::kill9);
+    masters.iter_mut().for_each(Server::spawn);
+    masters.iter_mut().for_each(Server::await_ready);
+    assert_all_read(&addresses, &stored);
+}
+
+#[test]
+fn masters_with_volumes_of_their_own_take_over_nobody_elses() {
+    let (ours, theirs) = (Server::builder().start(), Server::builder().start());
+    let fid = submit(&ours.master_url(), "ours");
+    submit(&theirs.master_url(), "theirs");
+    let refused = recover(&ours.master_address(), &[&theirs], &[]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains("nothing was changed"), "{}", said(&refused));
+    let refused = recover(&ours.master_address(), &[&ours, &theirs], &[]);
+    assert!(said(&refused).contains("of one cluster"), "{}", said(&refused));
+    assert_eq!(get_by_way_of(&ours.master_url(), &fid).text(), "ours");
+    assert!(try_submit(&ours.master_url(), "more").is_ok());
+    let nobody = run(dulse()
+        .args(["cluster", "recover", "--from=127.0.0.1:1.2", "--master"])
+        .arg(ours.master_address()));
+    assert!(said(&nobody).contains("volume server 127.0.0.1:1.2 did not say"), "{}", said(&nobody));
+}
