@@ -1,7 +1,7 @@
 //! What the handlers of both ports share: the cluster, the assigner, the relay for uploads and
 //! the settings. Nothing here decides or changes anything.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{ops::Deref, path::PathBuf, sync::Arc};
 
 use dulse_shared::{
     id::{ReplicaPlacement, VolumeId},
@@ -17,14 +17,18 @@ use crate::{
     watch::Watches,
 };
 
-/// Shared by all handlers of both ports. Cheap to clone.
+/// Shared by all handlers of both ports. One counter is all that a clone costs: each request makes
+/// several.
 #[derive(Clone)]
-pub(crate) struct HttpState {
+pub(crate) struct HttpState(Arc<Serving>);
+
+/// What they share.
+pub(crate) struct Serving {
     pub(super) cluster: Arc<Cluster>,
     pub(super) assigner: Arc<Assigner>,
-    pub(super) relay: Arc<Relay>,
+    pub(super) relay: Relay,
     pub(super) peers: PeerClient,
-    pub(super) settings: Arc<HttpSettings>,
+    pub(super) settings: HttpSettings,
     pub(super) metrics: Metrics,
     pub(super) tasks: Tasks,
     /// Clients whose request is held until something changes.
@@ -56,17 +60,18 @@ impl HttpState {
         tasks: Tasks,
     ) -> Self {
         let watches = Watches::new(cluster.clone(), peers.clone(), tasks.clone());
-        Self {
-            watches,
+        let waiters = Waiters::new(tasks.clone());
+        Self(Arc::new(Serving {
             cluster,
             assigner,
-            relay: Arc::new(relay),
+            relay,
             peers,
-            settings: Arc::new(settings),
+            settings,
             metrics,
-            waiters: Waiters::new(tasks.clone()),
             tasks,
-        }
+            waiters,
+            watches,
+        }))
     }
 
     /// Hands out fids in a volume that is not one of `avoid`, whichever master leads.
@@ -76,5 +81,13 @@ impl HttpState {
         avoid: &[VolumeId],
     ) -> Result<Assignment, Problem> {
         assign_anywhere(&self.cluster, &self.assigner, &self.peers, request, avoid).await
+    }
+}
+
+impl Deref for HttpState {
+    type Target = Serving;
+
+    fn deref(&self) -> &Serving {
+        &self.0
     }
 }
