@@ -15,7 +15,7 @@ use dulse_shared::{
     },
 };
 
-use super::state::HttpState;
+use super::state::{HttpState, Serving};
 use crate::{
     assign::Assignment,
     leader::{self, ASSIGN, AssignCall, MASTERS},
@@ -91,7 +91,7 @@ async fn recover(
     body: Result<Json<StartRecovery>, JsonRejection>,
 ) -> Result<Json<RecoveryReport>, Problem> {
     let Json(asked) = body.map_err(no_recovery)?;
-    let HttpState { cluster, assigner, peers, .. } = &state;
+    let Serving { cluster, assigner, peers, .. } = &*state;
     recovery::recover_anywhere(cluster, assigner, peers, &asked).await.map(Json)
 }
 
@@ -101,7 +101,7 @@ async fn recover_here(
     body: Result<Json<StartRecovery>, JsonRejection>,
 ) -> Result<Json<RecoveryReport>, Problem> {
     let Json(asked) = body.map_err(no_recovery)?;
-    let HttpState { cluster, assigner, peers, .. } = &state;
+    let Serving { cluster, assigner, peers, .. } = &*state;
     recovery::recover(cluster, assigner, peers, &asked).await.map(Json)
 }
 

@@ -298,7 +298,7 @@ mod tests {
             [holds(1, vec![later.clone()]), holds(2, vec![older.clone()])],
             [holds(1, vec![older]), holds(2, vec![later.clone()])],
         ] {
-            assert_eq!(plan(&held).volumes, [later.clone()]);
+            assert_eq!(plan(&held).volumes, std::slice::from_ref(&later));
         }
         let held =
             [holds(1, vec![config(1, &[1]), config(5, &[1])]), holds(2, vec![config(1, &[2])])];
@@ -331,7 +331,10 @@ mod tests {
         assert!(matches!(refusal(&[ours.clone(), homeless]), NoRecovery::NotOfACluster { .. }));
         assert_eq!(refusal(&[]), NoRecovery::NoServers);
         let mut used = ClusterState { cluster: Some(ClusterId::from(9)), ..state.clone() };
-        assert!(plan_recovery(&used, &[ours.clone()], 0).is_ok(), "nothing was made in it");
+        assert!(
+            plan_recovery(&used, std::slice::from_ref(&ours), 0).is_ok(),
+            "nothing was made in it"
+        );
         used.next_volume_id = 2;
         let refused = plan_recovery(&used, &[ours], 0).unwrap_err();
         assert!(matches!(refused, NoRecovery::OtherCluster { .. }));
