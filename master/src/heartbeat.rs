@@ -94,6 +94,7 @@ impl Cluster {
             deleted,
             contradicted,
             wall_ns: self.time().wall_ns,
+            master: self.log.node(),
         }
     }
 
