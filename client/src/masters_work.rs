@@ -24,7 +24,7 @@ impl Client {
     /// All masters; those of one that leads know how far the others are.
     pub async fn list_masters(&self) -> Result<Vec<MasterReport>, ClientError> {
         let mut last = ClientError::NoMasters;
-        for address in self.masters().cluster_addresses() {
+        for address in &self.masters().cluster_addresses().await {
             match self.peers().fetch::<Masters>(address, ROUTE, LIST_LIMIT).await {
                 Ok(answer) => return Ok(answer.masters),
                 Err(error) => last = error.into(),
@@ -39,7 +39,7 @@ impl Client {
         change: &ChangeMasters,
     ) -> Result<Vec<MasterReport>, ClientError> {
         let mut last = ClientError::NoMasters;
-        for address in self.masters().cluster_addresses() {
+        for address in &self.masters().cluster_addresses().await {
             let answer = self.peers().post(address, ROUTE, change, CHANGE_LIMIT).await;
             match answer {
                 Ok(Masters { masters }) => return Ok(masters),
