@@ -8,7 +8,7 @@ use dulse_master::{Master, MasterConfig};
 use dulse_shared::{
     clock::Clock,
     id::ReplicaPlacement,
-    net::{address::ServerAddress, metrics::Metrics, tasks::Tasks},
+    net::{address::ServerAddress, metrics::Metrics, resolver::Resolver, tasks::Tasks},
 };
 use dulse_volume::{
     DirConfig, VolumeServer, VolumeServerConfig,
@@ -86,6 +86,7 @@ pub(crate) fn volume_config(dir: &Path, master: &Master) -> VolumeServerConfig {
             port: master.public_address().port(),
             cluster_port: master.cluster_address().port(),
         }],
+        resolver: Resolver::system(),
         data_center: "DefaultDataCenter".to_owned(),
         rack: "DefaultRack".to_owned(),
         large_volumes: false,
