@@ -50,15 +50,10 @@ impl Cluster {
             }
         })?;
         match heartbeat.cluster {
-            Some(other) if other != cluster => Err(Problem::new(
-                Code::OtherCluster,
-                format!(
-                    "the data directories of volume server {} belong to cluster {other}, this \
-                     master to cluster {cluster}: give the server another data directory, or pass \
-                     --master with the address of its own cluster",
-                    heartbeat.url
-                ),
-            )),
+            Some(other) if other != cluster => {
+                let is_empty = self.look(|state, _| state.volumes.is_empty());
+                Err(other_cluster(heartbeat, other, cluster, is_empty))
+            }
             _ => Ok(cluster),
         }
     }
@@ -138,6 +133,29 @@ impl Cluster {
         }
         admitted
     }
+}
+
+/// A master that has no volumes at all may be one that lost its directory, and founded anew.
+fn other_cluster(
+    heartbeat: &Heartbeat,
+    theirs: ClusterId,
+    ours: ClusterId,
+    is_empty: bool,
+) -> Problem {
+    let url = &heartbeat.url;
+    let loss = if is_empty {
+        "; this master has no volumes: if it is their own and lost its directory, stop it, and put \
+         the directory back from a backup, or start it with an empty one and --peers naming it, then \
+         run `dulse cluster recover --from HOST:PORT` with every volume server"
+    } else {
+        ""
+    };
+    let message = format!(
+        "the data directories of volume server {url} belong to cluster {theirs}, this master to \
+         cluster {ours}: give the server another data directory, or pass --master with the address \
+         of its own cluster{loss}"
+    );
+    Problem::new(Code::OtherCluster, message)
 }
 
 /// What became of a server's foreign volumes.

@@ -39,6 +39,7 @@ impl Store {
             (Clock::manual(wall_secs * 1_000_000_000), Metrics::default(), Tasks::new());
         let config = MasterConfig {
             peers: Vec::new(),
+            beside: None,
             dir: dir.join("master"),
             bind: HOST.to_owned(),
             port: 0,

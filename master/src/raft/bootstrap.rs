@@ -23,7 +23,7 @@ use super::{
     timing::Timing,
     type_config::{Core, NodeId, Peer},
 };
-use crate::cluster_state::Command;
+use crate::{cluster_state::Command, config::VolumesBeside};
 
 /// A leader without a quorum falls silent and shows itself in turns of this length, so that its
 /// heartbeats cannot keep followers from electing another for ever.
@@ -46,7 +46,7 @@ const LEAD_LIMIT: Duration = Duration::from_secs(30);
 
 /// Opens the node of `config`; it takes part, but nobody has elected it yet.
 pub(super) async fn open(config: RaftConfig) -> Result<Raft, RaftStartError> {
-    let RaftConfig { dir, address, peers, client } = config;
+    let RaftConfig { dir, address, peers, client, beside } = config;
     let (database, contents, timing) = open_database(dir, !peers.is_empty()).await?;
     let path = database.path().to_owned();
     let failed = |reason: String| RaftStartError::Failed { path: path.clone(), reason };
@@ -66,6 +66,7 @@ pub(super) async fn open(config: RaftConfig) -> Result<Raft, RaftStartError> {
         applied,
         storage,
         client,
+        beside,
         address_book,
         runtime,
     }))
@@ -127,6 +128,31 @@ pub(super) async fn initialize(
         members.into_iter().map(|(node, address)| (node, Peer { address })).collect();
     let initialized = raft.core().initialize(members).await;
     initialized.map_err(|error| raft.failed(error.to_string()))
+}
+
+/// Gets a master without peers going: it leads at once, unless it has forgotten its cluster. Then it
+/// is left to [`super::meeting`], which founds none as long as the volumes beside it are of one.
+pub(super) async fn begin_alone(raft: &Raft) -> Result<(), RaftStartError> {
+    let is_initialized = raft.core().is_initialized().await;
+    let is_initialized = is_initialized.map_err(|error| raft.failed(error.to_string()))?;
+    match raft.beside() {
+        Some(beside) if !is_initialized => {
+            tell_of_loss(raft, beside);
+            Ok(())
+        }
+        _ => lead_alone(raft).await,
+    }
+}
+
+fn tell_of_loss(raft: &Raft, VolumesBeside { url, cluster }: &VolumesBeside) {
+    tracing::error!(
+        "the volumes of this server belong to the cluster {cluster}, of which its master knows \
+         nothing: the master's directory {} was lost, or is another one. Nothing can be written, and \
+         no other cluster is founded; what is stored can be read at {url}. Put the directory back \
+         from a backup and start again; without a backup run `dulse cluster recover --from \
+         HOST:PORT`, with this and every other volume server of the cluster",
+        raft.dir().display()
+    );
 }
 
 /// Makes a lone master lead. One that has peers is left to elections.

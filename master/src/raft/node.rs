@@ -5,7 +5,7 @@
 //! about freshness; that nothing is granted twice rests on committed commands alone.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -37,7 +37,10 @@ use super::{
     timing::Timing,
     type_config::{Core, Metrics, NodeId, TypeConfig},
 };
-use crate::cluster_state::{ClusterState, Command, Outcome};
+use crate::{
+    cluster_state::{ClusterState, Command, Outcome},
+    config::VolumesBeside,
+};
 
 /// Commands under way at a time; each holds its place in memory until it is applied.
 const MAX_PROPOSALS: usize = 1_024;
@@ -63,6 +66,8 @@ pub struct RaftConfig {
     pub peers: Vec<ServerAddress>,
     /// How it calls them.
     pub client: PeerClient,
+    /// What lies beside it already.
+    pub beside: Option<VolumesBeside>,
 }
 
 /// Who leads, as far as this master knows.
@@ -94,6 +99,7 @@ pub(super) struct Parts {
     pub(super) applied: Applied,
     pub(super) storage: Storage,
     pub(super) client: PeerClient,
+    pub(super) beside: Option<VolumesBeside>,
     pub(super) address_book: AddressBook,
     pub(super) runtime: RaftRuntime,
 }
@@ -119,7 +125,7 @@ impl Raft {
     pub async fn start(config: RaftConfig, tasks: &Tasks) -> Result<Self, RaftStartError> {
         let is_lone = config.peers.is_empty();
         let raft = bootstrap::open(config).await?;
-        if is_lone && let Err(error) = bootstrap::lead_alone(&raft).await {
+        if is_lone && let Err(error) = bootstrap::begin_alone(&raft).await {
             raft.stop().await;
             return Err(error);
         }
@@ -306,7 +312,8 @@ impl Raft {
         let heard = self.inner.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Clock::default().boot();
         let lately = heard.iter().filter(|(_, when)| now.since(*when) < REMEMBER_HEARD);
-        lately.map(|(heard, _)| heard.clone()).collect()
+        let beside = self.beside().map(HeardCluster::from).into_iter();
+        beside.chain(lately.map(|(heard, _)| heard.clone())).collect()
     }
 
     /// Hands leadership to another master if there is one, ends the node and closes the database.
@@ -421,6 +428,11 @@ impl Raft {
         self.inner.parts.path.display().to_string()
     }
 
+    /// The directory of its database.
+    pub(super) fn dir(&self) -> &Path {
+        self.inner.parts.path.parent().unwrap_or(&self.inner.parts.path)
+    }
+
     pub(super) fn id(&self) -> NodeId {
         self.inner.parts.id
     }
@@ -435,6 +447,10 @@ impl Raft {
 
     pub(super) fn client(&self) -> &PeerClient {
         &self.inner.parts.client
+    }
+
+    pub(super) fn beside(&self) -> Option<&VolumesBeside> {
+        self.inner.parts.beside.as_ref()
     }
 
     pub(super) fn address_book(&self) -> &AddressBook {
