@@ -155,7 +155,7 @@ pub(crate) struct VolumeArgs {
     /// The port for other servers [default: the port + 10000].
     #[arg(long, alias = "volume-cluster-port", value_name = "PORT", env = "DULSE_CLUSTER_PORT")]
     pub(crate) cluster_port: Option<u16>,
-    /// The masters, separated by commas.
+    /// The masters, separated by commas; every address of a name is one.
     #[arg(
         long,
         value_name = "HOST[:PORT[.CLUSTERPORT]]",
@@ -314,7 +314,7 @@ pub(crate) struct StoreArgs {
 /// Which masters a client asks.
 #[derive(Debug, Args)]
 pub(crate) struct Masters {
-    /// The masters, separated by commas; tried in turn.
+    /// The masters, separated by commas; tried in turn, at every address of a name.
     #[arg(
         long,
         value_name = "HOST:PORT",

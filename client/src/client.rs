@@ -11,7 +11,7 @@ use std::{
 use dulse_shared::{
     clock::Clock,
     id::{Collection, Fid, NeedleKey, ReplicaPlacement, Ttl, VolumeId},
-    net::{cluster_identity::ClusterIdentity, peer::PeerClient},
+    net::{cluster_identity::ClusterIdentity, peer::PeerClient, resolver::Resolver},
     wire::{
         AssignResponse, Code, DeleteResponse, EPOCH_HEADER, Epoch, EventList, Location, StartScrub,
         StartVacuum, VolumeEpoch, VolumeScrub, VolumeVacuum,
@@ -22,7 +22,7 @@ use serde::Deserialize;
 
 use crate::{
     answer::{read_json, send},
-    cluster_health::{self, ClusterMasters},
+    cluster_health::{self, ClusterHealth, ClusterMasters},
     cluster_status::{self, ClusterStatus},
     download::Download,
     error::ClientError,
@@ -117,7 +117,8 @@ impl Assigned {
 }
 
 impl Client {
-    /// A client of the cluster with these masters, each `host:port`. Nothing is sent yet.
+    /// A client of the cluster with these masters, each `host:port`: all that are behind a name.
+    /// Nothing is sent yet.
     pub fn new<T: AsRef<str>>(masters: &[T]) -> Result<Self, ClientError> {
         Self::with_identity(masters, None)
     }
@@ -133,7 +134,7 @@ impl Client {
             .build()
             .map_err(|error| ClientError::Setup(error.to_string()))?;
         let inner = Inner {
-            masters: Masters::new(http.clone(), masters)?,
+            masters: Masters::new(http.clone(), Resolver::system(), masters)?,
             http,
             peers: PeerClient::new(identity),
             locations: Mutex::new(LocationCache::default()),
@@ -274,6 +275,12 @@ impl Client {
     /// Who the masters are, and how the cluster is as they see it.
     pub async fn health(&self) -> Result<ClusterMasters, ClientError> {
         cluster_health::fetch(self).await
+    }
+
+    /// How the cluster is as its leader sees it, or another master if none leads; masters that do not
+    /// answer are not waited for once that is known.
+    pub async fn leader_health(&self) -> Result<ClusterHealth, ClientError> {
+        cluster_health::fetch_first(self).await
     }
 
     /// What a master saw happen after `since`, the cursor of its last answer: waits for the next

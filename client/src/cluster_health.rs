@@ -1,17 +1,21 @@
 //! How a cluster is, as its masters see it.
 //!
-//! Every master is asked, those that were named and those that they name. One that does not answer
-//! is part of the picture, not an error, as long as another one does.
+//! Every master is asked, those that were named and those that they name, and listed once, whatever
+//! it was called. One that does not answer is part of the picture, not an error, as long as another
+//! one does.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
-use crate::{answer::fetch_json, client::Client, error::ClientError};
+use crate::{answer::fetch_json, client::Client, error::ClientError, masters::Place};
 
 /// A master answers from memory.
 const LIMIT: Duration = Duration::from_secs(3);
+/// How long others may take to say that they lead, once one has answered that does not.
+const PATIENCE: Duration = Duration::from_millis(300);
 /// Masters that are asked; a cluster has five at most.
 const MAX_MASTERS: usize = 16;
 
@@ -55,6 +59,9 @@ pub struct ClusterHealth {
     pub servers: Vec<HealthyServer>,
     /// How many volumes are in which state.
     pub volumes: BTreeMap<String, usize>,
+    /// `host:port` of the master that answered, as the masters know it; empty if it does not say.
+    #[serde(default, rename = "address", skip_serializing)]
+    pub answered_by: String,
 }
 
 /// One thing that is not as it should be.
@@ -98,8 +105,8 @@ struct Known {
     peers: Vec<String>,
 }
 
-/// What one master said.
-type Said = (String, Result<ClusterHealth, ClientError>);
+/// What one master said, and where.
+type Said = (Place, Result<ClusterHealth, ClientError>);
 
 impl ClusterHealth {
     /// Whether there is nothing to do.
@@ -115,25 +122,61 @@ impl ClusterHealth {
 
 /// Asks all masters.
 pub(crate) async fn fetch(client: &Client) -> Result<ClusterMasters, ClientError> {
-    let named = client.masters().addresses().to_vec();
-    let more = others(client, &named).await;
-    let mut addresses: Vec<String> = named.into_iter().chain(more).collect();
-    addresses.sort();
-    addresses.dedup();
-    addresses.truncate(MAX_MASTERS);
-    let asked = addresses.into_iter().map(async |address: String| {
-        let url = format!("http://{address}/cluster/health");
-        let health = fetch_json(&url, client.http().get(&url), LIMIT).await;
-        (address, health)
-    });
-    picture(join_all(asked).await, client)
+    let mut places = client.masters().everywhere().await;
+    for address in others(client, &places).await {
+        if places.iter().all(|place| place.address() != address) {
+            places.push(Place { named: address, at: None });
+        }
+    }
+    places.truncate(MAX_MASTERS);
+    picture(join_all(places.into_iter().map(|place| ask(client, place))).await, client)
+}
+
+/// The cluster as the leader sees it, if a master that was named leads or knows who does; else as
+/// another one does. Nobody is waited for once it is known.
+pub(crate) async fn fetch_first(client: &Client) -> Result<ClusterHealth, ClientError> {
+    let places = client.masters().everywhere().await.into_iter().take(MAX_MASTERS);
+    let mut asked: FuturesUnordered<_> = places.map(|place| ask(client, place)).collect();
+    let (mut best, mut last_error) = (None::<ClusterHealth>, ClientError::NoMasters);
+    let mut until = None;
+    loop {
+        let next = match until {
+            None => asked.next().await,
+            Some(until) => tokio::time::timeout_at(until, asked.next()).await.unwrap_or(None),
+        };
+        match next {
+            Some((_, Ok(health))) if health.is_leader => return Ok(health),
+            Some((_, Ok(health))) => {
+                until.get_or_insert_with(|| Instant::now() + PATIENCE);
+                if best.as_ref().is_none_or(|best| rank(&health) > rank(best)) {
+                    best = Some(health);
+                }
+            }
+            Some((_, Err(error))) => last_error = error,
+            None => break,
+        }
+    }
+    let Some(best) = best else {
+        return Err(client.masters().describe(last_error));
+    };
+    if best.leader.is_empty() {
+        return Ok(best);
+    }
+    let leader = Place { named: best.leader.clone(), at: None };
+    Ok(ask(client, leader).await.1.ok().filter(|health| health.is_leader).unwrap_or(best))
+}
+
+async fn ask(client: &Client, place: Place) -> Said {
+    let url = format!("http://{}/cluster/health", place.address());
+    let health = fetch_json(&url, place.get(client.http(), &url), LIMIT).await;
+    (place, health)
 }
 
 /// Masters that those named know of.
-async fn others(client: &Client, named: &[String]) -> Vec<String> {
-    let asked = named.iter().map(async |address| {
-        let url = format!("http://{address}/cluster/status");
-        fetch_json::<Known>(&url, client.http().get(&url), LIMIT).await
+async fn others(client: &Client, named: &[Place]) -> Vec<String> {
+    let asked = named.iter().map(async |place| {
+        let url = format!("http://{}/cluster/status", place.address());
+        fetch_json::<Known>(&url, place.get(client.http(), &url), LIMIT).await
     });
     let known = join_all(asked).await.into_iter().flatten();
     let addresses = known.flat_map(|known| known.peers.into_iter().chain([known.leader]));
@@ -146,13 +189,7 @@ async fn others(client: &Client, named: &[String]) -> Vec<String> {
 }
 
 fn picture(said: Vec<Said>, client: &Client) -> Result<ClusterMasters, ClientError> {
-    let masters = said.iter().map(|(address, said)| MasterRole {
-        address: address.clone(),
-        is_leader: said.as_ref().is_ok_and(|health| health.is_leader),
-        term: said.as_ref().map_or(0, |health| health.term),
-        unreachable: said.as_ref().err().map(ToString::to_string),
-    });
-    let masters = masters.collect();
+    let masters = roles(&said);
     let (mut best, mut last_error) = (None::<ClusterHealth>, None);
     for (_, said) in said {
         match said {
@@ -170,7 +207,85 @@ fn picture(said: Vec<Said>, client: &Client) -> Result<ClusterMasters, ClientErr
     }
 }
 
+/// Each master once, by its own word for itself. Of a name with several addresses those where nobody
+/// answers are left out if somebody does at another: the masters name each other.
+fn roles(said: &[Said]) -> Vec<MasterRole> {
+    let answers = |named: &str| said.iter().any(|(at, said)| at.named == named && said.is_ok());
+    let mut masters = BTreeMap::new();
+    for (place, said) in said {
+        let role = |address: &str, health: Option<&ClusterHealth>| MasterRole {
+            address: address.to_owned(),
+            is_leader: health.is_some_and(|health| health.is_leader),
+            term: health.map_or(0, |health| health.term),
+            unreachable: None,
+        };
+        match said {
+            Ok(health) => {
+                let own = Some(health.answered_by.as_str()).filter(|own| !own.is_empty());
+                let address = own.unwrap_or(place.address());
+                masters.insert(address.to_owned(), role(address, Some(health)));
+            }
+            Err(_) if place.at.is_some() && answers(&place.named) => {}
+            Err(error) => {
+                let unreachable = Some(error.to_string());
+                let role = MasterRole { unreachable, ..role(place.address(), None) };
+                masters.entry(role.address.clone()).or_insert(role);
+            }
+        }
+    }
+    masters.into_values().collect()
+}
+
 /// The leader knows best, of several that say so the one of the highest term; then who knows one.
 fn rank(health: &ClusterHealth) -> (bool, u64, bool) {
     (health.is_leader, health.term, !health.leader.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(named: &str, at: Option<&str>) -> Place {
+        Place { named: named.to_owned(), at: at.map(str::to_owned) }
+    }
+
+    fn health(own: &str, is_leader: bool) -> ClusterHealth {
+        ClusterHealth {
+            verdict: "healthy".to_owned(),
+            findings: Vec::new(),
+            leader: String::new(),
+            is_leader,
+            term: 3,
+            servers: Vec::new(),
+            volumes: BTreeMap::new(),
+            answered_by: own.to_owned(),
+        }
+    }
+
+    fn away() -> Result<ClusterHealth, ClientError> {
+        Err(ClientError::Setup("away".to_owned()))
+    }
+
+    #[test]
+    fn a_master_is_listed_once_whatever_it_is_called() {
+        let said = [
+            (place("localhost:1", Some("127.0.0.1:1")), Ok(health("10.0.0.1:1", true))),
+            (place("localhost:1", Some("[::1]:1")), away()),
+            (place("m1:1", None), Ok(health("10.0.0.1:1", true))),
+            (place("10.0.0.1:1", None), Ok(health("10.0.0.1:1", true))),
+            (place("old:1", None), Ok(health("", false))),
+            (place("10.0.0.3:1", None), away()),
+            (place("off:1", Some("10.0.0.4:1")), away()),
+        ];
+        let listed = roles(&said);
+        let listed: Vec<_> =
+            listed.iter().map(|m| (m.address.as_str(), m.is_leader, m.term)).collect();
+        let all = [
+            ("10.0.0.1:1", true, 3),
+            ("10.0.0.3:1", false, 0),
+            ("10.0.0.4:1", false, 0),
+            ("old:1", false, 3),
+        ];
+        assert_eq!(listed, all);
+    }
 }

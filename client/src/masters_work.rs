@@ -26,7 +26,7 @@ impl Client {
     /// All masters; those of one that leads know how far the others are.
     pub async fn list_masters(&self) -> Result<Vec<MasterReport>, ClientError> {
         let mut last = ClientError::NoMasters;
-        for address in self.masters().cluster_addresses() {
+        for address in &self.masters().cluster_addresses().await {
             match self.peers().fetch::<Masters>(address, ROUTE, LIST_LIMIT).await {
                 Ok(answer) => return Ok(answer.masters),
                 Err(error) => last = error.into(),
@@ -52,7 +52,7 @@ impl Client {
         limit: Duration,
     ) -> Result<A, ClientError> {
         let mut last = ClientError::NoMasters;
-        for address in self.masters().cluster_addresses() {
+        for address in &self.masters().cluster_addresses().await {
             match self.peers().post(address, route, body, limit).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) if was_not_asked(&error) => last = error.into(),

@@ -6,7 +6,7 @@
 use dulse_shared::{
     id::ClusterId,
     net::address::{ParseServerAddressError, ServerAddress},
-    wire::{ChangeMasters, Code, MasterReport, Problem},
+    wire::{ChangeMasters, Code, MasterNode, MasterReport, Problem},
 };
 use futures_util::{FutureExt, future::BoxFuture};
 
@@ -62,6 +62,11 @@ pub(crate) trait ClusterLog: Send + Sync {
         self.leadership().is_leader
     }
 
+    /// This master's node, if it has one.
+    fn node(&self) -> Option<MasterNode> {
+        None
+    }
+
     /// All masters; none where there is but this one.
     fn masters(&self) -> Vec<MasterReport> {
         Vec::new()
@@ -101,6 +106,10 @@ impl ClusterLog for Raft {
 
     fn leads(&self) -> bool {
         self.confirmed_term().is_some()
+    }
+
+    fn node(&self) -> Option<MasterNode> {
+        Some(self.master_node())
     }
 
     fn masters(&self) -> Vec<MasterReport> {

@@ -51,15 +51,10 @@ impl Cluster {
             }
         })?;
         match heartbeat.cluster {
-            Some(other) if other != cluster => Err(Problem::new(
-                Code::OtherCluster,
-                format!(
-                    "the data directories of volume server {} belong to cluster {other}, this \
-                     master to cluster {cluster}: give the server another data directory, or pass \
-                     --master with the address of its own cluster",
-                    heartbeat.url
-                ),
-            )),
+            Some(other) if other != cluster => {
+                let is_empty = self.look(|state, _| state.volumes.is_empty());
+                Err(other_cluster(heartbeat, other, cluster, is_empty))
+            }
             _ => Ok(cluster),
         }
     }
@@ -95,6 +90,7 @@ impl Cluster {
             deleted,
             contradicted,
             wall_ns: self.time().wall_ns,
+            master: self.log.node(),
         }
     }
 
@@ -145,6 +141,29 @@ fn address_of(heartbeat: &Heartbeat) -> String {
     let port = heartbeat.cluster_url.rsplit_once(':').map_or("", |(_, port)| port);
     let address = format!("{}.{port}", heartbeat.url).parse::<ServerAddress>();
     address.map_or_else(|_| heartbeat.url.clone(), |address| address.to_string())
+}
+
+/// A master that has no volumes at all may be one that lost its directory, and founded anew.
+fn other_cluster(
+    heartbeat: &Heartbeat,
+    theirs: ClusterId,
+    ours: ClusterId,
+    is_empty: bool,
+) -> Problem {
+    let url = &heartbeat.url;
+    let loss = if is_empty {
+        "; this master has no volumes: if it is their own and lost its directory, run `dulse cluster \
+         recover --from HOST:PORT` with every volume server while they run, or see \"When masters are \
+         lost\" in the operations guide"
+    } else {
+        ""
+    };
+    let message = format!(
+        "the data directories of volume server {url} belong to cluster {theirs}, this master to \
+         cluster {ours}: give the server another data directory, or pass --master with the address \
+         of its own cluster{loss}"
+    );
+    Problem::new(Code::OtherCluster, message)
 }
 
 /// What became of a server's foreign volumes.

@@ -356,6 +356,7 @@ mod tests {
                 address: "127.0.0.1:9333".parse().unwrap(),
                 peers: Vec::new(),
                 client: PeerClient::new(None),
+                beside: None,
             };
             let raft = Raft::start(config, &tasks).await.unwrap();
             let keys = KeyRange::start(raft.clone(), Clock::default(), &tasks);

@@ -35,6 +35,6 @@ mod volume_layout;
 mod volume_map;
 mod watch;
 
-pub use config::MasterConfig;
+pub use config::{MasterConfig, VolumesBeside};
 pub use error::MasterStartError;
 pub use server::Master;

@@ -67,6 +67,7 @@ impl Master {
             peers: config.peers.clone(),
             // Of its own: connections belong to the threads that opened them.
             client: PeerClient::new(identity),
+            beside: config.beside.clone(),
         };
         let client = PeerClient::new(identity);
         let raft = Raft::start(raft_config, tasks).await?;

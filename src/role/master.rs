@@ -70,6 +70,7 @@ pub(super) fn master_config(
         identity: listening.identity.clone(),
         advertise: listening.advertise.clone(),
         peers: args.peers.clone(),
+        beside: None,
         volume_size_limit_bytes: args.volume_size_limit.0,
         default_replication: args.default_replication,
         max_needle_bytes: MAX_NEEDLE_BYTES,

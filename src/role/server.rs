@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use dulse_client::MAX_NEEDLE_BYTES;
-use dulse_master::Master;
+use dulse_master::{Master, MasterConfig, VolumesBeside};
 use dulse_shared::{
     net::{address::ServerAddress, metrics::Metrics, tasks::Tasks},
     wire::DiskType,
 };
 use dulse_volume::{
     config::{DirConfig, check_volume_size_limit},
+    disk::cluster_of,
     server::VolumeServer,
 };
 
@@ -70,11 +71,24 @@ struct Plan {
     args: ServerArgs,
 }
 
+impl Plan {
+    /// What the volumes here say of the cluster that they belong to, for a master that may not know.
+    fn volumes_beside(&self) -> Option<VolumesBeside> {
+        let cluster = cluster_of(&self.volume_dirs)?;
+        let host = self.listening.advertise.clone();
+        let (port, cluster_port) = (self.args.volume_port, self.volume_cluster_port);
+        let server = ServerAddress { host, port, cluster_port }.to_string();
+        Some(VolumesBeside { server, cluster })
+    }
+}
+
 async fn start(plan: Plan, tasks: &Tasks) -> Result<RunningServer, Exit> {
     let metrics = Metrics::default();
     let peers = plan.args.cluster.peers.clone();
+    let beside = plan.volumes_beside();
     let master =
         master_config(plan.dir.join("master"), plan.master, &plan.listening, &plan.args.cluster);
+    let master = MasterConfig { beside, ..master };
     let master = start_master(master, MASTER_FLAGS, &metrics, tasks).await?;
     let place = VolumePlace {
         dirs: plan.volume_dirs,

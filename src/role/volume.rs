@@ -5,7 +5,7 @@ use std::time::Duration;
 use dulse_client::MAX_NEEDLE_BYTES;
 use dulse_shared::{
     clock::Clock,
-    net::{address::ServerAddress, metrics::Metrics, tasks::Tasks},
+    net::{address::ServerAddress, metrics::Metrics, resolver::Resolver, tasks::Tasks},
     wire::DiskType,
 };
 use dulse_volume::{
@@ -87,6 +87,7 @@ pub(super) fn volume_config(
         advertise: listening.advertise.clone(),
         public_url: args.public_url,
         masters: place.masters,
+        resolver: Resolver::system(),
         data_center: args.data_center,
         rack: args.rack,
         large_volumes: args.large_volumes,

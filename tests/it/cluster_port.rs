@@ -61,6 +61,7 @@ impl Store {
         let (clock, metrics, tasks) = (Clock::System, Metrics::default(), Tasks::new());
         let config = MasterConfig {
             peers: Vec::new(),
+            beside: None,
             dir: dir.join("master"),
             bind: HOST.to_owned(),
             port: 0,

@@ -8,7 +8,7 @@ use dulse_master::{Master, MasterConfig};
 use dulse_shared::{
     clock::Clock,
     id::ReplicaPlacement,
-    net::{address::ServerAddress, metrics::Metrics, tasks::Tasks},
+    net::{address::ServerAddress, metrics::Metrics, resolver::Resolver, tasks::Tasks},
 };
 use dulse_volume::{
     DirConfig, VolumeServer, VolumeServerConfig,
@@ -39,6 +39,7 @@ impl Store {
             (Clock::manual(wall_secs * 1_000_000_000), Metrics::default(), Tasks::new());
         let config = MasterConfig {
             peers: Vec::new(),
+            beside: None,
             dir: dir.join("master"),
             bind: HOST.to_owned(),
             port: 0,
@@ -86,6 +87,7 @@ pub(crate) fn volume_config(dir: &Path, master: &Master) -> VolumeServerConfig {
             port: master.public_address().port(),
             cluster_port: master.cluster_address().port(),
         }],
+        resolver: Resolver::system(),
         data_center: "DefaultDataCenter".to_owned(),
         rack: "DefaultRack".to_owned(),
         large_volumes: false,

@@ -26,6 +26,8 @@ mod golden_expiring;
 mod harness;
 mod http;
 mod large;
+mod lost_master;
+mod master_names;
 mod masters;
 mod missing_dirs;
 mod needles;

@@ -5,7 +5,7 @@ mod dir_limits;
 use std::path::PathBuf;
 
 use dulse_shared::{
-    net::{address::ServerAddress, cluster_identity::ClusterIdentity},
+    net::{address::ServerAddress, cluster_identity::ClusterIdentity, resolver::Resolver},
     size::ByteSize,
     wire::DiskType,
 };
@@ -32,8 +32,10 @@ pub struct VolumeServerConfig {
     pub advertise: String,
     /// `host:port` that clients outside are told; the public address if none.
     pub public_url: Option<String>,
-    /// The masters.
+    /// The masters: every address of each name.
     pub masters: Vec<ServerAddress>,
+    /// What finds those addresses.
+    pub resolver: Resolver,
     /// Where the server stands.
     pub data_center: String,
     /// Where in the data center it stands.

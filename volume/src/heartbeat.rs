@@ -3,35 +3,46 @@
 //! its volumes were deleted.
 //!
 //! Each master acknowledges a numbered report; the next one says what changed since. A master that
-//! lost track asks for a full report by acknowledging 0.
+//! lost track asks for a full report by acknowledging 0. No two reports of a run have one number,
+//! whoever they are for: two reporters that reach one master at two of its addresses cost it full
+//! reports, until [`crate::masters`] ends one of them, and never have it take one for the other's.
 
-use std::{collections::HashMap, io, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use dulse_shared::{
     clock::BootTime,
     id::VolumeId,
     net::{
-        address::ServerAddress,
         peer::{PeerClient, PeerError},
         tasks::Tasks,
     },
-    wire::{Code, Heartbeat, HeartbeatAnswer, Incarnation, VolumeReport, Watch},
+    wire::{Code, Heartbeat, HeartbeatAnswer, Incarnation, MasterNode, VolumeReport, Watch},
 };
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::check_volume_size_limit, reader::on_blocking_pool, store::Store, watch::Watcher,
+    config::check_volume_size_limit,
+    masters::{Board, Heard, MasterAt, Word},
+    reader::on_blocking_pool,
+    store::{JoinError, Store},
+    watch::Watcher,
 };
 
 /// Between two heartbeats, unless something changed.
 const INTERVAL: Duration = Duration::from_millis(500);
 /// A master that takes longer is asked again.
 const LIMIT: Duration = Duration::from_secs(2);
-/// The log hears of a master that cannot be reached so often.
+/// The log hears of a master that cannot be used so often.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
-/// Between attempts while a master cannot be reached.
-const RETRY: Duration = Duration::from_millis(100);
 
 /// What a server says of itself in every heartbeat.
 #[derive(Clone, Debug)]
@@ -54,125 +65,183 @@ pub struct Introduction {
     pub max_needle_bytes: u64,
 }
 
+/// What the reporters of a server share.
+#[derive(Clone, Debug)]
+pub(crate) struct Reports {
+    pub(crate) store: Store,
+    pub(crate) introduction: Introduction,
+    pub(crate) peers: PeerClient,
+    pub(crate) tasks: Tasks,
+    /// Set once a leading master has acknowledged a report.
+    pub(crate) acknowledged: watch::Sender<bool>,
+    /// The number of the last report, to whomever.
+    pub(crate) seq: Arc<AtomicU64>,
+    /// Hears what becomes of reports.
+    pub(crate) board: Arc<Board>,
+}
+
 /// Sends heartbeats to one master.
 #[derive(Debug)]
-pub struct Reporter {
-    store: Store,
-    introduction: Introduction,
-    master: ServerAddress,
-    peers: PeerClient,
-    tasks: Tasks,
-    /// Set once a leading master has acknowledged a report.
-    acknowledged: watch::Sender<bool>,
+pub(crate) struct Reporter {
+    of: Reports,
+    master: MasterAt,
     /// The master has something to tell.
     news: Arc<Notify>,
+    /// Nobody need be there, or somebody of another cluster is.
+    is_idle: Arc<AtomicBool>,
+    /// Cancelled when this master is not reported to any more.
+    dropped: CancellationToken,
     /// Cancelled after the last report.
     ended: CancellationToken,
-    seq: u64,
     /// The last acknowledged report and what it said.
     base: Option<(u64, HashMap<VolumeId, VolumeReport>)>,
 }
 
 impl Reporter {
-    /// A reporter to `master`.
-    pub fn new(
-        store: Store,
-        introduction: Introduction,
-        master: ServerAddress,
-        peers: PeerClient,
-        tasks: Tasks,
-        acknowledged: watch::Sender<bool>,
-    ) -> Self {
+    /// A reporter to `master` until that is `dropped`.
+    pub(crate) fn new(of: Reports, master: MasterAt, dropped: CancellationToken) -> Self {
         Self {
-            store,
-            introduction,
+            of,
             master,
-            peers,
-            tasks,
-            acknowledged,
             news: Arc::default(),
+            is_idle: Arc::default(),
+            dropped,
             ended: CancellationToken::new(),
-            seq: 0,
             base: None,
         }
     }
 
     /// Holds a request open at the same master, and has this one ask as soon as there is news.
     pub(crate) fn watcher(&self) -> Watcher {
-        let (server, incarnation) = (self.store.server(), self.introduction.incarnation);
+        let (server, incarnation) = (self.of.store.server(), self.of.introduction.incarnation);
         Watcher {
             watch: Watch { server, incarnation, since: None },
-            master: self.master.clone(),
-            peers: self.peers.clone(),
+            master: self.master.cluster,
+            peers: self.of.peers.clone(),
             ended: self.ended.clone(),
             news: self.news.clone(),
+            is_idle: self.is_idle.clone(),
         }
     }
 
-    /// Reports until the process stops; the last report says that it is stopping.
-    pub async fn run(mut self) {
+    /// Reports until the process stops, whose last report says so, or the master is dropped.
+    pub(crate) async fn run(mut self) {
         let mut silence = Silence::default();
-        let mut changes = self.store.subscribe();
-        while !self.tasks.is_stopping() {
-            let pause = match self.beat(false).await {
-                Ok(answered) => {
-                    silence = Silence::default();
-                    match answered {
-                        Answered::Taken => INTERVAL,
-                        Answered::AsksForAll => Duration::ZERO,
-                    }
-                }
-                Err(BeatError::Master(error)) => {
-                    self.judge(&error, &mut silence);
-                    RETRY
-                }
-                Err(error @ BeatError::Unmeasured(_)) => {
-                    tracing::error!("no heartbeat to the master {}: {error}", self.master);
-                    INTERVAL
-                }
-            };
+        let mut changes = self.of.store.subscribe();
+        while !self.of.tasks.is_stopping() && !self.dropped.is_cancelled() {
+            let pause = self.turn(&mut silence).await;
+            let is_idle = self.is_idle.load(Ordering::Relaxed);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                _ = changes.changed() => {}
-                () = self.news.notified() => {}
-                () = self.tasks.stopped() => {}
+                _ = changes.changed(), if !is_idle => {}
+                () = self.news.notified(), if !is_idle => {}
+                () = self.dropped.cancelled() => {}
+                () = self.of.tasks.stopped() => {}
             }
         }
-        // A courtesy: without it the masters notice by themselves.
-        drop(self.beat(true).await);
+        if self.dropped.is_cancelled() {
+            self.of.store.clock_trust().forget(&self.master.address.to_string());
+            self.of.store.hear_contradictions(&self.master.address.public(), Vec::new());
+        } else if !self.is_idle.load(Ordering::Relaxed) {
+            // A courtesy: without it the masters notice by themselves.
+            drop(self.beat(true).await);
+        }
         // Not before: that the held request breaks off would tell the master that this server died.
         self.ended.cancel();
     }
 
-    async fn beat(&mut self, stopping: bool) -> Result<Answered, BeatError> {
-        let store = self.store.clone();
+    /// Reports once; how long to wait before the next time.
+    async fn turn(&mut self, silence: &mut Silence) -> Duration {
+        let master = self.master.clone();
+        match self.beat(false).await {
+            Ok((answered, node)) => {
+                *silence = Silence::default();
+                self.is_idle.store(false, Ordering::Relaxed);
+                self.of.board.heard(&master, Word::Own(node));
+                match answered {
+                    Answered::Taken => INTERVAL,
+                    Answered::AsksForAll => Duration::ZERO,
+                }
+            }
+            Err(BeatError::Stopping) => Duration::ZERO,
+            Err(error @ BeatError::Unmeasured(_)) => {
+                tracing::error!("no heartbeat to the master {master}: {error}");
+                INTERVAL
+            }
+            Err(BeatError::OtherCluster(sentence)) => {
+                let Heard { pause, .. } =
+                    self.of.board.heard(&master, Word::Other(sentence.clone()));
+                self.is_idle.store(true, Ordering::Relaxed);
+                if silence.is_to_be_told(self.of.store.clock().boot()) {
+                    tracing::error!(
+                        "the master {master} is of another cluster and is not reported to: \
+                         {sentence}; if it lost its directory, put that back from a backup"
+                    );
+                }
+                pause
+            }
+            Err(BeatError::Master(error)) => {
+                let is_there = !matches!(error, PeerError::Unreachable { .. });
+                let word = if is_there { Word::Refused } else { Word::Silent };
+                let Heard { pause, is_expected } = self.of.board.heard(&master, word);
+                self.is_idle.store(!is_expected, Ordering::Relaxed);
+                if is_expected && silence.is_to_be_told(self.of.store.clock().boot()) {
+                    tell_of_silence(&master, &error);
+                }
+                pause
+            }
+        }
+    }
+
+    async fn beat(&mut self, stopping: bool) -> Result<(Answered, Option<MasterNode>), BeatError> {
+        let store = self.of.store.clone();
         let reports = measured(move || {
             store.measure();
             store.expire_volumes();
             store.reports()
         });
         let reports = reports.await?;
-        self.seq += 1;
-        let heartbeat = self.compose(&reports, stopping);
-        let cluster_address = self.master.cluster();
-        let began = self.store.clock_trust().begin();
-        let answer: HeartbeatAnswer =
-            self.peers.post(&cluster_address, "/heartbeat", &heartbeat, LIMIT).await?;
-        self.store.clock_trust().heard(&self.master.to_string(), answer.wall_ns, began);
-        let is_acknowledged = answer.acknowledged == self.seq;
+        let seq = self.of.seq.fetch_add(1, Ordering::Relaxed) + 1;
+        let heartbeat = self.compose(seq, &reports, stopping);
+        let cluster_address = self.master.cluster.to_string();
+        let began = self.of.store.clock_trust().begin();
+        let answer = self.of.peers.post(&cluster_address, "/heartbeat", &heartbeat, LIMIT).await;
+        let answer: HeartbeatAnswer = answer.map_err(|error| self.failure(error))?;
+        let master = self.master.address.to_string();
+        self.of.store.clock_trust().heard(&master, answer.wall_ns, began);
+        let is_acknowledged = answer.acknowledged == seq;
         let answered = match answer.acknowledged {
             // What a master says to changes of what it does not know, after its restart above all.
             0 if heartbeat.since != 0 => Answered::AsksForAll,
             _ => Answered::Taken,
         };
-        self.base = is_acknowledged.then_some((self.seq, reports));
+        self.base = is_acknowledged.then_some((seq, reports));
+        let node = answer.master;
+        self.join(&answer)?;
         self.obey(answer).await;
-        Ok(answered)
+        Ok((answered, node))
     }
 
-    fn compose(&self, reports: &HashMap<VolumeId, VolumeReport>, stopping: bool) -> Heartbeat {
-        let store = &self.store;
-        let introduction = self.introduction.clone();
+    fn failure(&self, error: PeerError) -> BeatError {
+        match error {
+            PeerError::Refused { code: Some(Code::OtherCluster), message, .. } => {
+                let dir = self.first_dir();
+                BeatError::OtherCluster(format!(
+                    "the data directory {dir} cannot be used: {message}"
+                ))
+            }
+            error => BeatError::Master(error),
+        }
+    }
+
+    fn compose(
+        &self,
+        seq: u64,
+        reports: &HashMap<VolumeId, VolumeReport>,
+        stopping: bool,
+    ) -> Heartbeat {
+        let store = &self.of.store;
+        let introduction = self.of.introduction.clone();
         let (since, changes) = changes(self.base.as_ref(), reports);
         Heartbeat {
             server: store.server(),
@@ -184,7 +253,7 @@ impl Reporter {
             cluster_url: introduction.cluster_url,
             data_center: introduction.data_center,
             rack: introduction.rack,
-            seq: self.seq,
+            seq,
             since,
             dirs: store.dirs(),
             volumes: changes.changed,
@@ -198,10 +267,7 @@ impl Reporter {
 
     /// Does what a master's answer asks for.
     async fn obey(&self, answer: HeartbeatAnswer) {
-        if !self.join(&answer) {
-            return;
-        }
-        let (store, master) = (self.store.clone(), self.master.public());
+        let (store, master) = (self.of.store.clone(), self.master.address.public());
         let is_leader = answer.is_leader;
         let accepted = on_blocking_pool(move || {
             for config in answer.configs {
@@ -218,59 +284,56 @@ impl Reporter {
             Ok(())
         });
         if accepted.await.is_ok() && is_leader {
-            self.acknowledged.send_replace(true);
+            self.of.acknowledged.send_replace(true);
         }
     }
 
-    /// Joins the master's cluster and takes its size limit; `false` if the process must stop.
-    fn join(&self, answer: &HeartbeatAnswer) -> bool {
-        let ours = self.store.cluster();
-        if let Some(ours) = ours.filter(|ours| *ours != answer.cluster) {
+    /// Joins the master's cluster and takes its size limit.
+    fn join(&self, answer: &HeartbeatAnswer) -> Result<(), BeatError> {
+        let store = &self.of.store;
+        if let Some(ours) = store.cluster().filter(|ours| *ours != answer.cluster) {
             let dir = self.first_dir();
-            self.tasks.fail(format!(
+            return Err(BeatError::OtherCluster(format!(
                 "the data directory {dir} belongs to the cluster {ours}, the master {} to {}: \
                  pass another --dir, or the --master of its own cluster",
                 self.master, answer.cluster
-            ));
-            return false;
+            )));
         }
         let limit = answer.volume_size_limit_bytes;
-        let Introduction { max_needle_bytes, large_volumes, .. } = self.introduction;
-        if let Err(error) = check_volume_size_limit(limit, max_needle_bytes, large_volumes) {
-            self.tasks.fail(format!("the master {} says: {error}", self.master));
-            return false;
-        }
-        if let Err(error) = self.store.join(answer.cluster) {
-            self.tasks.fail(error.to_string());
-            return false;
-        }
-        self.store.limit_volume_size(limit);
-        true
+        let Introduction { max_needle_bytes, large_volumes, .. } = self.of.introduction;
+        let checked = check_volume_size_limit(limit, max_needle_bytes, large_volumes);
+        checked.map_err(|error| self.fail(format!("the master {} says: {error}", self.master)))?;
+        store.join(answer.cluster).map_err(|error| match error {
+            // Another master answered a moment ago.
+            JoinError::OtherCluster { .. } => BeatError::OtherCluster(error.to_string()),
+            JoinError::Dir(error) => self.fail(error.to_string()),
+        })?;
+        store.limit_volume_size(limit);
+        Ok(())
+    }
+
+    fn fail(&self, reason: String) -> BeatError {
+        self.of.tasks.fail(reason);
+        BeatError::Stopping
     }
 
     /// The directory that an error about the server's identity names: all share one.
     fn first_dir(&self) -> String {
-        self.store.dirs().into_iter().next().map_or_else(String::new, |dir| dir.dir)
+        self.of.store.dirs().into_iter().next().map_or_else(String::new, |dir| dir.dir)
     }
+}
 
-    fn judge(&self, error: &PeerError, silence: &mut Silence) {
-        if let PeerError::Refused { code: Some(Code::OtherCluster), message, .. } = error {
-            let dir = self.first_dir();
-            self.tasks.fail(format!("the data directory {dir} cannot be used: {message}"));
-        } else if silence.is_to_be_told(self.store.clock().boot()) {
-            let advice = match error {
-                PeerError::Unreachable { .. } => {
-                    ": start it, or name it and its cluster port with --master \
-                     HOST:PORT.CLUSTERPORT; without a --cluster-secret-file that port is on \
-                     loopback only"
-                }
-                // It says by itself what to do.
-                PeerError::Distrust { .. } => "",
-                _ => ": its log may say why",
-            };
-            tracing::warn!("no heartbeat reaches the master {}: {error}{advice}", self.master);
+fn tell_of_silence(master: &MasterAt, error: &PeerError) {
+    let advice = match error {
+        PeerError::Unreachable { .. } => {
+            ": start it, or name it and its cluster port with --master HOST:PORT.CLUSTERPORT; without \
+             a --cluster-secret-file that port is on loopback only"
         }
-    }
+        // It says by itself what to do.
+        PeerError::Distrust { .. } => "",
+        _ => ": its log may say why",
+    };
+    tracing::warn!("no heartbeat reaches the master {master}: {error}{advice}");
 }
 
 /// How long no heartbeat has reached a master, as far as the log was told.
@@ -309,7 +372,13 @@ enum BeatError {
     Unmeasured(#[source] io::Error),
     /// The master did not take it.
     #[error(transparent)]
-    Master(#[from] PeerError),
+    Master(PeerError),
+    /// The master is of another cluster than this server.
+    #[error("{0}")]
+    OtherCluster(String),
+    /// The process has to stop, and was told why.
+    #[error("the process stops")]
+    Stopping,
 }
 
 /// The reports that `measure` gives, by volume; an error if it panics.

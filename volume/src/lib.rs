@@ -20,6 +20,7 @@ pub mod heartbeat;
 pub mod http;
 pub mod large_needle;
 pub mod maintenance;
+mod masters;
 pub mod needle_data;
 pub mod offline;
 pub mod purge;

@@ -33,9 +33,10 @@ use crate::{
         volume::Shared,
     },
     gauges,
-    heartbeat::{Introduction, Reporter},
+    heartbeat::{Introduction, Reports},
     http::{HttpSettings, HttpState, PublicPort},
     maintenance::Maintenance,
+    masters::{Board, Reporting},
     purge,
     reader::on_blocking_pool,
     store::Store,
@@ -156,19 +157,17 @@ impl VolumeServer {
             large_volumes: config.large_volumes,
             max_needle_bytes: config.max_needle_bytes,
         };
-        let peers = PeerClient::new(config.identity.as_ref());
-        for master in &config.masters {
-            let reporter = Reporter::new(
-                self.store.clone(),
-                introduction.clone(),
-                master.clone(),
-                peers.clone(),
-                tasks.clone(),
-                acknowledge.clone(),
-            );
-            tasks.spawn("watch", reporter.watcher().run());
-            tasks.spawn("heartbeat", reporter.run());
-        }
+        let reports = Reports {
+            store: self.store.clone(),
+            introduction,
+            peers: PeerClient::new(config.identity.as_ref()),
+            tasks: tasks.clone(),
+            acknowledged: acknowledge,
+            seq: Arc::default(),
+            board: Arc::new(Board::new(config.masters.clone(), self.store.clock().clone())),
+        };
+        let reporting = Reporting::new(reports, config.resolver.clone());
+        tasks.spawn("masters", reporting.run());
     }
 
     /// `host:port` of the public port, as others are told.

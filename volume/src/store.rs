@@ -81,6 +81,8 @@ struct Inner {
     others: OnceLock<Others>,
     contradictions: Contradictions,
     changed: watch::Sender<()>,
+    /// Held while a cluster is joined: masters of two may answer at once.
+    joining: Mutex<()>,
 }
 
 /// Why a volume cannot be created, or its configuration not be taken over.
@@ -114,6 +116,22 @@ pub enum StoreError {
     },
 }
 
+/// Why a cluster was not joined.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// Another one was.
+    #[error("this volume server belongs to the cluster {ours}, not to {theirs}")]
+    OtherCluster {
+        /// Ours.
+        ours: ClusterId,
+        /// The one to be joined.
+        theirs: ClusterId,
+    },
+    /// A directory cannot take note of it.
+    #[error(transparent)]
+    Dir(#[from] DataDirError),
+}
+
 impl Store {
     /// What does not keep it from ending.
     pub fn downgrade(&self) -> WeakStore {
@@ -135,6 +153,7 @@ impl Store {
             others: OnceLock::new(),
             contradictions: Contradictions::default(),
             changed: watch::Sender::new(()),
+            joining: Mutex::default(),
         }));
         let (mut found, mut opened) = (Vec::new(), Opened::default());
         for (index, dir) in store.0.dirs.iter().enumerate() {
@@ -279,8 +298,13 @@ impl Store {
         usable.or(self.0.dirs.first()).and_then(|dir| dir.identity().cluster)
     }
 
-    /// Joins a cluster, durably; nothing changes if it is the one already joined.
-    pub fn join(&self, cluster: ClusterId) -> Result<(), DataDirError> {
+    /// Joins a cluster, durably, unless another was joined before, be it a moment ago; nothing
+    /// changes if it was this one.
+    pub fn join(&self, cluster: ClusterId) -> Result<(), JoinError> {
+        let _joining = lock(&self.0.joining);
+        if let Some(ours) = self.cluster().filter(|ours| *ours != cluster) {
+            return Err(JoinError::OtherCluster { ours, theirs: cluster });
+        }
         for dir in self.0.dirs.iter().filter(|dir| dir.identity().cluster != Some(cluster)) {
             dir.join(cluster)?;
         }

@@ -1,10 +1,17 @@
 //! The request that is held open at each master: answered when a configuration changed that
 //! concerns this server. That it breaks off tells the master that this process died.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use dulse_shared::{
-    net::{address::ServerAddress, peer::PeerClient},
+    net::peer::PeerClient,
     wire::{Watch, WatchAnswer},
 };
 use tokio::sync::Notify;
@@ -14,14 +21,16 @@ use tokio_util::sync::CancellationToken;
 const LIMIT: Duration = Duration::from_secs(40);
 /// Between attempts while a master cannot be reached; its heartbeats say so in the log.
 const RETRY: Duration = Duration::from_millis(250);
+/// The same where none need be.
+const IDLE_RETRY: Duration = Duration::from_secs(2);
 
 /// Watches one master.
 #[derive(Debug)]
 pub(crate) struct Watcher {
     /// What is asked for; the version is added.
     pub(crate) watch: Watch,
-    /// The master.
-    pub(crate) master: ServerAddress,
+    /// The master's cluster port.
+    pub(crate) master: SocketAddr,
     /// How it is reached.
     pub(crate) peers: PeerClient,
     /// Cancelled when the master was told that this server stops.
@@ -29,6 +38,8 @@ pub(crate) struct Watcher {
     /// Has a heartbeat sent: its answer says what changed, or that the master is away, which then is
     /// tried in quick succession.
     pub(crate) news: Arc<Notify>,
+    /// Nobody need be there, or somebody of another cluster is.
+    pub(crate) is_idle: Arc<AtomicBool>,
 }
 
 impl Watcher {
@@ -53,8 +64,10 @@ impl Watcher {
                     self.news.notify_one();
                     // It is asked anew.
                     self.watch.since = None;
+                    let is_idle = self.is_idle.load(Ordering::Relaxed);
+                    let pause = if is_idle { IDLE_RETRY } else { RETRY };
                     tokio::select! {
-                        () = tokio::time::sleep(RETRY) => {}
+                        () = tokio::time::sleep(pause) => {}
                         () = self.ended.cancelled() => return,
                     }
                 }
@@ -66,6 +79,6 @@ impl Watcher {
         let Watch { server, incarnation, since } = &self.watch;
         let since = since.map_or_else(String::new, |since| format!("&since={since}"));
         let path = format!("/watch?server={server}&incarnation={}{since}", incarnation.0);
-        self.peers.fetch(&self.master.cluster(), &path, LIMIT).await.ok()
+        self.peers.fetch(&self.master.to_string(), &path, LIMIT).await.ok()
     }
 }

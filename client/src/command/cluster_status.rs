@@ -97,6 +97,7 @@ mod tests {
             term: 3,
             servers: Vec::new(),
             volumes: [("server_gone".to_owned(), 2), ("writable".to_owned(), 5)].into(),
+            answered_by: "a:9333".to_owned(),
         };
         let masters =
             vec![master("a:9333", true, None), master("b:9333", false, Some("no answer"))];

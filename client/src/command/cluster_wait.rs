@@ -26,9 +26,9 @@ pub async fn cluster_wait(client: &Client, wanted: Wanted) -> Result<Outcome, Cl
     let until = Instant::now() + wanted.timeout;
     let mut told = String::new();
     loop {
-        let looked = tokio::time::timeout_at(until, client.health()).await;
+        let looked = tokio::time::timeout_at(until, client.leader_health()).await;
         let missing = match looked {
-            Ok(Ok(cluster)) => missing(&cluster.health, wanted),
+            Ok(Ok(health)) => missing(&health, wanted),
             Ok(Err(error)) => error.to_string(),
             // The last look tells more than that this one took too long.
             Err(_) if told.is_empty() => "no master has answered yet".to_owned(),
@@ -96,6 +96,7 @@ mod tests {
             term: 1,
             servers: vec![server("alive"), server("gone"), server("stopping")],
             volumes: [].into(),
+            answered_by: String::new(),
         };
         let wanted = |healthy, servers| Wanted { healthy, servers, timeout: PAUSE };
         let text = missing(&health, wanted(true, 3));

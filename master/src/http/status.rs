@@ -61,7 +61,7 @@ fn other_masters(state: &HttpState) -> Vec<String> {
 }
 
 /// `host:port` of `host:port.clusterport`.
-fn public_address(address: &str) -> String {
+pub(super) fn public_address(address: &str) -> String {
     let parsed = address.parse::<ServerAddress>();
     parsed.map_or_else(|_| address.to_owned(), |address| address.public())
 }

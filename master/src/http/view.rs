@@ -8,7 +8,10 @@ use dulse_shared::{
 };
 use serde::Serialize;
 
-use super::{state::HttpState, status};
+use super::{
+    state::HttpState,
+    status::{self, public_address},
+};
 use crate::{
     cluster_state::ClusterState,
     health::{Health, judge},
@@ -57,6 +60,8 @@ pub(super) struct HealthView {
     health: Health,
     leader: String,
     is_leader: bool,
+    /// `host:port` of the master that says so.
+    address: String,
     term: u64,
     servers: Vec<HealthyServer>,
     /// How many volumes stand how.
@@ -205,11 +210,19 @@ pub(super) fn health_view(state: &HttpState) -> HealthView {
             health: judge(has_leader, topology, &layouts),
             leader: leadership.leader.as_ref().map(|leader| leader.public()).unwrap_or_default(),
             is_leader: leadership.is_leader,
+            address: own_address(state),
             term: leadership.term,
             servers: servers.collect(),
             volumes,
         }
     })
+}
+
+/// `host:port` of this master, as the masters agreed on.
+fn own_address(state: &HttpState) -> String {
+    let masters = state.cluster.log.masters();
+    let own = masters.iter().find(|master| master.is_this_one);
+    own.map(|own| public_address(&own.address)).unwrap_or_default()
 }
 
 fn leader_words(leadership: &Leadership) -> String {

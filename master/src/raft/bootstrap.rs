@@ -14,6 +14,7 @@ use super::{
     address_book::AddressBook,
     database::{Contents, Database},
     error::{ProposeError, RaftStartError},
+    gathering::Gathering,
     log_store::LogStore,
     network::Network,
     node::{Parts, Raft, RaftConfig},
@@ -23,7 +24,7 @@ use super::{
     timing::Timing,
     type_config::{Core, NodeId, Peer},
 };
-use crate::cluster_state::Command;
+use crate::{cluster_state::Command, config::VolumesBeside};
 
 /// A leader without a quorum falls silent and shows itself in turns of this length, so that its
 /// heartbeats cannot keep followers from electing another for ever.
@@ -46,7 +47,7 @@ const LEAD_LIMIT: Duration = Duration::from_secs(30);
 
 /// Opens the node of `config`; it takes part, but nobody has elected it yet.
 pub(super) async fn open(config: RaftConfig) -> Result<Raft, RaftStartError> {
-    let RaftConfig { dir, address, peers, client } = config;
+    let RaftConfig { dir, address, peers, client, beside } = config;
     let (database, contents, timing) = open_database(dir, !peers.is_empty()).await?;
     let path = database.path().to_owned();
     let failed = |reason: String| RaftStartError::Failed { path: path.clone(), reason };
@@ -66,6 +67,7 @@ pub(super) async fn open(config: RaftConfig) -> Result<Raft, RaftStartError> {
         applied,
         storage,
         client,
+        gathering: Gathering::new(beside),
         address_book,
         runtime,
     }))
@@ -129,6 +131,31 @@ pub(super) async fn initialize(
     initialized.map_err(|error| raft.failed(error.to_string()))
 }
 
+/// Gets a master without peers going: it leads at once, unless it has forgotten its cluster. Then it
+/// is left to [`super::meeting`], which founds none as long as the volumes beside it are of one.
+pub(super) async fn begin_alone(raft: &Raft) -> Result<(), RaftStartError> {
+    let is_initialized = raft.core().is_initialized().await;
+    let is_initialized = is_initialized.map_err(|error| raft.failed(error.to_string()))?;
+    match raft.gathering().beside() {
+        Some(beside) if !is_initialized => {
+            tell_of_loss(raft, beside);
+            Ok(())
+        }
+        _ => lead_alone(raft).await,
+    }
+}
+
+fn tell_of_loss(raft: &Raft, VolumesBeside { server, cluster }: &VolumesBeside) {
+    tracing::error!(
+        "the volumes of this server belong to the cluster {cluster}, of which its master knows \
+         nothing: the master's directory {} was lost, or is another one. Nothing can be written, and \
+         no other cluster is founded; what is stored can be read at {server}. Put the directory back \
+         from a backup and start again; without a backup run `dulse cluster recover --from \
+         {server}`, with this and every other volume server of the cluster",
+        raft.dir().display()
+    );
+}
+
 /// Makes a lone master lead. One that has peers is left to elections.
 pub(super) async fn lead_alone(raft: &Raft) -> Result<(), RaftStartError> {
     let failed = |error: String| raft.failed(error);
@@ -172,7 +199,7 @@ pub(super) async fn name_cluster(raft: &Raft) -> Result<(), ProposeError> {
     if raft.read(|state| state.cluster.is_some()) {
         return Ok(());
     }
-    let command = match raft.recovery() {
+    let command = match raft.gathering().recovery() {
         Some(recovery) => Command::RecoverCluster(recovery),
         None => Command::FoundCluster { cluster: ClusterId::random() },
     };

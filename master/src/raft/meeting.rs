@@ -127,7 +127,7 @@ impl Meeting {
                 if now.since(since) < LISTEN_FIRST {
                     return NEW_PAUSE;
                 }
-                self.raft.note_obstacle(None);
+                self.raft.gathering().note_obstacle(None);
                 tracing::info!("founding a cluster of {} masters", members.len());
                 if let Err(error) = bootstrap::initialize(&self.raft, members).await {
                     tracing::warn!("the cluster was not founded: {error}");
@@ -153,7 +153,7 @@ impl Meeting {
 
     /// Says what is missing: when that changes, and now and then.
     fn tell(&mut self, obstacle: &Obstacle) {
-        self.raft.note_obstacle(Some(obstacle.to_string()));
+        self.raft.gathering().note_obstacle(Some(obstacle.to_string()));
         if !obstacle.is_passing() {
             self.tell_text(obstacle.to_string());
         }
@@ -176,7 +176,7 @@ impl Meeting {
         members: &BTreeSet<NodeId>,
         answers: &Answers,
     ) -> Duration {
-        self.raft.note_obstacle(None);
+        self.raft.gathering().note_obstacle(None);
         self.compare_peers();
         if is_expelled(me, answers) {
             self.tell_text(
@@ -287,7 +287,10 @@ impl Raft {
                 leader: metrics.current_leader,
             }
         } else {
-            Standing::New { heard: self.heard_clusters(), recovery: self.recovery() }
+            Standing::New {
+                heard: self.gathering().heard_clusters(),
+                recovery: self.gathering().recovery(),
+            }
         };
         let mut peers: Vec<Peer> =
             self.peers().iter().map(|address| Peer { address: address.clone() }).collect();

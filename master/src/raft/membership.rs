@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use dulse_shared::{
     net::address::ServerAddress,
-    wire::{MasterReport, MasterRole},
+    wire::{MasterNode, MasterReport, MasterRole},
 };
 use openraft::{
     ChangeMembers, Instant,
@@ -56,6 +56,11 @@ impl Raft {
             heard_ms: heard(node).and_then(|ago| u64::try_from(ago.as_millis()).ok()),
         };
         membership.nodes().map(report).collect()
+    }
+
+    /// This master, as volume servers are told.
+    pub fn master_node(&self) -> MasterNode {
+        self.id().into()
     }
 
     /// Takes in the new master at `address`.

@@ -10,6 +10,7 @@ mod database;
 mod error;
 mod format;
 mod founding;
+mod gathering;
 mod hello;
 mod log_store;
 mod meeting;

@@ -6,14 +6,13 @@
 //! about freshness; that nothing is granted twice rests on committed commands alone.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use dulse_shared::{
     clock::{BootTime, Clock},
-    id::ClusterId,
     net::{address::ServerAddress, peer::PeerClient, route_table::RouteTable, tasks::Tasks},
 };
 use openraft::{
@@ -29,7 +28,7 @@ use super::{
     address_book::AddressBook,
     bootstrap,
     error::{ProposeError, RaftStartError},
-    hello::HeardCluster,
+    gathering::Gathering,
     meeting::Meeting,
     routes,
     runtime::RaftRuntime,
@@ -38,7 +37,10 @@ use super::{
     timing::Timing,
     type_config::{Core, Metrics, NodeId, TypeConfig},
 };
-use crate::cluster_state::{ClusterState, Command, Outcome, Recovery};
+use crate::{
+    cluster_state::{ClusterState, Command, Outcome},
+    config::VolumesBeside,
+};
 
 /// Commands under way at a time; each holds its place in memory until it is applied.
 const MAX_PROPOSALS: usize = 1_024;
@@ -48,11 +50,6 @@ const MAX_COMMAND_BYTES: usize = 512 << 10;
 const PROPOSE_LIMIT: Duration = Duration::from_secs(5);
 /// A planned change of leader takes milliseconds. Past this the others elect one by themselves.
 const HAND_OVER_LIMIT: Duration = Duration::from_millis(300);
-/// They report twice a second: one that fell silent was stopped, or has found its own masters.
-const REMEMBER_HEARD: Duration = Duration::from_secs(10);
-/// Volume servers of other clusters that are remembered: one would do, and all are named.
-const MAX_HEARD: usize = 32;
-
 /// Where a master keeps its state and who the masters are.
 #[derive(Clone, Debug)]
 pub struct RaftConfig {
@@ -64,6 +61,8 @@ pub struct RaftConfig {
     pub peers: Vec<ServerAddress>,
     /// How it calls them.
     pub client: PeerClient,
+    /// What lies beside it already.
+    pub beside: Option<VolumesBeside>,
 }
 
 /// Who leads, as far as this master knows.
@@ -96,6 +95,7 @@ pub(super) struct Parts {
     pub(super) applied: Applied,
     pub(super) storage: Storage,
     pub(super) client: PeerClient,
+    pub(super) gathering: Gathering,
     pub(super) address_book: AddressBook,
     pub(super) runtime: RaftRuntime,
 }
@@ -106,12 +106,6 @@ struct Inner {
     proposals: Semaphore,
     /// Held while the masters change.
     membership_change: tokio::sync::Mutex<()>,
-    /// Volume servers that reported, before this master was in a cluster, that they are in one.
-    heard: Mutex<Vec<(HeardCluster, BootTime)>>,
-    /// The cluster that is to be taken over as soon as the masters have come together.
-    recovery: Mutex<Option<Recovery>>,
-    /// What keeps the masters from coming together, while something does.
-    obstacle: Mutex<Option<String>>,
     /// When the leader was heard last.
     heard_leader: Mutex<Option<BootTime>>,
     /// [`Raft::stop`] was called: that the node ends is no failure.
@@ -125,7 +119,7 @@ impl Raft {
     pub async fn start(config: RaftConfig, tasks: &Tasks) -> Result<Self, RaftStartError> {
         let is_lone = config.peers.is_empty();
         let raft = bootstrap::open(config).await?;
-        if is_lone && let Err(error) = bootstrap::lead_alone(&raft).await {
+        if is_lone && let Err(error) = bootstrap::begin_alone(&raft).await {
             raft.stop().await;
             return Err(error);
         }
@@ -141,9 +135,6 @@ impl Raft {
             metrics,
             proposals: Semaphore::new(MAX_PROPOSALS),
             membership_change: tokio::sync::Mutex::default(),
-            heard: Mutex::default(),
-            recovery: Mutex::default(),
-            obstacle: Mutex::default(),
             heard_leader: Mutex::default(),
             stopping: CancellationToken::new(),
         };
@@ -309,49 +300,6 @@ impl Raft {
         self.inner.parts.runtime.handle()
     }
 
-    /// A volume server reported, which is of `cluster`: as long as this master is in no cluster,
-    /// none is founded.
-    pub fn hear_cluster(&self, server: &str, cluster: ClusterId) {
-        let mut heard = self.inner.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Clock::default().boot();
-        heard.retain(|(other, when)| other.server != server && now.since(*when) < REMEMBER_HEARD);
-        if heard.len() < MAX_HEARD {
-            heard.push((HeardCluster { server: server.to_owned(), cluster }, now));
-        }
-        // All masters say the same of the same servers.
-        heard.sort_by(|(one, _), (other, _)| one.server.cmp(&other.server));
-    }
-
-    pub(super) fn heard_clusters(&self) -> Vec<HeardCluster> {
-        let heard = self.inner.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Clock::default().boot();
-        let lately = heard.iter().filter(|(_, when)| now.since(*when) < REMEMBER_HEARD);
-        lately.map(|(heard, _)| heard.clone()).collect()
-    }
-
-    /// Has the masters found their cluster anew as the one that is to be recovered, all of them, as
-    /// soon as they have come together. It has no effect on masters of a cluster.
-    pub(crate) fn recover(&self, recovery: Recovery) {
-        if self.read(|state| state.cluster.is_none()) {
-            let mut known = self.inner.recovery.lock().unwrap_or_else(PoisonError::into_inner);
-            *known = Some(known.map_or(recovery, |known| known.joined_with(recovery)));
-        }
-    }
-
-    /// The cluster that is to be recovered.
-    pub(super) fn recovery(&self) -> Option<Recovery> {
-        *self.inner.recovery.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What keeps the masters from coming together, as far as this one knows.
-    pub(crate) fn obstacle(&self) -> Option<String> {
-        self.inner.obstacle.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(super) fn note_obstacle(&self, obstacle: Option<String>) {
-        *self.inner.obstacle.lock().unwrap_or_else(PoisonError::into_inner) = obstacle;
-    }
-
     /// Hands leadership to another master if there is one, ends the node and closes the database.
     /// Later calls fail. Who can be reached until the end calls `leave` first, while others
     /// still can.
@@ -464,6 +412,11 @@ impl Raft {
         self.inner.parts.path.display().to_string()
     }
 
+    /// The directory of its database.
+    pub(super) fn dir(&self) -> &Path {
+        self.inner.parts.path.parent().unwrap_or(&self.inner.parts.path)
+    }
+
     pub(super) fn id(&self) -> NodeId {
         self.inner.parts.id
     }
@@ -478,6 +431,10 @@ impl Raft {
 
     pub(super) fn client(&self) -> &PeerClient {
         &self.inner.parts.client
+    }
+
+    pub(super) fn gathering(&self) -> &Gathering {
+        &self.inner.parts.gathering
     }
 
     pub(super) fn address_book(&self) -> &AddressBook {

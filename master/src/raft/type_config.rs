@@ -5,7 +5,10 @@
 
 use std::{fmt, str::FromStr};
 
-use dulse_shared::net::address::{ParseServerAddressError, ServerAddress};
+use dulse_shared::{
+    net::address::{ParseServerAddressError, ServerAddress},
+    wire::MasterNode,
+};
 use openraft::{alias, impls::leader_id_std};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -42,6 +45,12 @@ pub(super) struct NodeId(u64);
 impl NodeId {
     pub(super) fn random() -> Self {
         Self(rand::random())
+    }
+}
+
+impl From<NodeId> for MasterNode {
+    fn from(node: NodeId) -> Self {
+        Self(node.0)
     }
 }
 

@@ -24,6 +24,7 @@ fn config(dir: &std::path::Path) -> MasterConfig {
         identity: None,
         advertise: "127.0.0.1".to_owned(),
         peers: Vec::new(),
+        beside: None,
         volume_size_limit_bytes: 1 << 20,
         default_replication: "000".parse().unwrap(),
         max_needle_bytes: 1 << 20,

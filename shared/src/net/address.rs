@@ -1,7 +1,7 @@
 //! Addresses of servers as people write them: `host:port`, or `host:port.clusterport` where the
 //! cluster port is not the public one plus 10000.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 /// What is added to a public port to get the cluster port.
 pub const CLUSTER_PORT_OFFSET: u16 = 10_000;
@@ -29,6 +29,20 @@ impl ServerAddress {
     /// `host:port` of the cluster listener.
     pub fn cluster(&self) -> String {
         format!("{}:{}", self.host, self.cluster_port)
+    }
+
+    /// The same ports at one of the addresses of its host.
+    #[must_use]
+    pub fn at(&self, ip: IpAddr) -> Self {
+        Self { host: host_text(ip), ..self.clone() }
+    }
+}
+
+/// An address as it stands before `:port`.
+pub fn host_text(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
     }
 }
 

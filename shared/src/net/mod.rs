@@ -10,6 +10,7 @@ pub mod connection_threads;
 pub mod incoming;
 pub mod metrics;
 pub mod peer;
+pub mod resolver;
 pub mod route_table;
 mod secure_transport;
 pub mod server;

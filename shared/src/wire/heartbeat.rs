@@ -213,7 +213,15 @@ pub struct HeartbeatAnswer {
     /// The master's wall time, in nanoseconds since 1970; 0 if it does not say.
     #[serde(default)]
     pub wall_ns: u64,
+    /// Who answers, whatever the address that was asked; none if it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master: Option<MasterNode>,
 }
+
+/// One data directory of a master, by which one master at two addresses is told from two masters.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MasterNode(pub u64);
 
 /// A foreign volume that was not admitted, or a report that was not believed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

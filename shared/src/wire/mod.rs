@@ -26,7 +26,7 @@ pub use epoch::{EPOCH_HEADER, ParseVolumeEpochError, VolumeEpoch};
 pub use event::{ClusterEvent, EventKind, EventList};
 pub use heartbeat::{
     DirReport, ForeignVolume, Heartbeat, HeartbeatAnswer, LocalState, MAX_CONTRADICTIONS,
-    MAX_UNSERVED, RefusedVolume, UnservedVolume, VolumeReport, bounded_sentence,
+    MAX_UNSERVED, MasterNode, RefusedVolume, UnservedVolume, VolumeReport, bounded_sentence,
 };
 pub use job::{JobKind, JobPhase, JobProgress};
 pub use lookup::{Location, LookupResponse};

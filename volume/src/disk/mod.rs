@@ -16,6 +16,6 @@ pub use file::{
     durable_replace, read_exact_at, read_small_file, replace_file, staged_path, write_all_at,
 };
 pub use names::VolumeName;
-pub use open_dirs::open_data_dirs;
+pub use open_dirs::{cluster_of, open_data_dirs};
 pub use real::{RealDisk, RealFile};
 pub use trash::Trash;

@@ -10,15 +10,25 @@ use std::{
     sync::Arc,
 };
 
+use dulse_shared::id::ClusterId;
+
 use super::{
     data_dir::{
         DataDir, DataDirError, Identity, IdentityFile, io_error, lock_dir, read_identity,
         write_identity,
     },
     file::{Disk, Lock},
+    real::RealDisk,
     room::DiskRoom,
 };
 use crate::config::DirConfig;
+
+/// The cluster that the directories of a server say they belong to, as far as one can be read; nothing
+/// is opened or changed.
+pub fn cluster_of(configs: &[DirConfig]) -> Option<ClusterId> {
+    let identities = configs.iter().map(|config| read_identity(&RealDisk, &config.path));
+    identities.filter_map(|file| file.ok()??.identity.cluster).next()
+}
 
 /// A directory as it was found.
 struct FoundDir<'a> {

@@ -32,7 +32,10 @@ struct Compared {
     at: BootTime,
 }
 
-/// What masters' clocks say: pure. There are as many as the server was told of.
+/// Masters that are remembered: those that are reported to, and some that contradicted and are gone.
+const MAX_MASTERS: usize = 128;
+
+/// What masters' clocks say: pure.
 #[derive(Debug, Default)]
 struct Masters(BTreeMap<String, Compared>);
 
@@ -50,11 +53,25 @@ impl Masters {
         let contradicted = self.0.get(master).is_some_and(|before| before.contradicts);
         let limit = if contradicted { AGREES_BELOW } else { TOLERANCE };
         let contradicts = ahead_ns.unsigned_abs() > (limit + doubt).as_nanos();
+        if self.0.len() >= MAX_MASTERS {
+            self.0.retain(|_, word| at.since(word.at) < WORD_HOLDS);
+        }
+        if self.0.len() >= MAX_MASTERS && !self.0.contains_key(master) {
+            // Far more than are asked: most of them are gone, contradicted, and one of those is enough.
+            return Change::None;
+        }
         self.0.insert(master.to_owned(), Compared { ahead_ns, contradicts, at });
         match (contradicted, contradicts) {
             (false, true) => Change::Contradicts,
             (true, false) => Change::AgreesAgain,
             (true, true) | (false, false) => Change::None,
+        }
+    }
+
+    /// A master is not asked any more; that it contradicted holds for as long as if it were silent.
+    fn forget(&mut self, master: &str) {
+        if self.0.get(master).is_some_and(|word| !word.contradicts) {
+            self.0.remove(master);
         }
     }
 
@@ -124,6 +141,11 @@ impl ClockTrust {
                 in_words(ahead_ns)
             ),
         }
+    }
+
+    /// A master is not asked any more.
+    pub fn forget(&self, master: &str) {
+        self.masters().forget(master);
     }
 
     /// By how many seconds each master's clock was ahead of ours when it was compared last.

@@ -49,7 +49,8 @@ impl Member {
         let mut here = address(9333);
         here.cluster_port = port;
         let client = PeerClient::new(None);
-        let config = RaftConfig { dir: dir.clone(), address: here, peers: Vec::new(), client };
+        let (peers, beside) = (Vec::new(), None);
+        let config = RaftConfig { dir: dir.clone(), address: here, peers, client, beside };
         let raft = bootstrap::open(config).await.unwrap();
         raft.spawn_watch(&tasks);
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();

@@ -27,7 +27,7 @@ impl Master {
         let listener = TcpListener::bind(("127.0.0.1", address.cluster_port)).await.unwrap();
         let (address, peers) = (address.clone(), peers.to_vec());
         let client = PeerClient::new(None);
-        let config = RaftConfig { dir: dir.clone(), address, peers, client };
+        let config = RaftConfig { dir: dir.clone(), address, peers, client, beside: None };
         let raft = Raft::start(config, &tasks).await.unwrap();
         let (router, stop) = (raft.routes().into_router(), tasks.clone());
         tasks.spawn_contained(async move {

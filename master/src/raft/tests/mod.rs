@@ -64,6 +64,7 @@ fn config(dir: &Path) -> RaftConfig {
         address: address(9333),
         peers: Vec::new(),
         client: PeerClient::new(None),
+        beside: None,
     }
 }
 
