@@ -7,6 +7,7 @@
 mod address_book;
 mod bootstrap;
 mod database;
+mod database_file;
 mod error;
 mod format;
 mod founding;

@@ -14,7 +14,7 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-use dulse_shared::disk::{fsync_dir, parent};
+use dulse_shared::disk::{create_dir, fsync_dir};
 use rustix::{
     fs::{Advice, FlockOperation, OFlags, StatVfsMountFlags, fadvise, flock, statvfs},
     io::{Errno, ReadWriteFlags, preadv2, pwritev},
@@ -54,19 +54,7 @@ impl Disk for RealDisk {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        if path.is_dir() {
-            return Ok(());
-        }
-        let above = parent(path);
-        if above != path {
-            self.create_dir(above)?;
-        }
-        match fs::create_dir(path) {
-            Ok(()) => fsync_dir(above),
-            // Another one made it meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-            Err(error) => Err(error),
-        }
+        create_dir(path)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {

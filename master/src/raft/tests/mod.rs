@@ -1,11 +1,16 @@
-//! Tests of the parts together: the storage by the library's own suite and against a model, the
-//! formats byte by byte, one node over restarts, three nodes over the loopback network.
+//! Tests of the parts together: the storage by the library's own suite and against a model, on a
+//! real disk and on one that loses power; the formats byte by byte; one node over restarts; three
+//! nodes over the loopback network.
 
 mod cluster;
 mod golden;
 mod meeting;
+mod power_cuts;
 mod reopen;
+mod simulated_file;
 mod single;
+mod storage_model;
+mod storage_thread_cuts;
 mod suite;
 
 use std::{

@@ -139,6 +139,35 @@ async fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_first_start_that_was_interrupted_begins_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(DATABASE_FILE);
+    // What redb leaves before it writes the first bytes of its header.
+    drop(Database::open(dir.path()).unwrap());
+    let made = std::fs::read(&path).unwrap();
+    let mut unfinished = vec![0; made.len()];
+    unfinished[9..320].copy_from_slice(&made[9..320]);
+    for left in [unfinished, vec![0; 4096], vec![0; 3]] {
+        std::fs::write(&path, left).unwrap();
+        let node = Database::open(dir.path()).unwrap().node();
+        assert_eq!(Database::open(dir.path()).unwrap().node(), node);
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_lost_its_first_sector_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(DATABASE_FILE);
+    drop(Database::open(dir.path()).unwrap());
+    let mut damaged = std::fs::read(&path).unwrap();
+    damaged[..512].fill(0);
+    std::fs::write(&path, &damaged).unwrap();
+    let refused = refusal(dir.path()).await;
+    assert!(refused.contains("not a master's database"), "{refused}");
+    assert_eq!(std::fs::read(&path).unwrap(), damaged);
+}
+
+#[tokio::test]
 async fn a_database_of_another_program_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(DATABASE_FILE);
