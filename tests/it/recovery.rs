@@ -5,9 +5,10 @@ use std::{collections::HashSet, process::Output, time::Duration};
 use reqwest::Method;
 
 use crate::{
-    harness::{Server, dulse, eventually, run},
+    harness::{Role, Server, dulse, eventually, free_port, run},
     http::{attempt, get, get_by_way_of},
     masters::{Addresses, id_of, ready, submit, try_submit},
+    needles::Needles,
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -115,4 +116,70 @@ fn masters_with_volumes_of_their_own_take_over_nobody_elses() {
         .args(["cluster", "recover", "--from=127.0.0.1:1.2", "--master"])
         .arg(ours.master_address()));
     assert!(said(&nobody).contains("volume server 127.0.0.1:1.2 did not say"), "{}", said(&nobody));
+}
+
+#[test]
+fn a_server_that_is_both_recovers_from_its_own_volumes() {
+    let (master, volume) = ((free_port(), free_port()), (free_port(), free_port()));
+    let mut server = Server::builder()
+        .port("master-port", master.0)
+        .port("master-cluster-port", master.1)
+        .port("volume-port", volume.0)
+        .port("volume-cluster-port", volume.1)
+        .start();
+    let mut needles = Needles::default();
+    needles.put(&server, b"kept");
+    server.kill9();
+    std::fs::remove_dir_all(server.dir().join("master")).unwrap();
+    server.spawn();
+    let command = format!("dulse cluster recover --from 127.0.0.1:{}.{}", volume.0, volume.1);
+    eventually("the command that helps", LIMIT, || {
+        server.stderr().contains(&command).then_some(())
+    });
+    let master = format!("127.0.0.1:{}.{}", master.0, master.1);
+    let from = format!("--from=127.0.0.1:{}.{}", volume.0, volume.1);
+    let recovered = eventually("a recovery", LIMIT, || {
+        let output = run(dulse().args(["cluster", "recover", &from, "--master", &master]));
+        output.status.success().then_some(output)
+    });
+    assert!(said(&recovered).contains("took over"), "{}", said(&recovered));
+    server.await_ready();
+    needles.assert_kept(&server);
+    needles.put(&server, b"and more");
+    server.kill9();
+    server.restart();
+    needles.assert_kept(&server);
+}
+
+#[test]
+fn a_lone_master_that_founded_anew_takes_its_old_cluster_back() {
+    let mut master = Server::builder().role(Role::Master).start();
+    let volume = master.volume_server().start();
+    let mut ids = HashSet::new();
+    let mut stored = Vec::new();
+    for n in 0..10 {
+        let fid = submit(&master.master_url(), &format!("body {n}"));
+        assert!(ids.insert(id_of(&fid)));
+        stored.push(fid);
+    }
+    lose(std::slice::from_mut(&mut master));
+    master.await_ready();
+    // It cannot know; the volume server does, and what it has is read on.
+    eventually("a complaint", LIMIT, || {
+        volume.stderr().contains("dulse cluster recover").then_some(())
+    });
+    let direct = get(&format!("{}/{}", volume.volume_url(), stored[0]));
+    assert_eq!(direct.text(), "body 0");
+    let recovered = recover(&master.master_address(), &[&volume], &[]);
+    assert!(recovered.status.success(), "{}", said(&recovered));
+    for n in 10..20 {
+        let fid = eventually("an upload", LIMIT, || {
+            try_submit(&master.master_url(), &format!("body {n}")).ok()
+        });
+        assert!(ids.insert(id_of(&fid)), "{fid} was handed out twice");
+        stored.push(fid);
+    }
+    for (n, fid) in stored.iter().enumerate() {
+        assert_eq!(get_by_way_of(&master.master_url(), fid).text(), format!("body {n}"));
+    }
 }

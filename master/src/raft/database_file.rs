@@ -30,7 +30,11 @@ pub(super) fn open_file(path: &Path) -> io::Result<File> {
     // Whoever made them may have been killed before it made them durable.
     let dir = parent(path);
     fsync_dir(dir)?;
-    fsync_dir(parent(dir))?;
+    match fsync_dir(parent(dir)) {
+        // Then somebody else made the directory there, before.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        synced => synced?,
+    }
     // After a sync that failed the kernel takes for written what the disk lacks, and shows it to
     // the next process: what is built on that is lost with it.
     file.sync_data()?;

@@ -243,11 +243,11 @@ impl Roster {
         }
     }
 
-    /// Why the server must not go on: every master is of another cluster, or the others were waited
-    /// for in vain and the server has never found its own. A server that has goes on, whatever the
-    /// rest of the masters became: its volumes can be read.
+    /// Why the server must not go on: it has never found its own cluster, and every master is of
+    /// another one, or the others were waited for in vain. A server that has goes on, whatever its
+    /// masters became: its volumes can be read, and recovered.
     pub(super) fn must_stop(&self, now: BootTime) -> Option<&str> {
-        if self.places.values().any(Place::answers) {
+        if self.has_heard_own {
             return None;
         }
         let sentence = self.places.values().find_map(|place| match &place.standing {
@@ -259,8 +259,7 @@ impl Roster {
         let is_open = self.names.iter().any(|name| name.found.is_empty())
             || self.places.values().any(may_come);
         let waited = self.heard_other.map(|since| now.since(since)).unwrap_or_default();
-        let is_in_vain = !self.has_heard_own && waited >= PATIENCE;
-        (!is_open || is_in_vain).then_some(sentence)
+        (!is_open || waited >= PATIENCE).then_some(sentence)
     }
 }
 
