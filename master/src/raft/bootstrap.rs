@@ -14,6 +14,7 @@ use super::{
     address_book::AddressBook,
     database::{Contents, Database},
     error::{ProposeError, RaftStartError},
+    hello::HeardCluster,
     log_store::LogStore,
     network::Network,
     node::{Parts, Raft, RaftConfig},
@@ -141,6 +142,12 @@ pub(super) async fn begin_alone(raft: &Raft) -> Result<(), RaftStartError> {
             Ok(())
         }
         _ => lead_alone(raft).await,
+    }
+}
+
+impl From<&VolumesBeside> for HeardCluster {
+    fn from(beside: &VolumesBeside) -> Self {
+        Self { url: beside.url.clone(), cluster: beside.cluster }
     }
 }
 
