@@ -251,12 +251,12 @@ impl Cluster {
         self.is_stale.store(false, Ordering::Relaxed);
         // Read before the state: an entry applied in between only causes another rebuild.
         let applied = self.log.applied();
-        let (layouts, version, happened) = self.log.read(|state| {
+        let (layouts, (version, cluster), happened) = self.log.read(|state| {
             let layouts = Layouts::build(state, topology, self.volume_size_limit_bytes);
             let happened = self.events.look(state, topology, &layouts);
-            (layouts, state.changes.version(), happened)
+            (layouts, (state.changes.version(), state.cluster), happened)
         });
-        self.map.publish(version, topology);
+        self.map.publish(version, cluster, topology);
         self.events.tell(happened, self.wall_ms());
         self.built_at.store(applied, Ordering::Relaxed);
         self.log_new_contradictions(&layouts.contradictions);

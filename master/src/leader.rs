@@ -20,7 +20,7 @@ use tokio::time::Sleep;
 use crate::{
     assign::{AssignRequest, Assigner, Assignment},
     cluster::Cluster,
-    raft::Leadership,
+    raft::{Leadership, MembershipError},
 };
 
 /// `POST` an [`AssignCall`] to the leader's cluster port, answered by an [`Assignment`].
@@ -95,6 +95,7 @@ pub(crate) async fn change_masters_anywhere(
 ) -> Result<Masters, Problem> {
     let mut patience = Patience::default();
     let before = cluster.log.leadership().leader;
+    let was_member = is_to_be_removed_and_there(cluster, asked);
     loop {
         // Any other leader was asked for, and is there: whoever led did not live to say so.
         let leader = cluster.log.leadership().leader;
@@ -106,10 +107,23 @@ pub(crate) async fn change_masters_anywhere(
         } else {
             ask_leader(cluster, peers, MASTERS, || asked.clone(), CHANGE_LIMIT).await
         };
+        // It went when it was asked for the first time, and the answer was lost.
+        if was_member && is_not_found(&changed) {
+            return Ok(Masters { masters: cluster.log.masters() });
+        }
         if !patience.outlasts(&changed).await {
             return changed;
         }
     }
+}
+
+fn is_to_be_removed_and_there(cluster: &Cluster, asked: &ChangeMasters) -> bool {
+    let ChangeMasters::Remove(address) = asked else { return false };
+    cluster.log.masters().iter().any(|master| master.address == *address)
+}
+
+fn is_not_found(changed: &Result<Masters, Problem>) -> bool {
+    changed.as_ref().is_err_and(|problem| problem.code == Code::NotFound)
 }
 
 /// How long somebody still waits for a leader; it begins when there is none.
@@ -132,12 +146,16 @@ impl Patience {
     }
 }
 
-/// Changes who the masters are, if this one leads.
+/// Changes who the masters are, if this one leads. What was asked for once more, because the answer
+/// was lost, has come about: that a master is to be taken in which is one.
 pub(crate) async fn change_masters(
     cluster: &Cluster,
     asked: ChangeMasters,
 ) -> Result<Masters, Problem> {
-    cluster.log.change_masters(asked.try_into()?).await?;
+    match cluster.log.change_masters(asked.try_into()?).await {
+        Ok(()) | Err(MembershipError::AlreadyMember { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
     Ok(Masters { masters: cluster.log.masters() })
 }
 
@@ -178,5 +196,81 @@ fn not_answered(leader: &ServerAddress, error: PeerError) -> Problem {
             let message = format!("the leader {} does not answer: {error}", leader.public());
             Problem::new(Code::NoLeader, message)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use dulse_shared::{
+        clock::Clock,
+        wire::{MasterReport, MasterRole},
+    };
+    use futures_util::{FutureExt, future::BoxFuture};
+
+    use super::*;
+    use crate::{
+        cluster_log::{ClusterLog, MastersChange},
+        cluster_state::{ClusterState, Command, Outcome},
+        testing::{LIMIT, LoneLog},
+    };
+
+    /// A leader that refuses every change so, and knew the master at `a:1` when it was asked.
+    struct Refusing(LoneLog, fn() -> MembershipError);
+
+    impl ClusterLog for Refusing {
+        fn propose(&self, command: Command) -> BoxFuture<'_, Result<Outcome, ProposeError>> {
+            self.0.propose(command)
+        }
+
+        fn show(&self, look: &mut dyn FnMut(&ClusterState)) {
+            self.0.show(look);
+        }
+
+        fn applied(&self) -> u64 {
+            self.0.applied()
+        }
+
+        fn leadership(&self) -> Leadership {
+            self.0.leadership()
+        }
+
+        fn masters(&self) -> Vec<MasterReport> {
+            vec![MasterReport {
+                address: "a:1".to_owned(),
+                node: String::new(),
+                role: MasterRole::Follower,
+                is_this_one: false,
+                entries_behind: None,
+                heard_ms: None,
+            }]
+        }
+
+        fn change_masters(&self, _: MastersChange) -> BoxFuture<'_, Result<(), MembershipError>> {
+            std::future::ready(Err((self.1)())).boxed()
+        }
+    }
+
+    async fn change(
+        asked: ChangeMasters,
+        refusal: fn() -> MembershipError,
+    ) -> Result<Masters, Problem> {
+        let log = Arc::new(Refusing(LoneLog::founded(true), refusal));
+        let cluster = Cluster::new(log, LIMIT, Clock::System);
+        change_masters_anywhere(&cluster, &PeerClient::new(None), &asked).await
+    }
+
+    #[tokio::test]
+    async fn a_change_of_the_masters_that_came_about_before_is_not_refused_the_second_time() {
+        let member = || MembershipError::AlreadyMember { address: "a:1".to_owned() };
+        change(ChangeMasters::Add("a:1".to_owned()), member).await.unwrap();
+        let none =
+            || MembershipError::NotAMember { address: "a:1".to_owned(), members: String::new() };
+        change(ChangeMasters::Remove("a:1".to_owned()), none).await.unwrap();
+        let refused = change(ChangeMasters::Remove("b:1".to_owned()), none).await.unwrap_err();
+        assert_eq!(refused.code, Code::NotFound, "it never was one");
+        let busy = change(ChangeMasters::Add("a:1".to_owned()), || MembershipError::Busy).await;
+        assert!(busy.is_err());
     }
 }

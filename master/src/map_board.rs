@@ -8,10 +8,12 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use dulse_shared::id::ClusterId;
 use tokio::sync::watch;
 
 use crate::{
     cluster::Cluster,
+    cluster_state::ClusterState,
     topology::Topology,
     volume_map::{Cursor, MapServers, map_since},
 };
@@ -37,15 +39,15 @@ impl MapBoard {
     /// An empty map; `run` is a random number.
     pub(crate) fn new(run: u64) -> Self {
         let servers = MapServers::new(run);
-        let head = watch::Sender::new(servers.head(0));
+        let head = watch::Sender::new(servers.head(0, None));
         Self { servers: Mutex::new(servers), head, answers: Mutex::default() }
     }
 
     /// Takes over what is known now, and wakes who waits if that is news.
-    pub(crate) fn publish(&self, version: u64, topology: &Topology) {
+    pub(crate) fn publish(&self, version: u64, cluster: Option<ClusterId>, topology: &Topology) {
         let mut servers = self.servers();
         servers.update(topology);
-        let head = servers.head(version);
+        let head = servers.head(version, cluster);
         self.head.send_if_modified(|known| std::mem::replace(known, head) != head);
     }
 
@@ -85,14 +87,16 @@ impl Cluster {
     /// What somebody whose map is at `since` has to be told, as JSON.
     pub(crate) fn map_since(&self, since: Option<Cursor>) -> serde_json::Result<Bytes> {
         let mut answers = self.map.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let head = |version| self.map.servers().head(version);
-        let known = self.log.read(|state| head(state.changes.version()));
+        let head = |state: &ClusterState, servers: &MapServers| {
+            servers.head(state.changes.version(), state.cluster)
+        };
+        let known = self.log.read(|state| head(state, &self.map.servers()));
         if let Some(written) = answers.find(known, since) {
             return Ok(written);
         }
         let (head, map) = self.log.read(|state| {
             let servers = self.map.servers();
-            (servers.head(state.changes.version()), map_since(state, &servers, since))
+            (head(state, &servers), map_since(state, &servers, since))
         });
         let written = Bytes::from(serde_json::to_vec(&map)?);
         answers.keep(head, since, written.clone());

@@ -4,8 +4,9 @@
 //! same at every master, so whoever goes on at another master is told what changed since. Where
 //! servers are and whether they live is what this master heard: that half has a count which means
 //! something to this run of this master only, and whoever comes from another one is given all
-//! servers, of which there are few. A cursor names a place in both: `VERSION.RUN.COUNT`, or
-//! `VERSION` alone. It never yields a wrong difference: what it does not fit is answered in full.
+//! servers, of which there are few. A cursor names a place in both: `VERSION.CLUSTER.RUN.COUNT`, or
+//! `VERSION` alone. It never yields a wrong difference: what it does not fit is answered in full. So is
+//! one of another cluster, whose masters were here before: their versions were of other changes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +15,7 @@ use std::{
 };
 
 use dulse_shared::{
-    id::ServerId,
+    id::{ClusterId, ServerId},
     wire::{MappedServer, MappedState, MappedVolume, VolumeConfig, VolumeMap, VolumeState},
 };
 
@@ -28,8 +29,21 @@ use crate::{
 pub(crate) struct Cursor {
     /// The version of what was agreed on.
     pub(crate) version: u64,
+    /// Which cluster's masters agreed on it; none if that is not known.
+    pub(crate) cluster: Option<ClusterTag>,
     /// What was heard of servers; none if that is not known.
     pub(crate) heard: Option<Heard>,
+}
+
+/// What tells the masters of one cluster from those that were founded anew in their place.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct ClusterTag(u32);
+
+impl From<ClusterId> for ClusterTag {
+    fn from(cluster: ClusterId) -> Self {
+        // The id is random: any part of it is as good as another.
+        Self(u32::try_from(cluster.as_u128() & u128::from(u32::MAX)).unwrap_or_default())
+    }
 }
 
 /// A place in what one run of one master heard of servers.
@@ -57,17 +71,28 @@ impl Cursor {
     /// Whether somebody who is there has something to be told by a map that is at `head`. Who does
     /// not say what it heard of servers does not wait for it.
     pub(crate) fn is_behind(&self, head: &Self) -> bool {
+        if self.is_foreign(head.cluster) {
+            return true;
+        }
         // One that comes from a master that has applied more waits until this one has, too.
         if self.version > head.version {
             return false;
         }
         self.version != head.version || (self.heard.is_some() && self.heard != head.heard)
     }
+
+    /// Whether it is a place in another cluster's map. One that names no cluster is believed.
+    fn is_foreign(&self, ours: Option<ClusterTag>) -> bool {
+        self.cluster.is_some() && self.cluster != ours
+    }
 }
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.version)?;
+        if let Some(ClusterTag(tag)) = self.cluster {
+            write!(f, ".{tag:08x}")?;
+        }
         self.heard.map_or(Ok(()), |Heard { run, count }| write!(f, ".{run:x}.{count}"))
     }
 }
@@ -81,17 +106,26 @@ impl FromStr for Cursor {
 }
 
 fn parse(text: &str) -> Option<Cursor> {
-    let mut parts = text.split('.');
-    let version = parts.next()?.parse().ok()?;
-    let heard = match (parts.next(), parts.next(), parts.next()) {
-        (None, ..) => None,
-        (Some(run), Some(count), None) => {
+    let parts: Vec<&str> = text.splitn(5, '.').collect();
+    let (version, cluster, heard) = match *parts.as_slice() {
+        [version] => (version, None, None),
+        // No cluster is founded yet.
+        [version, run, count] => (version, None, Some((run, count))),
+        [version, cluster, run, count] => (version, Some(cluster), Some((run, count))),
+        _ => return None,
+    };
+    let heard = match heard {
+        Some((run, count)) => {
             let run = u64::from_str_radix(run, 16).ok()?;
             Some(Heard { run, count: count.parse().ok()? })
         }
-        _ => return None,
+        None => None,
     };
-    Some(Cursor { version, heard })
+    let cluster = match cluster {
+        Some(tag) => Some(ClusterTag(u32::from_str_radix(tag, 16).ok()?)),
+        None => None,
+    };
+    Some(Cursor { version: version.parse().ok()?, cluster, heard })
 }
 
 impl MapServers {
@@ -101,8 +135,8 @@ impl MapServers {
     }
 
     /// Where a map that was made now would be.
-    pub(crate) fn head(&self, version: u64) -> Cursor {
-        Cursor { version, heard: Some(self.heard) }
+    pub(crate) fn head(&self, version: u64, cluster: Option<ClusterId>) -> Cursor {
+        Cursor { version, cluster: cluster.map(ClusterTag::from), heard: Some(self.heard) }
     }
 
     /// Takes over what is heard now. A server that the topology has forgotten was dead for a day:
@@ -150,6 +184,8 @@ pub(crate) fn map_since(
     // Version 0 alone is what somebody says who has no map.
     let since = since.filter(|since| since.heard.is_some() || since.version > 0);
     let since = since.filter(|since| changes.can_tell_since(since.version));
+    let head = servers.head(changes.version(), state.cluster);
+    let since = since.filter(|since| !since.is_foreign(head.cluster));
     let (mut volumes, deleted): (Vec<MappedVolume>, Vec<_>) = match since {
         Some(Cursor { version, .. }) => {
             let changed = changes.changed_since(version).filter_map(|id| state.volumes.get(&id));
@@ -160,7 +196,7 @@ pub(crate) fn map_since(
     volumes.sort_unstable_by_key(|volume| volume.id);
     let holders = volumes.iter().flat_map(|volume| volume.members.iter().copied()).collect();
     VolumeMap {
-        cursor: servers.head(changes.version()).to_string(),
+        cursor: head.to_string(),
         version: changes.version(),
         is_full: since.is_none(),
         servers: servers.list(since.and_then(|since| since.heard), &holders),
@@ -264,10 +300,12 @@ mod tests {
 
     #[test]
     fn a_cursor_is_read_back_as_printed_and_anything_else_refused() {
-        for text in ["0", "17", "17.9f3ac01d22e07b44.3"] {
+        for text in ["0", "17", "17.9f3ac01d22e07b44.3", "17.0000f00d.9f3ac01d22e07b44.3"] {
             assert_eq!(text.parse::<Cursor>().unwrap().to_string(), text);
         }
-        for bad in ["", "x", "1.2", "1.g.3", "1.2.3.4", "-1", "1..2"] {
+        for bad in
+            ["", "x", "1.2", "1.g.3", "1.2.3.4.5", "1.x.3.4", "1.100000000.3.4", "-1", "1..2"]
+        {
             assert!(bad.parse::<Cursor>().is_err(), "{bad}");
         }
     }
@@ -336,6 +374,33 @@ mod tests {
         }
         // A count that this run has not come to yet.
         assert_eq!(heard(&master.since(&state, Some("1.1.9"))), [server(1)]);
+    }
+
+    #[test]
+    fn the_map_of_another_cluster_is_replaced_at_once_whatever_its_version() {
+        let found = |state: &mut ClusterState, n: u128| {
+            state.apply(&Command::FoundCluster { cluster: ClusterId::from(n) });
+        };
+        let master = Master::new(1, &[1]);
+        let (mut lost, mut anew) = (ClusterState::default(), ClusterState::default());
+        found(&mut lost, 1);
+        found(&mut anew, 2);
+        for state in [&mut lost, &mut anew] {
+            create(state, &[1]);
+            create(state, &[1]);
+        }
+        let cursor = master.since(&lost, None).cursor;
+        create(&mut anew, &[1]);
+        let map = master.since(&anew, Some(&cursor));
+        assert!(map.is_full && ids(&map).len() == 3, "{map:?}");
+        let head: Cursor = map.cursor.parse().unwrap();
+        // Of a longer history, too, which would otherwise be waited for.
+        for version in [1, 3, 9] {
+            let cursor = Cursor { version, ..cursor.parse().unwrap() };
+            assert!(cursor.is_behind(&head), "{version}");
+        }
+        assert!(!head.is_behind(&head));
+        assert!(!master.since(&anew, Some(&map.cursor)).is_full);
     }
 
     #[test]

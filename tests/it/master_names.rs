@@ -28,20 +28,34 @@ use crate::{
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What a name resolves to just now; nothing: it does not.
+/// What a name resolves to just now (nothing: it does not), and how often that was asked.
 #[derive(Clone, Default)]
-struct Names(Arc<Mutex<Vec<IpAddr>>>);
+struct Names(Arc<Mutex<(Vec<IpAddr>, u64)>>);
 
 impl Names {
     fn set(&self, ips: &[&str]) {
-        *self.0.lock().unwrap() = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+        self.0.lock().unwrap().0 = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+    }
+
+    /// Waits until all that the name led to answers: then it is asked for more seldom.
+    fn settle(&self) {
+        let (clock, asked) = (Clock::System, || self.0.lock().unwrap().1);
+        let mut last = (asked(), clock.boot());
+        eventually("the name is asked for seldom", LIMIT, || {
+            if asked() != last.0 {
+                last = (asked(), clock.boot());
+            }
+            (clock.since(last.1) > Duration::from_secs(2)).then_some(())
+        });
     }
 
     fn resolver(&self) -> Resolver {
         let names = self.0.clone();
         Resolver::of(move |host| {
             assert_eq!(host, "masters.example");
-            let ips = names.lock().unwrap().clone();
+            let mut names = names.lock().unwrap();
+            names.1 += 1;
+            let ips = names.0.clone();
             std::future::ready(if ips.is_empty() {
                 Err(io::Error::other("no such name"))
             } else {
@@ -121,11 +135,13 @@ fn every_master_behind_a_name_is_reported_to_and_followed_by_mutual_tls() {
     assert!(!first.hears() && tasks.failure().is_none());
     names.set(&hosts[..2]);
     eventually("the first two hear it", LIMIT, || (first.hears() && second.hears()).then_some(()));
+    names.settle();
     assert!(!third.hears());
     names.set(&hosts);
     eventually("all hear it", LIMIT, || third.hears().then_some(()));
     runtime.block_on(volume.ready());
 
+    names.settle();
     // One of them is started elsewhere, with its directory, and the name leads there.
     runtime.block_on(third.stop());
     std::fs::rename(dir.path().join(hosts[2]), dir.path().join("127.0.0.4")).unwrap();

@@ -209,6 +209,8 @@ fn a_cluster_of_one_master_grows_to_three_while_it_serves() {
         let (done, table, said) = run_masters(&["add", address], &one);
         assert!(done && table.contains(address), "{table}{said}");
         other.await_ready();
+        let (done, table, said) = run_masters(&["add", address], &one);
+        assert!(done && table.contains(address) && said.contains("already"), "{table}{said}");
         others.push(other);
     }
     let second = addresses.peers.split(',').nth(1).unwrap();

@@ -5,7 +5,7 @@
 //! Each master acknowledges a numbered report; the next one says what changed since. A master that
 //! lost track asks for a full report by acknowledging 0. No two reports of a run have one number,
 //! whoever they are for: two reporters that reach one master at two of its addresses cost it full
-//! reports, until [`crate::masters`] ends one of them, and never have it take one for the other's.
+//! reports, until `crate::masters` ends one of them, and never have it take one for the other's.
 
 use std::{
     collections::HashMap,

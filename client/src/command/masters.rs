@@ -12,7 +12,10 @@ pub async fn masters(
     json: bool,
 ) -> Result<Outcome, ClientError> {
     let masters = match change {
-        Some(change) => client.change_masters(change).await?,
+        Some(change) => {
+            tell_if_member(client, change).await;
+            client.change_masters(change).await?
+        }
         None => client.list_masters().await?,
     };
     if json {
@@ -28,6 +31,18 @@ pub async fn masters(
         );
     }
     Ok(Outcome::Done)
+}
+
+/// Taking in a master once more changes nothing, which should not look as if it had.
+async fn tell_if_member(client: &Client, change: &ChangeMasters) {
+    let ChangeMasters::Add(address) = change else { return };
+    // If no master answers, the change itself says so.
+    let Ok(masters) = client.list_masters().await else { return };
+    let is_member =
+        |master: &MasterReport| master.address == *address && master.role != MasterRole::Learner;
+    if masters.iter().any(is_member) {
+        eprintln!("{address} is a master of this cluster already");
+    }
 }
 
 fn render(masters: &[MasterReport]) -> String {

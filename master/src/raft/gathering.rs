@@ -33,6 +33,12 @@ struct Known {
     obstacle: Option<String>,
 }
 
+impl From<&VolumesBeside> for HeardCluster {
+    fn from(beside: &VolumesBeside) -> Self {
+        Self { server: beside.server.clone(), cluster: beside.cluster }
+    }
+}
+
 impl Gathering {
     /// Of a master beside these volumes.
     pub(super) fn new(beside: Option<VolumesBeside>) -> Self {

@@ -14,7 +14,6 @@ use super::{
     format::Version,
     type_config::{NodeId, Peer},
 };
-use crate::config::VolumesBeside;
 
 /// `POST` an [`Introduction`], answered by one.
 pub(super) const HELLO: &str = "/raft/hello";
@@ -64,12 +63,6 @@ pub(super) struct HeardCluster {
     pub(super) server: String,
     /// Its cluster.
     pub(super) cluster: ClusterId,
-}
-
-impl From<&VolumesBeside> for HeardCluster {
-    fn from(beside: &VolumesBeside) -> Self {
-        Self { server: beside.server.clone(), cluster: beside.cluster }
-    }
 }
 
 /// A new master at a member's address asks to take that member's place.

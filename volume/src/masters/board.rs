@@ -74,7 +74,7 @@ impl Board {
         if has_changed {
             self.changed.notify_one();
         }
-        if is_silent {
+        if has_changed && is_silent {
             self.fell_silent.notify_waiters();
         }
         let pause = match (is_other, is_expected) {
