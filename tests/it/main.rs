@@ -30,6 +30,7 @@ mod masters;
 mod missing_dirs;
 mod needles;
 mod offline;
+mod process;
 mod readme;
 mod scrubs;
 mod start_stop;
