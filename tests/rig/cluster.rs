@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::{
     fault::{Target, Ways},
+    history::Stopwatch,
     http::Http,
     network::{Network, Way},
     process::{Process, dulse, eventually, run},
@@ -23,6 +24,9 @@ const MASTER_PORT: u16 = 9333;
 const WHOLE_LIMIT: Duration = Duration::from_secs(30);
 /// A master that the leader heard this lately is there: it hears each several times in that.
 const HEARD_MS: u64 = 300;
+/// A leader that thinks all are there for so long has heard each of them meanwhile: at first it
+/// may go by what it heard of a process that is gone.
+const SETTLED: Duration = Duration::from_millis(2 * HEARD_MS);
 
 /// How many processes of each kind.
 #[derive(Clone, Copy, Debug, Default)]
@@ -230,8 +234,13 @@ impl Cluster {
 
     /// Waits until every master follows the leader, the leader hears all masters and volume
     /// servers, and hands out fids.
-    pub fn wait_until_whole(&mut self) {
-        eventually("the cluster is whole", WHOLE_LIMIT, || self.is_whole().then_some(()));
+    pub fn wait_until_whole(&self) {
+        let stopwatch = Stopwatch::start();
+        let mut since = None;
+        eventually("the cluster is whole", WHOLE_LIMIT, || {
+            since = self.is_whole().then(|| since.unwrap_or_else(|| stopwatch.now()));
+            (stopwatch.now().since(since?) >= SETTLED).then_some(())
+        });
     }
 
     fn is_whole(&self) -> bool {
