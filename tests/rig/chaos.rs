@@ -32,8 +32,6 @@ const READ_BACK_LIMIT: Duration = Duration::from_secs(20);
 /// Clients see a cluster without faults this long, before and after.
 const QUIET: Duration = Duration::from_millis(500);
 const USERS: u64 = 3;
-/// One fault has many witnesses.
-const MAX_SHOWN: usize = 20;
 
 /// Clusters take turns: their time limits are for a machine that runs one.
 static TURN: Mutex<()> = Mutex::new(());
@@ -67,8 +65,7 @@ fn run(test: &str, layout: Layout, schedule: impl FnOnce(u64, &[String]) -> Sche
     if !found.is_empty() {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}-{seed}"));
         std::fs::write(&path, history.lines()).unwrap();
-        let shown = found[..found.len().min(MAX_SHOWN)].join("\n");
-        panic!("{} findings:\n{shown}\n\nhistory: {}\n", found.len(), path.display());
+        panic!("found:\n{}\n\nthe history: {}\n", found.join("\n"), path.display());
     }
 }
 

@@ -20,7 +20,10 @@ pub struct Limits {
     pub deposed: Duration,
 }
 
-/// All that is wrong with a history: a sentence each. `end` is when clients were stopped.
+/// One fault has many witnesses, and there may be others besides.
+const MAX_SHOWN: usize = 5;
+
+/// What is wrong with a history, some sentences of each kind. `end` is when clients were stopped.
 pub fn findings(history: &History, end: Moment, limits: Limits) -> Vec<String> {
     let all = [
         assigns::keys_twice(history),
@@ -30,7 +33,16 @@ pub fn findings(history: &History, end: Moment, limits: Limits) -> Vec<String> {
         needles::wrong_reads(history),
         needles::not_read_back(history),
     ];
-    all.concat()
+    all.into_iter().flat_map(first_ones).collect()
+}
+
+fn first_ones(mut found: Vec<String>) -> Vec<String> {
+    let left_out = found.len().saturating_sub(MAX_SHOWN);
+    found.truncate(MAX_SHOWN);
+    if left_out > 0 {
+        found.push(format!("(and {left_out} more of this kind)"));
+    }
+    found
 }
 
 pub use assigns::longest_gap;
