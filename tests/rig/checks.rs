@@ -46,3 +46,36 @@ fn first_ones(mut found: Vec<String>) -> Vec<String> {
 }
 
 pub use assigns::longest_gap;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        checks::made_up::{Ending, assigned, get, history, millis, put},
+        history::Isolation,
+    };
+
+    #[test]
+    fn every_check_is_made_and_many_findings_of_one_kind_do_not_hide_the_others() {
+        let many = (0..9).map(|n| assigned("m1", 10 + n, 20 + n, "3,02000000aa"));
+        let deposed = assigned("m1", 5000, 5001, "3,01000000aa");
+        let lost = [put(1, 10, 20, Ending::Ok), get(2, 12, 19)];
+        let mut bad = history(many.chain([deposed]).chain(lost));
+        let (from, until) = (millis(2000), millis(6000));
+        bad.isolations.push(Isolation { server: "m1".to_owned(), from, until });
+        let second = Duration::from_secs(1);
+        let found = findings(&bad, millis(6000), Limits { gap: second, deposed: second });
+        for part in [
+            "one key handed out twice",
+            "(and 3 more of this kind)",
+            "a deposed leader handed out",
+            "m1 was cut off at 2.0000 and still",
+            "nobody got a fid for",
+            "is what nobody had written",
+            "was never read",
+        ] {
+            let with_it = found.iter().filter(|sentence| sentence.contains(part)).count();
+            assert!(with_it > 0, "{part} in {found:#?}");
+        }
+    }
+}

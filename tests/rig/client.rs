@@ -240,23 +240,3 @@ fn read_assigned(answer: &Answer) -> Option<(Fid, String)> {
     let url = format!("http://{}/{fid}", body["publicUrl"].as_str()?);
     Some((fid.parse().ok()?, url))
 }
-
-impl<T> Outcome<T> {
-    fn map<U>(self, change: impl FnOnce(T) -> U) -> Outcome<U> {
-        match self {
-            Self::Ok(value) => Outcome::Ok(change(value)),
-            Self::Failed(why) => Outcome::Failed(why),
-            Self::Unknown(why) => Outcome::Unknown(why),
-        }
-    }
-
-    /// An answer that cannot be read says nothing about what was done.
-    fn and_then_known<U>(self, read: impl FnOnce(T) -> Option<U>) -> Outcome<U> {
-        match self {
-            Self::Ok(value) => read(value)
-                .map_or_else(|| Outcome::Unknown("it cannot be read".to_owned()), Outcome::Ok),
-            Self::Failed(why) => Outcome::Failed(why),
-            Self::Unknown(why) => Outcome::Unknown(why),
-        }
-    }
-}

@@ -180,6 +180,25 @@ impl Event {
 }
 
 impl<T> Outcome<T> {
+    /// The same, about another value.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Outcome<U> {
+        match self {
+            Self::Ok(value) => Outcome::Ok(change(value)),
+            Self::Failed(why) => Outcome::Failed(why),
+            Self::Unknown(why) => Outcome::Unknown(why),
+        }
+    }
+
+    /// An answer that cannot be read says nothing about what was done.
+    pub fn and_then_known<U>(self, read: impl FnOnce(T) -> Option<U>) -> Outcome<U> {
+        match self {
+            Self::Ok(value) => read(value)
+                .map_or_else(|| Outcome::Unknown("it cannot be read".to_owned()), Outcome::Ok),
+            Self::Failed(why) => Outcome::Failed(why),
+            Self::Unknown(why) => Outcome::Unknown(why),
+        }
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::Ok(_) => "ok",

@@ -1,9 +1,9 @@
 //! A network of its own for each server: namespaces on one bridge, whose ways to each other can be
 //! cut.
 //!
-//! The idea, the subnet and the cut are those of `scripts/lib/namespaces.py`: a cut is silent and goes one way,
-//! because a permanent neighbour entry sends packets to a hardware address that nobody has, so that
-//! nothing is refused and nothing arrives. Bridge and veth pairs lie inside the namespaces, so the
+//! Subnet and cut are those of `scripts/lib/namespaces.py`: a cut is silent and goes one way, since
+//! a permanent neighbour entry sends packets to a hardware address that nobody has, so that nothing
+//! is refused and nothing arrives. Bridge and veth pairs lie inside the namespaces, so that the
 //! machine's own network is not touched and networks never collide. All names begin with this
 //! process' id: what a run leaves that was killed, the next run removes.
 
@@ -58,7 +58,8 @@ impl Network {
     pub fn new() -> Self {
         static SWEEP: Once = Once::new();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        SWEEP.call_once(remove_leftovers);
+        // This process has made none yet, so that its own names are of another that had its id.
+        SWEEP.call_once(|| remove_leftovers(|pid| pid == std::process::id() || !is_alive(pid)));
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("{PREFIX}{}-{number}", std::process::id());
         // First the value, so that what follows is removed even if only half of it is done.
@@ -166,21 +167,20 @@ pub fn unavailable() -> Option<String> {
 }
 
 /// Removes the namespaces of runs that did not come to it themselves.
-fn remove_leftovers() {
+fn remove_leftovers(is_gone: impl Fn(u32) -> bool) {
     let Ok(entries) = std::fs::read_dir(NAMESPACES) else { return };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    for name in names.filter(|name| is_leftover(name)) {
+    for name in names.filter(|name| owner(name).is_some_and(&is_gone)) {
+        // Another run may do the same at this moment.
         let _ = ip(&["netns", "del", &name]);
     }
 }
 
-/// Whether it belongs to a process that is gone. This one has made none when it asks.
-fn is_leftover(name: &str) -> bool {
-    owner(name).is_some_and(|pid| pid == std::process::id() || !is_alive(pid))
-}
-
+/// Whether it runs. One that ended and that nobody waited for is still in the table.
 fn is_alive(pid: u32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !"ZX".contains(state))
 }
 
 /// The process whose name a namespace bears.
@@ -221,7 +221,7 @@ mod tests {
     use std::{net::UdpSocket, time::Duration};
 
     use super::*;
-    use crate::require;
+    use crate::{process::eventually, require};
 
     #[test]
     fn a_namespace_names_the_process_it_belongs_to() {
@@ -237,7 +237,6 @@ mod tests {
         if !require::namespaces() {
             return;
         }
-        let _sweep_is_over = Network::new();
         let mut gone = Command::new("true").spawn().unwrap();
         let (dead, alive) = (gone.id(), std::os::unix::process::parent_id());
         gone.wait().unwrap();
@@ -245,15 +244,20 @@ mod tests {
         for name in &names {
             must(ip(&["netns", "add", name]));
         }
-        let is_there = |name: &String| Path::new(NAMESPACES).join(name).exists();
-        assert_eq!([is_leftover(&names[0]), is_leftover(&names[1])], [true, false]);
-        // What a process does when it makes its first network, except that this one has made some.
-        for name in names.iter().filter(|name| is_leftover(name)) {
-            must(ip(&["netns", "del", name]));
-        }
-        let left: Vec<bool> = names.iter().map(is_there).collect();
+        remove_leftovers(|pid| !is_alive(pid));
+        let left: Vec<bool> =
+            names.iter().map(|name| Path::new(NAMESPACES).join(name).exists()).collect();
         let _ = ip(&["netns", "del", &names[1]]);
         assert_eq!(left, [false, true]);
+    }
+
+    #[test]
+    fn a_process_that_ended_is_not_alive_though_nobody_waited_for_it() {
+        let mut ended = Command::new("true").spawn().unwrap();
+        eventually("its end", Duration::from_secs(10), || (!is_alive(ended.id())).then_some(()));
+        assert!(Path::new(&format!("/proc/{}", ended.id())).exists());
+        ended.wait().unwrap();
+        assert!(is_alive(std::process::id()));
     }
 
     /// A socket of a member, opened in its namespace.

@@ -16,7 +16,7 @@ pub fn namespaces() -> bool {
     let is_required = std::env::var("DULSE_RIG").is_ok_and(|value| value == "require");
     assert!(!is_required, "DULSE_RIG=require, but no network namespaces can be made: {reason}");
     let test = std::thread::current().name().unwrap_or_default().to_owned();
-    let said = format!("{test} was NOT run: it needs root, iproute2 and util-linux ({reason})\n");
+    let said = format!("\n{test} was NOT run: it needs root, iproute2 and util-linux ({reason})\n");
     // Nobody is there to hear it.
     let _ = std::io::stderr().write_all(said.as_bytes());
     false

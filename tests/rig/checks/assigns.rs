@@ -41,7 +41,7 @@ pub fn keys_of_deposed(history: &History, limit: Duration) -> Vec<String> {
         }
         if let Some((before, other)) = highest.filter(|(_, other)| other.key > fid.key) {
             found.push(format!(
-                "a deposed leader handed out {fid} ({operation}), long after {other} ({before})"
+                "a deposed leader handed out {fid} ({operation}): {other} was there before ({before})"
             ));
         }
     }

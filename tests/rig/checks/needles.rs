@@ -103,24 +103,23 @@ impl<'a> Needle<'a> {
     fn settle(&mut self) {
         for n in 0..self.writes.len() {
             if self.writes[n].end.is_none() {
-                let explained = self.reads.iter().filter(|(operation, content)| {
-                    let mut sources = self.sources(operation, content);
-                    sources.next() == Some(n) && sources.next().is_none()
-                });
+                let explained = self
+                    .reads
+                    .iter()
+                    .filter(|(operation, content)| self.sources(operation, content) == [n]);
                 self.writes[n].end = explained.map(|(operation, _)| operation.end).min();
             }
         }
     }
 
     /// The writes that a read can have seen.
-    fn sources(&self, read: &Operation, content: &Content) -> impl Iterator<Item = usize> {
+    fn sources(&self, read: &Operation, content: &Content) -> Vec<usize> {
         let can_be = |write: &Write| {
             write.content == *content
                 && write.start < read.end
                 && self.replaced(write, read).is_none()
         };
-        let numbers = 0..self.writes.len();
-        numbers.filter(|n| can_be(&self.writes[*n])).collect::<Vec<_>>().into_iter()
+        (0..self.writes.len()).filter(|n| can_be(&self.writes[*n])).collect()
     }
 
     /// A write that certainly came after `write` and before `read` began.
@@ -136,7 +135,7 @@ impl<'a> Needle<'a> {
         if let Content::Wrong(what) = content {
             return Some(format!("wrong bytes of {}: {what}", self.fid));
         }
-        if self.sources(read, content).next().is_some() {
+        if !self.sources(read, content).is_empty() {
             return None;
         }
         let fid = &self.fid;
