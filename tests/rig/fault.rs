@@ -111,7 +111,7 @@ impl Schedule {
     pub fn random(seed: u64, volume_servers: &[String]) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let one_way = *[Ways::Outbound, Ways::Inbound].choose(&mut rng).unwrap();
-        let volume_server = || Target::Named(volume_servers[0].clone());
+        let volume_server = volume_servers.choose(&mut rng).unwrap().clone();
         let mut faults = vec![
             Fault::Kill(Target::Leader),
             Fault::Stop(Target::Leader),
@@ -119,7 +119,7 @@ impl Schedule {
             Fault::Cut(Target::Leader, one_way),
             Fault::Restart([Target::Leader, Target::Follower].choose(&mut rng).unwrap().clone()),
             Fault::Wipe(Target::Follower),
-            Fault::Kill(volume_server()),
+            Fault::Kill(Target::Named(volume_server)),
         ];
         faults.shuffle(&mut rng);
         let mut step = |fault: Fault| {

@@ -54,7 +54,7 @@ pub fn not_read_back(history: &History) -> Vec<String> {
         let is_stored =
             needle.writes.iter().any(|w| w.is_acknowledged && w.content != Content::Absent);
         if is_stored && !is_read {
-            found.push(format!("{} was never read after {last}", needle.fid));
+            found.push(format!("{} was acknowledged and never read after {last}", needle.fid));
         }
     }
     found
