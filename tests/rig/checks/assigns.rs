@@ -128,12 +128,15 @@ mod tests {
     }
 
     #[test]
-    fn a_deposed_leader_is_found_though_the_next_fids_are_fine() {
-        let mut operations = vec![assigned("m2", 1000, 1010, "3,2711000000aa")];
-        operations.push(assigned("m1", 5000, 5001, "3,02000000aa"));
-        operations.push(assigned("m2", 6000, 6001, "3,2712000000aa"));
-        operations.push(assigned("m2", 7000, 7001, "3,2713000000aa"));
-        assert_eq!(keys_of_deposed(&history(operations), LIMIT).len(), 1);
+    fn every_fid_of_a_deposed_leader_is_found_among_those_of_the_present_one() {
+        let mixed = [
+            assigned("m2", 1000, 1010, "3,2711000000aa"),
+            assigned("m1", 5000, 5001, "3,02000000aa"),
+            assigned("m1", 6000, 6001, "3,03000000aa"),
+            assigned("m2", 7000, 7001, "3,2712000000aa"),
+            assigned("m2", 8000, 8001, "3,2713000000aa"),
+        ];
+        assert_eq!(keys_of_deposed(&history(mixed), LIMIT).len(), 2);
     }
 
     #[test]
