@@ -1,72 +1,17 @@
-//! Runs the real program: each server in its own directory on its own ports, waited for with a
-//! deadline, killed with its test.
+//! Servers of the real program, each in its own directory on its own ports.
 //!
-//! A server's output goes to files, one pair a start; they are printed when a test fails. Ports
-//! are chosen once and kept over restarts, so that addresses stay good after a kill.
-
-#![allow(dead_code, reason = "not every test uses every convenience of the harness")]
+//! Ports are chosen once and kept over restarts, so that addresses stay good after a kill. How a
+//! process is started, waited for and killed is [`crate::process`]'s.
 
 use std::{
-    fs::File,
     net::TcpListener,
+    ops::{Deref, DerefMut},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::Output,
     sync::atomic::{AtomicU16, Ordering},
-    thread::sleep,
-    time::Duration,
 };
 
-use dulse_shared::clock::Clock;
-use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
-
-/// A server that is not ready after this long is broken, however slow the machine.
-const READY_LIMIT: Duration = Duration::from_secs(30);
-/// Draining takes at most 10 s; the rest is for a busy machine.
-const EXIT_LIMIT: Duration = Duration::from_secs(30);
-const POLL: Duration = Duration::from_millis(2);
-
-/// The built program.
-pub fn dulse() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dulse"));
-    // What the developer has set must not reach the tests.
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("DULSE_")) {
-        command.env_remove(name);
-    }
-    command.env_remove("RUST_LOG");
-    command
-}
-
-/// Runs a command to its end; panics if that takes longer than [`EXIT_LIMIT`].
-pub fn run(command: &mut Command) -> Output {
-    let scratch = tempfile::tempdir().unwrap();
-    let (out, err) = (scratch.path().join("out"), scratch.path().join("err"));
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(File::create(&out).unwrap())
-        .stderr(File::create(&err).unwrap())
-        .spawn()
-        .unwrap();
-    let status = wait(&mut child, EXIT_LIMIT).unwrap_or_else(|| {
-        child.kill().unwrap();
-        let text = std::fs::read_to_string(&err).unwrap();
-        panic!("{command:?} did not end within {EXIT_LIMIT:?}:\n{text}");
-    });
-    Output { status, stdout: std::fs::read(out).unwrap(), stderr: std::fs::read(err).unwrap() }
-}
-
-/// Calls `probe` until it gives something; panics with `what` when `limit` has passed.
-pub fn eventually<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
-    let clock = Clock::System;
-    let start = clock.boot();
-    loop {
-        if let Some(value) = probe() {
-            return value;
-        }
-        assert!(clock.since(start) < limit, "not within {limit:?}: {what}");
-        sleep(POLL);
-    }
-}
+pub use crate::process::{Process, dulse, eventually, run};
 
 /// A port nobody listens on, below those that the kernel gives to outgoing connections, and
 /// given out once in this process.
@@ -80,20 +25,6 @@ pub fn free_port() -> u16 {
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
-    }
-}
-
-fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
-    let clock = Clock::System;
-    let start = clock.boot();
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return Some(status);
-        }
-        if clock.since(start) >= limit {
-            return None;
-        }
-        sleep(POLL);
     }
 }
 
@@ -209,7 +140,7 @@ impl ServerBuilder {
             args.push(format!("--{name}={port}"));
         }
         args.extend(self.flags);
-        Server { role: self.role, args, envs: self.envs, dir, scratch, starts: 0, child: None }
+        Server { dir, process: Process::new(scratch, args).envs(self.envs) }
     }
 }
 
@@ -233,15 +164,24 @@ impl Role {
     }
 }
 
-/// A process of the program; killed when dropped.
+/// A server, with the process it runs in: whatever can be done to that can be done to it.
 pub struct Server {
-    role: Role,
-    args: Vec<String>,
-    envs: Vec<(String, String)>,
     dir: PathBuf,
-    scratch: TempDir,
-    starts: u32,
-    child: Option<Child>,
+    process: Process,
+}
+
+impl Deref for Server {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Server {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
 }
 
 impl Server {
@@ -296,93 +236,6 @@ impl Server {
         &self.dir
     }
 
-    /// The process' id.
-    pub fn pid(&self) -> u32 {
-        self.child.as_ref().expect("it runs").id()
-    }
-
-    /// What the last start has said on stdout so far.
-    pub fn stdout(&self) -> String {
-        std::fs::read_to_string(self.output_path("out")).unwrap()
-    }
-
-    /// What the last start has said on stderr so far.
-    pub fn stderr(&self) -> String {
-        std::fs::read_to_string(self.output_path("err")).unwrap()
-    }
-
-    /// Ends the process at once, as a crash would.
-    pub fn kill9(&mut self) {
-        let mut child = self.child.take().expect("it runs");
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-
-    /// Asks the process to stop and waits until it has.
-    pub fn terminate(&mut self) -> ExitStatus {
-        self.signal(Signal::TERM);
-        self.wait_for_exit()
-    }
-
-    /// Sends a signal.
-    pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
-    }
-
-    /// Waits until the process ends by itself.
-    pub fn wait_for_exit(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("it runs");
-        wait(&mut child, EXIT_LIMIT).unwrap_or_else(|| {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            panic!("the server did not end within {EXIT_LIMIT:?}");
-        })
-    }
-
-    /// Starts a stopped or killed server again, with the same flags, ports and directory.
-    pub fn restart(&mut self) {
-        self.spawn();
-        self.await_ready();
-    }
-
-    /// [`Server::restart`] without waiting.
-    pub fn spawn(&mut self) {
-        assert!(self.child.is_none(), "it runs already");
-        self.starts += 1;
-        let child = dulse()
-            .args(&self.args)
-            .envs(self.envs.iter().cloned())
-            .stdin(Stdio::null())
-            .stdout(File::create(self.output_path("out")).unwrap())
-            .stderr(File::create(self.output_path("err")).unwrap())
-            .spawn()
-            .unwrap();
-        self.child = Some(child);
-    }
-
-    /// Waits for the ready line of the last start.
-    pub fn await_ready(&mut self) {
-        let clock = Clock::System;
-        let start = clock.boot();
-        while !self.stdout().lines().any(|line| line == "ready") {
-            let ended = self.child.as_mut().expect("it runs").try_wait().unwrap();
-            if let Some(status) = ended {
-                panic!("the server ended ({status}) before it was ready");
-            }
-            assert!(
-                clock.since(start) < READY_LIMIT,
-                "the server was not ready within {READY_LIMIT:?}"
-            );
-            sleep(POLL);
-        }
-    }
-
-    fn output_path(&self, stream: &str) -> PathBuf {
-        let name = format!("{}.{stream}", self.starts);
-        self.scratch.path().join(name)
-    }
-
     /// The line `NAME   URL   cluster port ADDRESS`.
     fn announcement(&self, name: &str) -> String {
         let stdout = self.stdout();
@@ -400,30 +253,5 @@ impl Server {
     fn announced_cluster(&self, name: &str) -> String {
         let line = self.announcement(name);
         line.split_whitespace().last().unwrap().to_owned()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        if std::thread::panicking() {
-            self.print_output();
-        }
-    }
-}
-
-impl Server {
-    fn print_output(&self) {
-        eprintln!("==== dulse {}", self.args.join(" "));
-        for start in 1..=self.starts {
-            for stream in ["out", "err"] {
-                let path = self.scratch.path().join(format!("{start}.{stream}"));
-                let text = std::fs::read_to_string(path).unwrap_or_default();
-                eprintln!("---- start {start}, std{stream}\n{text}");
-            }
-        }
     }
 }

@@ -32,6 +32,7 @@ mod masters;
 mod missing_dirs;
 mod needles;
 mod offline;
+mod process;
 mod readme;
 mod recovery;
 mod scrubs;
