@@ -105,8 +105,9 @@ impl Cluster {
     pub(crate) fn cluster_id(&self) -> Result<ClusterId, Problem> {
         let id = self.log.read(|state| state.cluster);
         id.ok_or_else(|| {
-            let why = self.log.obstacle().unwrap_or_else(|| "try again in a moment".to_owned());
-            let message = format!("the masters have not founded the cluster yet: {why}");
+            let message = self.log.obstacle().unwrap_or_else(|| {
+                "the masters have not founded the cluster yet: try again in a moment".to_owned()
+            });
             Problem::new(Code::NotReady, message)
         })
     }

@@ -213,6 +213,7 @@ mod tests {
     use crate::{
         cluster_log::{ClusterLog, MastersChange},
         cluster_state::{ClusterState, Command, Outcome},
+        raft::ProposeError,
         testing::{LIMIT, LoneLog},
     };
 

@@ -40,7 +40,7 @@ fn losing_the_directory_of_the_master_beside_the_volumes_loses_no_data_and_found
     });
     assert_eq!(read.text(), "kept");
     eventually("the repeated line of the masters' meeting", SOON, || {
-        server.stderr().contains("no cluster is founded: volume server").then_some(())
+        server.stderr().contains("no cluster is founded: the volume servers").then_some(())
     });
     let assigned = get(&format!("http://127.0.0.1:{master_port}/dir/assign"));
     assert_eq!(assigned.status, 503, "{}", assigned.text());

@@ -35,7 +35,7 @@ fn said(output: &Output) -> String {
 
 /// Stops the masters at once, and their directories are lost.
 fn lose(masters: &mut [Server]) {
-    masters.iter_mut().for_each(Server::kill9);
+    masters.iter_mut().for_each(|master| master.kill9());
     for master in masters.iter_mut() {
         std::fs::remove_dir_all(master.dir()).unwrap();
         master.spawn();
@@ -82,7 +82,7 @@ fn masters_that_all_lost_their_directories_recover_every_volume_and_repeat_no_id
 
     let first = recover(&addresses.peers, &[&volumes[0]], &[]);
     assert!(first.status.success(), "{}", said(&first));
-    masters.iter_mut().for_each(Server::await_ready);
+    masters.iter_mut().for_each(|master| master.await_ready());
     stored.extend(store(&addresses, 20, "between"));
     let second = recover(&addresses.peers, &[&volumes[0], &volumes[1]], &[]);
     assert!(second.status.success(), "{}", said(&second));
@@ -94,9 +94,9 @@ fn masters_that_all_lost_their_directories_recover_every_volume_and_repeat_no_id
     let again = recover(&addresses.peers, &[&volumes[0], &volumes[1]], &[]);
     assert!(said(&again).contains("took over 0 volumes"), "{}", said(&again));
 
-    masters.iter_mut().for_each(Server::kill9);
-    masters.iter_mut().for_each(Server::spawn);
-    masters.iter_mut().for_each(Server::await_ready);
+    masters.iter_mut().for_each(|master| master.kill9());
+    masters.iter_mut().for_each(|master| master.spawn());
+    masters.iter_mut().for_each(|master| master.await_ready());
     assert_all_read(&addresses, &stored);
 }
 

@@ -126,10 +126,10 @@ impl Reporter {
 
     /// Reports until the process stops, whose last report says so, or the master is dropped.
     pub(crate) async fn run(mut self) {
-        let mut silence = Silence::default();
+        let mut complaints = Complaints::default();
         let mut changes = self.of.store.subscribe();
         while !self.of.tasks.is_stopping() && !self.dropped.is_cancelled() {
-            let pause = self.turn(&mut silence).await;
+            let pause = self.turn(&mut complaints).await;
             let is_idle = self.is_idle.load(Ordering::Relaxed);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -151,11 +151,11 @@ impl Reporter {
     }
 
     /// Reports once; how long to wait before the next time.
-    async fn turn(&mut self, silence: &mut Silence) -> Duration {
+    async fn turn(&mut self, complaints: &mut Complaints) -> Duration {
         let master = self.master.clone();
         match self.beat(false).await {
             Ok((answered, node)) => {
-                *silence = Silence::default();
+                *complaints = Complaints::default();
                 self.is_idle.store(false, Ordering::Relaxed);
                 self.of.board.heard(&master, Word::Own(node));
                 match answered {
@@ -172,7 +172,7 @@ impl Reporter {
                 let Heard { pause, .. } =
                     self.of.board.heard(&master, Word::Other(sentence.clone()));
                 self.is_idle.store(true, Ordering::Relaxed);
-                if silence.is_to_be_told(self.of.store.clock().boot()) {
+                if complaints.other_cluster.is_to_be_told(self.of.store.clock().boot()) {
                     tracing::error!(
                         "the master {master} is of another cluster and is not reported to: \
                          {sentence}; if it lost its directory, put that back from a backup"
@@ -185,7 +185,7 @@ impl Reporter {
                 let word = if is_there { Word::Refused } else { Word::Silent };
                 let Heard { pause, is_expected } = self.of.board.heard(&master, word);
                 self.is_idle.store(!is_expected, Ordering::Relaxed);
-                if is_expected && silence.is_to_be_told(self.of.store.clock().boot()) {
+                if is_expected && complaints.silence.is_to_be_told(self.of.store.clock().boot()) {
                     tell_of_silence(&master, &error);
                 }
                 pause
@@ -336,13 +336,20 @@ fn tell_of_silence(master: &MasterAt, error: &PeerError) {
     tracing::warn!("no heartbeat reaches the master {master}: {error}{advice}");
 }
 
-/// How long no heartbeat has reached a master, as far as the log was told.
+/// What the log was told of a master since it last took a report.
 #[derive(Debug, Default)]
-struct Silence {
+struct Complaints {
+    silence: Complaint,
+    other_cluster: Complaint,
+}
+
+/// When the log was told of one thing.
+#[derive(Debug, Default)]
+struct Complaint {
     told: Option<BootTime>,
 }
 
-impl Silence {
+impl Complaint {
     /// Whether the log should hear of it at `now`: at first, and then again and again.
     fn is_to_be_told(&mut self, now: BootTime) -> bool {
         if self.told.is_some_and(|told| now.since(told) < COMPLAINT_INTERVAL) {
@@ -415,7 +422,7 @@ mod tests {
 
     #[test]
     fn a_master_that_stays_away_is_told_of_each_minute() {
-        let mut silence = Silence::default();
+        let mut silence = Complaint::default();
         let told = (0..=185).filter(|secs| {
             silence.is_to_be_told(BootTime::default().plus(Duration::from_secs(*secs)))
         });

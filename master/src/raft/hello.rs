@@ -8,12 +8,11 @@ use std::collections::BTreeMap;
 use dulse_shared::id::ClusterId;
 use serde::{Deserialize, Serialize};
 
-use crate::cluster_state::Recovery;
-
 use super::{
     format::Version,
     type_config::{NodeId, Peer},
 };
+use crate::cluster_state::Recovery;
 
 /// `POST` an [`Introduction`], answered by one.
 pub(super) const HELLO: &str = "/raft/hello";
