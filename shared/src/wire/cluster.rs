@@ -1,6 +1,6 @@
 //! What the masters agree on about a volume.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Decision;
 use crate::id::{Collection, ReplicaPlacement, ServerId, Ttl, VolumeId};
@@ -48,6 +48,7 @@ pub struct VolumeConfig {
     /// The number of this configuration, from 1.
     pub epoch: Epoch,
     /// Who holds it; never empty.
+    #[serde(deserialize_with = "exact")]
     pub members: Vec<Member>,
     /// Whether it takes writes.
     pub state: VolumeState,
@@ -69,6 +70,12 @@ pub struct VolumeConfig {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands in a reference")]
 fn is_zero(slot: &u8) -> bool {
     *slot == 0
+}
+
+/// A list without room for more: one that is read has room for four, and a master keeps a
+/// configuration for each volume.
+fn exact<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    Vec::deserialize(from).map(|list: Vec<T>| list.into_boxed_slice().into_vec())
 }
 
 impl VolumeConfig {
@@ -122,5 +129,6 @@ pub struct LastWritable {
     /// Its number.
     pub epoch: Epoch,
     /// Its members, each with the incarnation it had when the epoch began.
+    #[serde(deserialize_with = "exact")]
     pub members: Vec<(ServerId, Incarnation)>,
 }
