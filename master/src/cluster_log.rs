@@ -78,6 +78,14 @@ pub(crate) trait ClusterLog: Send + Sync {
     /// Has the masters, which are in no cluster, found this one anew once they have come together.
     fn recover(&self, _recovery: Recovery) {}
 
+    /// Whether volumes are being recovered.
+    fn is_recovering(&self) -> bool {
+        false
+    }
+
+    /// All volumes are recovered that could be.
+    fn end_recovery(&self) {}
+
     /// What keeps the masters from coming together, as far as this one knows.
     fn obstacle(&self) -> Option<String> {
         None
@@ -129,6 +137,14 @@ impl ClusterLog for Raft {
 
     fn recover(&self, recovery: Recovery) {
         Self::recover(self, recovery);
+    }
+
+    fn is_recovering(&self) -> bool {
+        Self::is_recovering(self)
+    }
+
+    fn end_recovery(&self) {
+        Self::end_recovery(self);
     }
 
     fn obstacle(&self) -> Option<String> {

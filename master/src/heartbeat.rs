@@ -38,8 +38,12 @@ impl Cluster {
             })
             .map_err(rejected)?;
         let is_leader = self.log.leadership().is_leader;
-        let foreign =
-            if is_leader { self.admit_foreign(server).await } else { Admitted::default() };
+        // One that waits to be recovered may have the number of a foreign one.
+        let foreign = if is_leader && !self.log.is_recovering() {
+            self.admit_foreign(server).await
+        } else {
+            Admitted::default()
+        };
         Ok(self.answer(cluster, server, is_leader, received, foreign))
     }
 

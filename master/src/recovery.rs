@@ -4,15 +4,15 @@
 //! above its old ids ([`crate::raft`] says when that may be); the leader then takes the volumes over,
 //! a few hundred with each command. Nothing is ever replaced, so what was interrupted is repeated.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use dulse_shared::{
-    id::ClusterId,
+    id::ServerId,
     net::{
         address::ServerAddress,
         peer::{PeerClient, PeerError},
     },
-    wire::{Code, HeldVolumes, Problem, RecoveryReport, StartRecovery, VolumeConfig},
+    wire::{AbsentServer, Code, HeldVolumes, Problem, RecoveryReport, StartRecovery, VolumeConfig},
 };
 use futures_util::future::try_join_all;
 
@@ -34,6 +34,8 @@ const RECOVERY_LIMIT: Duration = Duration::from_secs(150);
 /// Masters that have nothing else to wait for come together within two or three seconds.
 const FOUNDING_LIMIT: Duration = Duration::from_secs(10);
 const FOUNDING_PAUSE: Duration = Duration::from_millis(20);
+/// Each volume server of the cluster has reported by then: twice a second, and more often before.
+const REPORT_WAIT: Duration = Duration::from_millis(700);
 /// Bytes of configurations in one command: half of what a command may have.
 const MAX_BYTES_AT_ONCE: usize = 256 << 10;
 
@@ -49,7 +51,9 @@ pub(crate) async fn recover_anywhere(
         return Ok(plan.report());
     }
     if cluster.cluster_id().is_err() {
-        found_again(cluster, &plan).await?;
+        tracing::warn!("somebody asked to recover cluster {}", plan.recovery.cluster);
+        cluster.log.recover(plan.recovery);
+        wait_until(cluster, || cluster.log.leadership().leader.is_some()).await?;
     }
     let here = || recover(cluster, assigner, peers, asked);
     at_leader(cluster, peers, RECOVER, || asked.clone(), RECOVERY_LIMIT, here).await
@@ -62,22 +66,41 @@ pub(crate) async fn recover(
     peers: &PeerClient,
     asked: &StartRecovery,
 ) -> Result<RecoveryReport, Problem> {
-    cluster.log.require_leadership()?;
     let plan = plan(cluster, peers, &asked.from).await?;
-    let granted = cluster.log.read(|state| state.next_key);
+    cluster.log.recover(plan.recovery);
+    // A leader that came to lead without a name for its cluster takes this one.
+    wait_until(cluster, || cluster.cluster_id().is_ok()).await?;
+    cluster.log.require_leadership()?;
     propose(cluster, Command::RecoverCluster(plan.recovery)).await?;
-    if plan.recovery.next_key > granted {
-        // What this master has in hand may be old ids, if it was of another cluster until now.
-        assigner.keep_above(plan.recovery.next_key.saturating_sub(1), "a recovery");
-    }
+    // What this master has in hand may be old ids, if it was of another cluster until now.
+    let granted = cluster.log.read(|state| state.next_key);
+    assigner.keep_above(granted.saturating_sub(1), "a recovery");
     let mut restored = 0;
     for command in commands_of(&plan) {
         restored += propose(cluster, command).await?;
     }
+    cluster.log.end_recovery();
     cluster.refresh();
-    let report = RecoveryReport { restored, ..plan.report() };
+    tokio::time::sleep(REPORT_WAIT).await;
+    let planned = plan.report();
+    let absent = absent(cluster, &planned);
+    let (next_key, next_volume_id) = cluster.log.read(|s| (s.next_key, s.next_volume_id));
+    let report = RecoveryReport { restored, absent, next_key, next_volume_id, ..planned };
     tell(&report);
     Ok(report)
+}
+
+/// Volume servers of the cluster that were not asked: those that hold what was found, and those that
+/// report to this master.
+fn absent(cluster: &Cluster, report: &RecoveryReport) -> Vec<AbsentServer> {
+    let asked: Vec<ServerId> = report.servers.iter().map(|asked| asked.server).collect();
+    cluster.look(|_, topology| {
+        let url = |id| topology.server(id).map(|server| server.url.clone());
+        let holding = report.absent.iter().map(|absent| absent.server);
+        let alive = topology.alive().map(|server| server.id).filter(|id| !asked.contains(id));
+        let absent: BTreeSet<ServerId> = holding.chain(alive).collect();
+        absent.into_iter().map(|server| AbsentServer { server, url: url(server) }).collect()
+    })
 }
 
 fn tell(report: &RecoveryReport) {
@@ -99,11 +122,12 @@ async fn plan(
 ) -> Result<RecoveryPlan, Problem> {
     let held = try_join_all(from.iter().map(|address| held_by(peers, address))).await?;
     let wall_ms = cluster.clock.wall_ns() / 1_000_000;
-    let plan = cluster.log.read(|state| plan_recovery(state, &held, wall_ms));
+    let plan = cluster.log.read(|state| plan_recovery(state, &held, wall_ms, rand::random()));
     plan.map_err(|error| {
         let code = match error {
             NoRecovery::NoServers | NoRecovery::NotOfACluster { .. } => Code::BadRequest,
             NoRecovery::TwoClusters { .. } | NoRecovery::OtherCluster { .. } => Code::OtherCluster,
+            NoRecovery::MastersLive { .. } => Code::Conflict,
         };
         Problem::new(code, error.to_string())
     })
@@ -124,36 +148,23 @@ async fn held_by(peers: &PeerClient, given: &str) -> Result<(String, HeldVolumes
     Ok((given.to_owned(), held))
 }
 
-/// Has the masters found the lost cluster anew.
-async fn found_again(cluster: &Cluster, plan: &RecoveryPlan) -> Result<(), Problem> {
-    let wanted = plan.recovery.cluster;
-    tracing::warn!("somebody asked to recover cluster {wanted}");
-    cluster.log.recover(plan.recovery);
-    let founded = async {
-        loop {
-            if let Ok(id) = cluster.cluster_id() {
-                return id;
-            }
+/// Waits until the masters have come together so far.
+async fn wait_until(cluster: &Cluster, is_so_far: impl Fn() -> bool) -> Result<(), Problem> {
+    let waiting = async {
+        while !is_so_far() && cluster.cluster_id().is_err() {
             tokio::time::sleep(FOUNDING_PAUSE).await;
         }
     };
-    match tokio::time::timeout(FOUNDING_LIMIT, founded).await {
-        Ok(id) if id == wanted => Ok(()),
-        Ok(ours) => Err(another_cluster(ours, wanted)),
-        Err(_) => {
-            let why = cluster.log.obstacle();
-            let why = why.unwrap_or_else(|| "none of them leads yet".to_owned());
-            let message = format!(
-                "the masters have not come together: {why}. They will recover the cluster once they \
-                 have; then repeat this"
-            );
-            Err(Problem::new(Code::NotReady, message))
-        }
+    if tokio::time::timeout(FOUNDING_LIMIT, waiting).await.is_ok() {
+        return Ok(());
     }
-}
-
-fn another_cluster(ours: ClusterId, theirs: ClusterId) -> Problem {
-    Problem::new(Code::OtherCluster, NoRecovery::OtherCluster { ours, theirs }.to_string())
+    let why = cluster.log.obstacle();
+    let why = why.unwrap_or_else(|| "none of them leads yet".to_owned());
+    let message = format!(
+        "the masters have not come together: {why}. They will recover the cluster once they have; then \
+         repeat this"
+    );
+    Err(Problem::new(Code::NotReady, message))
 }
 
 /// Commits a command; how many volumes it made known.

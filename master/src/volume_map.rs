@@ -83,7 +83,8 @@ impl Cursor {
 
     /// Whether it is a place in another cluster's map. One that names no cluster is believed.
     fn is_foreign(&self, ours: Option<ClusterTag>) -> bool {
-        self.cluster.is_some() && self.cluster != ours
+        // Masters without a cluster may yet turn out to be of this one.
+        ours.is_some() && self.cluster.is_some() && self.cluster != ours
     }
 }
 

@@ -69,7 +69,7 @@ class ManyServers:
                     "state": {"is": "writable"}, "last_writable": {"epoch": 1, "members": [[member, 1]]},
                 })
         return {
-            "server": _server_id(1), "cluster": CLUSTER, "volumes": volumes, "left_out": [],
+            "server": _server_id(1), "cluster": CLUSTER, "volumes": volumes, "masters": [], "left_out": [],
             "max_volume_id": self.servers * self.volumes, "max_key": 1_000_000,
         }
 

@@ -8,7 +8,7 @@ use crate::cli::{Masters, OutputArgs};
 
 /// Make the masters' state anew from the volume servers, after all masters lost theirs.
 ///
-/// Start the masters with empty directories and the volume servers with theirs, then run this once.
+/// Start the volume servers with their directories, then the masters with empty ones, then run this.
 /// Every volume is back as it was; ids go on far above the old ones. Masters of a cluster with volumes
 /// of its own refuse. It can be repeated, with volume servers that were away.
 #[derive(Debug, Args)]

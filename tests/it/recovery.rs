@@ -7,7 +7,7 @@ use reqwest::Method;
 use crate::{
     harness::{Role, Server, dulse, eventually, free_port, run},
     http::{attempt, get, get_by_way_of},
-    masters::{Addresses, id_of, ready, submit, try_submit},
+    masters::{Addresses, ready, submit, try_submit},
     needles::Needles,
 };
 
@@ -20,6 +20,20 @@ fn address_of(server: &Server) -> String {
     let (public, cluster) = (server.volume_url(), server.volume_cluster_address());
     let port = cluster.rsplit(':').next().unwrap();
     format!("{}.{port}", public.trim_start_matches("http://"))
+}
+
+/// A fid that nobody stores under.
+fn assign(master_url: &str) -> String {
+    eventually("an assign", LIMIT, || {
+        let answer = get(&format!("{master_url}/dir/assign"));
+        (answer.status == 200).then(|| answer.json()["fid"].as_str().unwrap().to_owned())
+    })
+}
+
+/// The needle key of a fid, which is the cluster's only one, whatever the volume.
+fn key_of(fid: &str) -> &str {
+    let (_, key) = fid.split_once(',').unwrap();
+    &key[..key.len() - 8]
 }
 
 fn recover(masters: &str, from: &[&Server], flags: &[&str]) -> Output {
@@ -65,6 +79,8 @@ fn masters_that_all_lost_their_directories_recover_every_volume_and_repeat_no_id
     let mut masters = ready((0..3).map(|n| addresses.master(n)).collect());
     let volumes = [addresses.volume_server(), addresses.volume_server()];
     let mut stored = store(&addresses, 40, "before");
+    // Handed out, and not stored by the time the masters are lost.
+    let mut assigned: Vec<String> = (0..300).map(|n| assign(&addresses.url(n % 3))).collect();
     let holds = |server: &Server| {
         stored.iter().any(|(fid, _)| get(&format!("{}/{fid}", server.volume_url())).status == 200)
     };
@@ -81,7 +97,8 @@ fn masters_that_all_lost_their_directories_recover_every_volume_and_repeat_no_id
     assert_eq!(get(&format!("{}/dir/assign", addresses.url(0))).status, 503, "only said");
 
     let first = recover(&addresses.peers, &[&volumes[0]], &[]);
-    assert!(first.status.success(), "{}", said(&first));
+    assert_eq!(first.status.code(), Some(1), "one volume server was not asked: {}", said(&first));
+    assert!(said(&first).contains(&volumes[1].volume_url()["http://".len()..]), "{}", said(&first));
     masters.iter_mut().for_each(|master| master.await_ready());
     stored.extend(store(&addresses, 20, "between"));
     let second = recover(&addresses.peers, &[&volumes[0], &volumes[1]], &[]);
@@ -89,8 +106,10 @@ fn masters_that_all_lost_their_directories_recover_every_volume_and_repeat_no_id
     stored.extend(store(&addresses, 40, "after"));
     assert_all_read(&addresses, &stored);
 
-    let ids: HashSet<String> = stored.iter().map(|(fid, _)| id_of(fid)).collect();
-    assert_eq!(ids.len(), stored.len(), "no id was handed out twice: {stored:?}");
+    assigned.extend((0..300).map(|n| assign(&addresses.url(n % 3))));
+    let fids = || stored.iter().map(|(fid, _)| fid).chain(&assigned);
+    let keys: HashSet<&str> = fids().map(|fid| key_of(fid)).collect();
+    assert_eq!(keys.len(), fids().count(), "no key was handed out twice");
     let again = recover(&addresses.peers, &[&volumes[0], &volumes[1]], &[]);
     assert!(said(&again).contains("took over 0 volumes"), "{}", said(&again));
 
@@ -155,13 +174,15 @@ fn a_server_that_is_both_recovers_from_its_own_volumes() {
 fn a_lone_master_that_founded_anew_takes_its_old_cluster_back() {
     let mut master = Server::builder().role(Role::Master).start();
     let volume = master.volume_server().start();
-    let mut ids = HashSet::new();
+    let mut keys = HashSet::new();
     let mut stored = Vec::new();
     for n in 0..10 {
         let fid = submit(&master.master_url(), &format!("body {n}"));
-        assert!(ids.insert(id_of(&fid)));
+        assert!(keys.insert(key_of(&fid).to_owned()));
         stored.push(fid);
     }
+    // Handed out, and not stored by the time the master is lost.
+    keys.extend((0..300).map(|_| key_of(&assign(&master.master_url())).to_owned()));
     lose(std::slice::from_mut(&mut master));
     master.await_ready();
     // It cannot know; the volume server does, and what it has is read on.
@@ -176,10 +197,47 @@ fn a_lone_master_that_founded_anew_takes_its_old_cluster_back() {
         let fid = eventually("an upload", LIMIT, || {
             try_submit(&master.master_url(), &format!("body {n}")).ok()
         });
-        assert!(ids.insert(id_of(&fid)), "{fid} was handed out twice");
+        assert!(keys.insert(key_of(&fid).to_owned()), "{fid} was handed out twice");
         stored.push(fid);
     }
     for (n, fid) in stored.iter().enumerate() {
         assert_eq!(get_by_way_of(&master.master_url(), fid).text(), format!("body {n}"));
     }
+}
+
+#[test]
+fn nobody_is_recovered_beside_masters_that_live() {
+    let first = Server::builder().role(Role::Master).start();
+    let volume = first.volume_server().start();
+    submit(&first.master_url(), "kept");
+    let other = Server::builder().role(Role::Master).start();
+    let refused = recover(&other.master_address(), &[&volume], &[]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains(&first.master_address()), "{}", said(&refused));
+    assert!(try_submit(&first.master_url(), "more").is_ok());
+}
+
+/// Each volume server is started before its masters, so that these know in time.
+#[test]
+fn a_foreign_volume_does_not_take_the_number_of_one_that_is_recovered() {
+    let addresses = Addresses::choose();
+    let mut masters = ready((0..3).map(|n| addresses.master(n)).collect());
+    let volume = addresses.volume_server();
+    let stored = store(&addresses, 20, "ours");
+    let id = stored[0].0.split_once(',').unwrap().0;
+    // Another program's volume of the same number, as an empty one looks.
+    let other = tempfile::tempdir().unwrap();
+    std::fs::write(other.path().join(format!("{id}.dat")), [3, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+    std::fs::write(other.path().join(format!("{id}.idx")), []).unwrap();
+    let foreign = Server::builder()
+        .role(Role::Volume)
+        .flag(format!("--master={}", addresses.peers))
+        .dir(other.path())
+        .start();
+    lose(&mut masters);
+    std::thread::sleep(FOUNDING);
+    let recovered = recover(&addresses.peers, &[&volume], &[]);
+    assert!(said(&recovered).contains("took over"), "{}", said(&recovered));
+    assert_all_read(&addresses, &stored);
+    drop(foreign);
 }

@@ -1,5 +1,7 @@
 //! The volume server's cluster port: what masters and operators ask of it.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::{
@@ -19,14 +21,16 @@ use serde::Deserialize;
 
 use crate::{
     maintenance::Maintenance,
+    masters::Board,
     reader::on_blocking_pool,
     store::{Store, StoreError},
 };
 
 /// The routes of the cluster port.
-pub fn cluster_routes(
+pub(crate) fn cluster_routes(
     store: Store,
     maintenance: Maintenance,
+    board: Arc<Board>,
     incarnation: Incarnation,
 ) -> RouteTable {
     let jobs = RouteTable::new()
@@ -36,12 +40,14 @@ pub fn cluster_routes(
         .get("/admin/vacuum", vacuum_report)
         .with_state(maintenance);
     let identity = ServerIdentity { server: store.server(), incarnation };
+    let held =
+        RouteTable::new().get("/admin/volumes", held_volumes).with_state((store.clone(), board));
     RouteTable::new()
         .get("/admin/identity", async move || Json(identity))
-        .get("/admin/volumes", held_volumes)
         .post("/admin/volume/create", create_volume)
         .with_state(store)
         .merge(jobs)
+        .merge(held)
 }
 
 async fn start_scrub(
@@ -86,8 +92,11 @@ async fn vacuum_report(
 }
 
 /// Reads a file for each volume.
-async fn held_volumes(State(store): State<Store>) -> Result<Json<HeldVolumes>, Problem> {
-    let held = on_blocking_pool(move || Ok(store.held_volumes()));
+async fn held_volumes(
+    State((store, board)): State<(Store, Arc<Board>)>,
+) -> Result<Json<HeldVolumes>, Problem> {
+    let masters = board.answering();
+    let held = on_blocking_pool(move || Ok(store.held_volumes(masters)));
     held.await.map(Json).map_err(|error| Problem::new(Code::Internal, error.to_string()))
 }
 

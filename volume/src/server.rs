@@ -65,6 +65,7 @@ pub struct VolumeServer {
     /// Where others reach that.
     cluster_url: String,
     cluster_routes: Vec<Route>,
+    board: Arc<Board>,
     acknowledged: watch::Receiver<bool>,
     /// This run of it.
     incarnation: Incarnation,
@@ -97,6 +98,7 @@ impl VolumeServer {
             cluster: cluster.address(),
             cluster_url: cluster.reached_at(&config.advertise),
             cluster_routes: Vec::new(),
+            board: Arc::new(Board::new(config.masters.clone(), clock.clone())),
             acknowledged,
             incarnation: Incarnation(clock.wall_ns()),
         };
@@ -139,7 +141,8 @@ impl VolumeServer {
         let answer = PublicPort::new(state);
         spawn_server("volume public port", public, answer, public_metrics, clock.clone(), tasks);
         let cluster_metrics = RequestMetrics::register(&metrics, "volume_cluster");
-        let table = cluster_routes(self.store.clone(), maintenance, self.incarnation);
+        let board = self.board.clone();
+        let table = cluster_routes(self.store.clone(), maintenance, board, self.incarnation);
         let routes = table.routes().to_vec();
         cluster.serve("volume cluster port", table, cluster_metrics, clock, tasks);
         routes
@@ -164,7 +167,7 @@ impl VolumeServer {
             tasks: tasks.clone(),
             acknowledged: acknowledge,
             seq: Arc::default(),
-            board: Arc::new(Board::new(config.masters.clone(), self.store.clock().clone())),
+            board: self.board.clone(),
         };
         let reporting = Reporting::new(reports, config.resolver.clone());
         tasks.spawn("masters", reporting.run());

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use dulse_shared::wire::{RecoveredServer, RecoveryReport, StartRecovery};
+use dulse_shared::wire::{AbsentServer, RecoveredServer, RecoveryReport, StartRecovery};
 
 use super::{Outcome, say, table::add_table};
 use crate::{client::Client, error::ClientError};
@@ -22,13 +22,12 @@ pub async fn recover(
     for what in &report.left_out {
         eprintln!("left out: {what}");
     }
-    for absent in &report.absent {
-        eprintln!(
-            "volume server {} was not asked and holds copies of {} of these volumes",
-            absent.server, absent.volumes
-        );
+    for AbsentServer { server, url } in &report.absent {
+        let at =
+            url.as_ref().map_or_else(|| "and is not there".to_owned(), |url| format!("at {url}"));
+        eprintln!("volume server {server} {at} was not asked: repeat this with it");
     }
-    Ok(Outcome::of(report.left_out.is_empty()))
+    Ok(Outcome::of(report.left_out.is_empty() && report.absent.is_empty()))
 }
 
 fn render(report: &RecoveryReport, is_dry_run: bool) -> String {
@@ -43,10 +42,5 @@ fn render(report: &RecoveryReport, is_dry_run: bool) -> String {
         [server.address.clone(), server.volumes.to_string(), server.server.to_string()]
     };
     add_table(&mut text, ["ASKED", "VOLUMES", "SERVER"], report.servers.iter().map(row).collect());
-    if !is_dry_run {
-        text.push_str(
-            "\nIf a volume server was not asked, repeat this with it: what is known is left as it is.\n",
-        );
-    }
     text
 }

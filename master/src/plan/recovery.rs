@@ -17,6 +17,9 @@ use crate::cluster_state::{ClusterState, Recovery};
 const KEY_MARGIN: u64 = 1 << 32;
 /// Far above what is created and lost in between.
 const VOLUME_ID_MARGIN: u32 = 10_000;
+/// Of so many places where ids may go on one is drawn: whoever recovers twice from the same servers,
+/// because those that were written to meanwhile are lost, goes on elsewhere the second time.
+const PLACES: u32 = 256;
 
 /// What is taken over.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,6 +54,12 @@ pub(crate) enum NoRecovery {
         other: String,
         cluster_of_other: ClusterId,
     },
+    /// The cluster has masters.
+    #[error(
+        "nothing was changed: volume server {address} reports to the master {master}, which is of that \
+         cluster: give --master with it, or stop it if its cluster is to be founded anew"
+    )]
+    MastersLive { address: String, master: String },
     /// The masters have a cluster of their own, with volumes.
     #[error(
         "nothing was changed: these masters are of cluster {ours}, which has volumes, and the \
@@ -77,12 +86,17 @@ impl RecoveryPlan {
 }
 
 /// Plans a recovery of masters with this state from what the servers at these addresses hold.
+/// Masters that have no such cluster yet are given ids from a place that `draw` picks, any number.
 pub(crate) fn plan_recovery(
     state: &ClusterState,
     held: &[(String, HeldVolumes)],
     wall_ms: u64,
+    draw: u32,
 ) -> Result<RecoveryPlan, NoRecovery> {
     let cluster = common_cluster(held)?;
+    if state.cluster != Some(cluster) {
+        refuse_beside_living_masters(held)?;
+    }
     if let Some(ours) = state.cluster.filter(|ours| *ours != cluster && !state.is_unused()) {
         return Err(NoRecovery::OtherCluster { ours, theirs: cluster });
     }
@@ -90,14 +104,17 @@ pub(crate) fn plan_recovery(
     let mut left_out = Vec::new();
     let found = highest_epochs(&servers, &mut left_out);
     let absent = absent_members(&found, &servers);
-    let (known, volumes): (Vec<_>, Vec<_>) =
-        found.into_values().partition(|config| state.volumes.contains_key(&config.id));
-    let (again, volumes): (Vec<_>, Vec<_>) =
-        volumes.into_iter().partition(|config| state.deleted.contains(config.id));
-    left_out.extend(again.iter().map(|config| format!("volume {} was deleted", config.id)));
+    let (mut known, mut volumes) = (0, Vec::new());
+    for config in found.into_values() {
+        match standing_of(state, &config) {
+            Standing::News => volumes.push(config),
+            Standing::Known => known += 1,
+            Standing::LeftOut(why) => left_out.push(format!("volume {}: {why}", config.id)),
+        }
+    }
     Ok(RecoveryPlan {
-        recovery: recovery(state, cluster, &servers, wall_ms),
-        known: known.len() as u64,
+        recovery: recovery(state, cluster, &servers, !volumes.is_empty(), wall_ms, draw),
+        known,
         servers: servers.iter().map(|(address, held)| recovered(address, held)).collect(),
         volumes,
         absent,
@@ -105,30 +122,69 @@ pub(crate) fn plan_recovery(
     })
 }
 
-/// Where ids go on. Masters that are of the cluster already know better what they handed out, unless
-/// something above that was found.
+/// What masters with this state make of a volume that somebody holds.
+enum Standing {
+    News,
+    Known,
+    LeftOut(&'static str),
+}
+
+fn standing_of(state: &ClusterState, held: &VolumeConfig) -> Standing {
+    let Some(known) = state.volumes.get(&held.id) else {
+        let is_deleted = state.deleted.contains(held.id);
+        return if is_deleted { Standing::LeftOut("it was deleted") } else { Standing::News };
+    };
+    let servers = |config: &VolumeConfig| -> BTreeSet<ServerId> {
+        config.members.iter().map(|member| member.server).collect()
+    };
+    let kind = |config: &VolumeConfig| (config.collection.clone(), config.placement, config.ttl);
+    if kind(known) != kind(held) || servers(known).is_disjoint(&servers(held)) {
+        return Standing::LeftOut(
+            "the masters know another volume of this number; this one is not used: `dulse export` \
+             reads it",
+        );
+    }
+    if held.epoch > known.epoch {
+        return Standing::LeftOut("the masters know an older configuration of it, which stays");
+    }
+    Standing::Known
+}
+
+/// Where ids go on. Masters that are of the cluster already know better what they handed out; only keys
+/// of volumes that are news to them may have been handed out by others.
 fn recovery(
     state: &ClusterState,
     cluster: ClusterId,
     servers: &[(&str, &HeldVolumes)],
+    has_news: bool,
     wall_ms: u64,
+    draw: u32,
 ) -> Recovery {
     let max_key = servers.iter().map(|(_, held)| held.max_key).max().unwrap_or(0);
     let max_id = servers.iter().map(|(_, held)| held.max_volume_id).max().unwrap_or(0);
     let is_known = state.cluster == Some(cluster);
-    let is_granted = is_known && max_key < state.next_key;
-    let is_used = is_known && (state.next_volume_id == 0 || max_id < state.next_volume_id);
-    let above = |id: u32| match id.checked_add(VOLUME_ID_MARGIN) {
+    let place = if is_known { 1 } else { 1 + draw % PLACES };
+    let key = max_key.saturating_add(KEY_MARGIN * u64::from(place));
+    let id = match max_id.checked_add(VOLUME_ID_MARGIN * place) {
         Some(above) => above,
-        None => id.checked_add(1).unwrap_or(0),
+        None => max_id.checked_add(1).unwrap_or(0),
     };
+    let is_used = is_known && (state.next_volume_id == 0 || max_id < state.next_volume_id);
     Recovery {
         cluster,
-        next_key: if is_granted { state.next_key } else { max_key.saturating_add(KEY_MARGIN) },
-        next_volume_id: if is_used { state.next_volume_id } else { above(max_id) },
+        next_key: if is_known && !has_news { state.next_key } else { key.max(state.next_key) },
+        next_volume_id: if is_used { state.next_volume_id } else { id },
         // Versions count changes, so time is above any of them.
         map_version: wall_ms,
     }
+}
+
+/// Masters that live go on handing out ids, whatever others do.
+fn refuse_beside_living_masters(held: &[(String, HeldVolumes)]) -> Result<(), NoRecovery> {
+    let living = held.iter().find_map(|(address, held)| Some((address, held.masters.first()?)));
+    living.map_or(Ok(()), |(address, master)| {
+        Err(NoRecovery::MastersLive { address: address.clone(), master: master.clone() })
+    })
 }
 
 fn common_cluster(held: &[(String, HeldVolumes)]) -> Result<ClusterId, NoRecovery> {
@@ -204,12 +260,9 @@ fn absent_members(
     servers: &[(&str, &HeldVolumes)],
 ) -> Vec<AbsentServer> {
     let asked: BTreeSet<ServerId> = servers.iter().map(|(_, held)| held.server).collect();
-    let mut absent: BTreeMap<ServerId, u64> = BTreeMap::new();
-    let members = found.values().flat_map(|config| &config.members);
-    for member in members.filter(|member| !asked.contains(&member.server)) {
-        *absent.entry(member.server).or_default() += 1;
-    }
-    absent.into_iter().map(|(server, volumes)| AbsentServer { server, volumes }).collect()
+    let members = found.values().flat_map(|config| &config.members).map(|member| member.server);
+    let absent: BTreeSet<ServerId> = members.filter(|server| !asked.contains(server)).collect();
+    absent.into_iter().map(|server| AbsentServer { server, url: None }).collect()
 }
 
 #[cfg(test)]
@@ -244,13 +297,14 @@ mod tests {
             volumes,
             max_volume_id,
             max_key: 70,
+            masters: Vec::new(),
             left_out: Vec::new(),
         };
         (format!("v{n}:8080"), held)
     }
 
     fn plan(held: &[(String, HeldVolumes)]) -> RecoveryPlan {
-        plan_recovery(&ClusterState::default(), held, 1_000).unwrap()
+        plan_recovery(&ClusterState::default(), held, 1_000, 0).unwrap()
     }
 
     fn ids(plan: &RecoveryPlan) -> Vec<u32> {
@@ -279,14 +333,18 @@ mod tests {
         state.apply(&Command::RecoverVolumes { cluster: cluster(), volumes: first });
         let deletion = Deletion { id: volume(3), epoch: Epoch(1) };
         state.apply(&Command::DeleteVolumes { volumes: vec![deletion] });
-        let again = plan_recovery(&state, &held, 2_000).unwrap();
+        let again = plan_recovery(&state, &held, 2_000, 7).unwrap();
         assert_eq!((ids(&again), again.known), (vec![2], 1));
-        assert_eq!(again.left_out, ["volume 3 was deleted"]);
-        let Recovery { next_key, next_volume_id, .. } = again.recovery;
-        assert_eq!((next_key, next_volume_id), (state.next_key, state.next_volume_id));
-        state.next_key = 70;
+        assert_eq!(again.left_out, ["volume 3: it was deleted"]);
+        assert_eq!(again.recovery.next_volume_id, state.next_volume_id);
+        let last = config(2, &[1]);
+        state.apply(&Command::RecoverVolumes { cluster: cluster(), volumes: vec![last] });
+        let nothing_new = plan_recovery(&state, &held, 2_000, 7).unwrap();
+        assert_eq!(nothing_new.recovery.next_key, state.next_key);
+        state.volumes.remove(&volume(2));
+        state.next_key = 71;
         state.next_volume_id = 3;
-        let above = plan_recovery(&state, &held, 2_000).unwrap().recovery;
+        let above = plan_recovery(&state, &held, 2_000, 7).unwrap().recovery;
         assert_eq!((above.next_key, above.next_volume_id), (70 + (1 << 32), 10_003));
     }
 
@@ -309,13 +367,48 @@ mod tests {
     }
 
     #[test]
+    fn another_volume_of_a_known_number_is_left_out_and_said() {
+        let ours = vec![config(1, &[1]), config(2, &[1])];
+        let mut state = ClusterState::default();
+        state.apply(&Command::RecoverCluster(plan(&[holds(1, ours.clone())]).recovery));
+        state.apply(&Command::RecoverVolumes { cluster: cluster(), volumes: ours });
+        let later = VolumeConfig { epoch: Epoch(9), ..config(2, &[1]) };
+        let held = [holds(2, vec![config(1, &[2])]), holds(1, vec![later])];
+        let plan = plan_recovery(&state, &held, 0, 0).unwrap();
+        assert_eq!((ids(&plan), plan.known), (Vec::new(), 0));
+        assert!(plan.left_out[0].contains("volume 1: the masters know another"));
+        assert!(plan.left_out[1].contains("volume 2: the masters know an older"));
+    }
+
+    #[test]
+    fn a_second_recovery_from_the_same_servers_goes_on_elsewhere() {
+        let held = [holds(1, vec![config(1, &[1])])];
+        let state = ClusterState::default();
+        let at = |draw| plan_recovery(&state, &held, 0, draw).unwrap().recovery;
+        assert_ne!(at(1).next_key, at(2).next_key);
+        assert_ne!(at(1).next_volume_id, at(2).next_volume_id);
+        assert!(at(u32::MAX).next_key < 1 << 41, "fids stay short");
+    }
+
+    #[test]
+    fn nothing_is_planned_beside_masters_that_live() {
+        let mut held = [holds(1, vec![config(1, &[1])])];
+        held[0].1.masters.push("a:9333".to_owned());
+        let mut state = ClusterState::default();
+        let refused = plan_recovery(&state, &held, 0, 0).unwrap_err();
+        assert!(matches!(refused, NoRecovery::MastersLive { .. }));
+        state.cluster = Some(cluster());
+        assert!(plan_recovery(&state, &held, 0, 0).is_ok(), "they are the ones that are asked");
+    }
+
+    #[test]
     fn who_was_not_asked_is_named_and_who_was_asked_twice_counts_once() {
         let mut twice = holds(1, vec![config(1, &[1, 3])]);
         twice.0 = "elsewhere:8080".to_owned();
         let plan = plan(&[holds(1, vec![config(1, &[1, 3])]), twice]);
         let report = plan.report();
         assert_eq!(report.servers.len(), 1);
-        assert_eq!(report.absent, [AbsentServer { server: server(3), volumes: 1 }]);
+        assert_eq!(report.absent, [AbsentServer { server: server(3), url: None }]);
     }
 
     #[test]
@@ -326,17 +419,17 @@ mod tests {
         other.1.cluster = Some(ClusterId::from(9));
         let mut homeless = holds(3, Vec::new());
         homeless.1.cluster = None;
-        let refusal = |held: &[_]| plan_recovery(&state, held, 0).unwrap_err();
+        let refusal = |held: &[_]| plan_recovery(&state, held, 0, 0).unwrap_err();
         assert!(matches!(refusal(&[ours.clone(), other]), NoRecovery::TwoClusters { .. }));
         assert!(matches!(refusal(&[ours.clone(), homeless]), NoRecovery::NotOfACluster { .. }));
         assert_eq!(refusal(&[]), NoRecovery::NoServers);
         let mut used = ClusterState { cluster: Some(ClusterId::from(9)), ..state.clone() };
         assert!(
-            plan_recovery(&used, std::slice::from_ref(&ours), 0).is_ok(),
+            plan_recovery(&used, std::slice::from_ref(&ours), 0, 0).is_ok(),
             "nothing was made in it"
         );
         used.next_volume_id = 2;
-        let refused = plan_recovery(&used, &[ours], 0).unwrap_err();
+        let refused = plan_recovery(&used, &[ours], 0, 0).unwrap_err();
         assert!(matches!(refused, NoRecovery::OtherCluster { .. }));
     }
 }

@@ -14,7 +14,9 @@ use super::{
     address_book::AddressBook,
     database::{Contents, Database},
     error::{ProposeError, RaftStartError},
+    founding::Obstacle,
     gathering::Gathering,
+    hello::HeardCluster,
     log_store::LogStore,
     network::Network,
     node::{Parts, Raft, RaftConfig},
@@ -194,14 +196,25 @@ async fn lead_and_found(raft: &Raft) -> Result<(), ProposeError> {
     name_cluster(raft).await
 }
 
-/// Gives the cluster a name unless it has one: that of the cluster to be recovered, if there is one.
+/// Gives the cluster a name unless it has one: that of the cluster to be recovered, if there is one. It
+/// stays without, and nothing is assigned, while volume servers say that they are of a cluster: its
+/// recovery was interrupted after the masters had come together.
 pub(super) async fn name_cluster(raft: &Raft) -> Result<(), ProposeError> {
     if raft.read(|state| state.cluster.is_some()) {
         return Ok(());
     }
-    let command = match raft.gathering().recovery() {
-        Some(recovery) => Command::RecoverCluster(recovery),
-        None => Command::FoundCluster { cluster: ClusterId::random() },
+    let heard = raft.gathering().heard_clusters();
+    let command = match (raft.gathering().recovery(), heard.first()) {
+        (Some(recovery), _) => Command::RecoverCluster(recovery),
+        (None, None) => Command::FoundCluster { cluster: ClusterId::random() },
+        (None, Some(HeardCluster { cluster, .. })) => {
+            let servers = heard.iter().map(|heard| heard.server.clone()).collect();
+            let obstacle = Obstacle::StateLost { servers, cluster: *cluster }.to_string();
+            if raft.gathering().note_obstacle(Some(obstacle.clone())) {
+                tracing::warn!("{obstacle}");
+            }
+            return Ok(());
+        }
     };
     raft.propose(command).await?;
     Ok(())

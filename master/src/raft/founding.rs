@@ -111,7 +111,7 @@ impl fmt::Display for Obstacle {
             Self::TwoRecoveries { one, other } => write!(
                 f,
                 "no cluster is founded: the masters were asked to recover two, {one} and {other}; \
-                 start them again and ask for one"
+                 stop all of them, start them again and ask for one"
             ),
             Self::FoundedBy(address) => write!(f, "waiting for {address} to found the cluster"),
             Self::TwoClusters { one, other } => write!(

@@ -1,21 +1,29 @@
 //! What a master knows as long as it is in no cluster: which clusters its volume servers are of, which
 //! one somebody asked to recover, and what keeps the masters from coming together.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use dulse_shared::{
     clock::{BootTime, Clock},
     id::ClusterId,
 };
 
-use super::{hello::HeardCluster, node::Raft};
+use super::{
+    hello::{HeardCluster, Introduction, Standing},
+    node::Raft,
+};
 use crate::{cluster_state::Recovery, config::VolumesBeside};
 
 /// They report twice a second: one that fell silent was stopped, or has found its own masters.
 const REMEMBER_HEARD: Duration = Duration::from_secs(10);
 /// Volume servers of other clusters that are remembered: one would do, and all are named.
 const MAX_HEARD: usize = 32;
+
+/// A recovery that is not ended by then was given up.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(300);
 
 /// What one master knows.
 #[derive(Debug, Default)]
@@ -29,7 +37,8 @@ pub(super) struct Gathering {
 struct Known {
     /// Volume servers that are of a cluster, in the order of their addresses.
     heard: Vec<(HeardCluster, BootTime)>,
-    recovery: Option<Recovery>,
+    /// What is to be recovered, and since when that is under way.
+    recovery: Option<(Recovery, BootTime)>,
     obstacle: Option<String>,
 }
 
@@ -70,12 +79,23 @@ impl Gathering {
 
     /// The cluster that is to be recovered.
     pub(super) fn recovery(&self) -> Option<Recovery> {
-        self.known().recovery
+        self.known().recovery.map(|(recovery, _)| recovery)
     }
 
-    /// What keeps the masters from coming together, if something does.
-    pub(super) fn note_obstacle(&self, obstacle: Option<String>) {
-        self.known().obstacle = obstacle;
+    /// Takes note of a cluster that is to be recovered.
+    fn recover(&self, recovery: Recovery) {
+        let known = &mut self.known().recovery;
+        let joined = known.map_or(recovery, |(known, _)| known.joined_with(recovery));
+        *known = Some((joined, Clock::default().boot()));
+    }
+
+    /// Takes note of what keeps the masters from coming together, if something does; whether that is
+    /// news.
+    pub(super) fn note_obstacle(&self, obstacle: Option<String>) -> bool {
+        let known = &mut self.known().obstacle;
+        let is_news = *known != obstacle;
+        *known = obstacle;
+        is_news
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -91,12 +111,33 @@ impl Raft {
     }
 
     /// Has the masters found their cluster anew as the one that is to be recovered, all of them, as
-    /// soon as they have come together. It has no effect on masters of a cluster.
+    /// soon as they have come together. Until [`Raft::end_recovery`], or for a while, this one takes in
+    /// no volume but those that are recovered.
     pub(crate) fn recover(&self, recovery: Recovery) {
-        if self.read(|state| state.cluster.is_none()) {
-            let known = &mut self.gathering().known().recovery;
-            *known = Some(known.map_or(recovery, |known| known.joined_with(recovery)));
+        self.gathering().recover(recovery);
+    }
+
+    /// The same if another master says so, which was given the same masters. It has no effect on one
+    /// that is in a cluster.
+    pub(super) fn recover_with(&self, other: &Introduction) {
+        if let Standing::New { recovery: Some(recovery), .. } = other.standing
+            && other.peers == self.peers_as_said()
+            && self.read(|state| state.cluster.is_none())
+            && self.gathering().recovery() != Some(recovery)
+        {
+            self.recover(recovery);
         }
+    }
+
+    /// Whether volumes are being recovered: others may not take their numbers.
+    pub(crate) fn is_recovering(&self) -> bool {
+        let since = self.gathering().known().recovery.map(|(_, since)| since);
+        since.is_some_and(|since| Clock::default().since(since) < RECOVERY_LIMIT)
+    }
+
+    /// All volumes are recovered that could be.
+    pub(crate) fn end_recovery(&self) {
+        self.gathering().known().recovery = None;
     }
 
     /// What keeps the masters from coming together, as far as this one knows.

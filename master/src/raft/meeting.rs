@@ -176,7 +176,9 @@ impl Meeting {
         members: &BTreeSet<NodeId>,
         answers: &Answers,
     ) -> Duration {
-        self.raft.gathering().note_obstacle(None);
+        if matches!(me.standing, Standing::Member { cluster: Some(_), .. }) {
+            self.raft.gathering().note_obstacle(None);
+        }
         self.compare_peers();
         if is_expelled(me, answers) {
             self.tell_text(
@@ -292,19 +294,23 @@ impl Raft {
                 recovery: self.gathering().recovery(),
             }
         };
-        let mut peers: Vec<Peer> =
-            self.peers().iter().map(|address| Peer { address: address.clone() }).collect();
-        peers.sort_by_key(|peer| peer.address.to_string());
+        let peers = self.peers_as_said();
         let address = Peer { address: self.address().clone() };
         Ok(Introduction { version: Version, node: self.id(), address, peers, standing })
+    }
+
+    /// The masters it was told to found a cluster with, sorted.
+    pub(super) fn peers_as_said(&self) -> Vec<Peer> {
+        let peers = self.peers().iter().map(|address| Peer { address: address.clone() });
+        let mut peers: Vec<Peer> = peers.collect();
+        peers.sort_by_key(|peer| peer.address.to_string());
+        peers
     }
 
     /// Remembers where a master says it is, if it is one of this cluster, and what it was asked to
     /// recover.
     pub(super) fn meet(&self, other: &Introduction) {
-        if let Standing::New { recovery: Some(recovery), .. } = other.standing {
-            self.recover(recovery);
-        }
+        self.recover_with(other);
         let metrics = self.metrics().borrow_watched();
         let membership = metrics.membership_config.membership();
         if membership.get_node(&other.node).is_some() {

@@ -50,6 +50,9 @@ const MAX_COMMAND_BYTES: usize = 512 << 10;
 const PROPOSE_LIMIT: Duration = Duration::from_secs(5);
 /// A planned change of leader takes milliseconds. Past this the others elect one by themselves.
 const HAND_OVER_LIMIT: Duration = Duration::from_millis(300);
+/// Between two looks at what a cluster without a name should be called.
+const NAMING_PAUSE: Duration = Duration::from_millis(200);
+
 /// Where a master keeps its state and who the masters are.
 #[derive(Clone, Debug)]
 pub struct RaftConfig {
@@ -402,8 +405,13 @@ impl Raft {
             {
                 tracing::warn!("cannot name the cluster yet: {error}");
             }
-            if metrics.changed().await.is_err() {
-                return format!("{}: the Raft node has ended", self.path_text());
+            let is_unnamed = !self.inner.parts.applied.is_named();
+            tokio::select! {
+                changed = metrics.changed() => if changed.is_err() {
+                    return format!("{}: the Raft node has ended", self.path_text());
+                },
+                // Somebody may ask for a recovery.
+                () = tokio::time::sleep(NAMING_PAUSE), if is_unnamed => {}
             }
         }
     }

@@ -20,6 +20,8 @@ pub struct HeldVolumes {
     pub max_volume_id: u32,
     /// The highest needle key that masters can have granted: see [`GRANTED_BELOW`].
     pub max_key: u64,
+    /// Masters of its cluster that answer it now, `host:port`.
+    pub masters: Vec<String>,
     /// What could not be read, or is not this server's: sentences.
     pub left_out: Vec<String>,
 }
@@ -52,7 +54,7 @@ pub struct RecoveryReport {
     pub next_key: u64,
     /// Volume ids go on at this one at least; 0 if none is left.
     pub next_volume_id: u32,
-    /// Servers that hold copies of what was found and were not asked.
+    /// Servers of the cluster that were not asked.
     pub absent: Vec<AbsentServer>,
     /// What was left as it is, and why: sentences.
     pub left_out: Vec<String>,
@@ -69,11 +71,11 @@ pub struct RecoveredServer {
     pub volumes: u64,
 }
 
-/// A member of volumes that was not asked.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// A volume server of the cluster that was not asked.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct AbsentServer {
     /// Its id.
     pub server: ServerId,
-    /// Volumes that it holds.
-    pub volumes: u64,
+    /// `host:port` of its public listener, if it is there.
+    pub url: Option<String>,
 }

@@ -21,10 +21,9 @@ const RETRY: Duration = Duration::from_millis(100);
 const UNEXPECTED_RETRY: Duration = Duration::from_secs(1);
 /// Before a master of another cluster is asked again whether it still is.
 const OTHER_CLUSTER_RETRY: Duration = Duration::from_secs(5);
-/// Before a name is resolved again: as often as its one master is tried, while that is away;
-const RESOLVE_LOST: Duration = Duration::from_millis(100);
-/// while some of its masters are away;
-const RESOLVE_PARTLY: Duration = Duration::from_secs(1);
+/// Before a name is resolved again: while a master of it is away, and as seldom when all are, since a
+/// thousand volume servers ask then;
+const RESOLVE_ILL: Duration = Duration::from_secs(1);
 /// and otherwise, since masters that were added make no other one fail.
 const RESOLVE_WELL: Duration = Duration::from_secs(10);
 
@@ -113,8 +112,7 @@ impl Board {
         }
         self.changed.notify_one();
         match self.roster().standing(id) {
-            NameStanding::Lost => RESOLVE_LOST,
-            NameStanding::Partly => RESOLVE_PARTLY,
+            NameStanding::Lost | NameStanding::Partly => RESOLVE_ILL,
             NameStanding::Well => RESOLVE_WELL,
         }
     }
@@ -123,6 +121,11 @@ impl Board {
         if self.complaints.is_to_be_told(of, self.clock.boot()) {
             tracing::warn!("{text}");
         }
+    }
+
+    /// Where a master of this server's cluster answers.
+    pub(crate) fn answering(&self) -> Vec<String> {
+        self.roster().answering()
     }
 
     pub(super) fn names(&self) -> Vec<(NameId, ServerAddress)> {

@@ -226,6 +226,12 @@ impl Roster {
         names.peek().is_none() || names.any(expects)
     }
 
+    /// Where a master of this server's cluster answers.
+    pub(super) fn answering(&self) -> Vec<String> {
+        let answering = self.places.values().filter(|place| place.answers());
+        answering.map(|place| place.at.address.to_string()).collect()
+    }
+
     /// How a name is doing.
     pub(super) fn standing(&self, id: NameId) -> NameStanding {
         let Some(name) = self.names.get(id.0) else { return NameStanding::Well };

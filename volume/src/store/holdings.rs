@@ -31,8 +31,8 @@ struct Found {
 }
 
 impl Store {
-    /// Reads all sidecars.
-    pub fn held_volumes(&self) -> HeldVolumes {
+    /// Reads all sidecars; `masters` are those that answer.
+    pub fn held_volumes(&self, masters: Vec<String>) -> HeldVolumes {
         let mut found = Found::default();
         for dir in self.data_dirs() {
             self.look_for_sidecars(dir, &mut found);
@@ -40,7 +40,11 @@ impl Store {
         let highest = found.ids.last();
         let max_volume_id = highest.map_or(0, |id| id.as_u32());
         let keys = self.volumes().into_iter().map(|volume| volume.max_key_below(GRANTED_BELOW));
-        let mut left_out = found.left_out;
+        let unserved = self.unserved();
+        let unread = unserved
+            .iter()
+            .map(|v| format!("volume {}: needle keys in it are not counted: {}", v.id, v.reason));
+        let mut left_out: Vec<String> = found.left_out.into_iter().chain(unread).collect();
         left_out.truncate(MAX_LEFT_OUT);
         HeldVolumes {
             server: self.server(),
@@ -48,6 +52,7 @@ impl Store {
             volumes: found.configs.into_values().collect(),
             max_volume_id,
             max_key: keys.max().unwrap_or(0),
+            masters,
             left_out,
         }
     }
