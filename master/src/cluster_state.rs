@@ -10,7 +10,7 @@ mod deleted_ids;
 mod recovery;
 mod volume_change;
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use dulse_shared::{
     id::{ClusterId, Collection, ReplicaPlacement, ServerId, Ttl, VolumeId},
@@ -33,8 +33,8 @@ pub struct ClusterState {
     pub next_key: u64,
     /// The lowest volume id that was never used; 0 once all are.
     pub next_volume_id: u32,
-    /// Every volume and who holds it.
-    pub volumes: BTreeMap<VolumeId, VolumeConfig>,
+    /// Every volume and who holds it. Snapshots share what does not change meanwhile.
+    pub volumes: BTreeMap<VolumeId, Arc<VolumeConfig>>,
     /// Ids of volumes that were deleted, never to be used again.
     #[serde(default, skip_serializing_if = "DeletedIds::is_empty")]
     pub deleted: DeletedIds,
@@ -58,8 +58,8 @@ pub enum Command {
     RecoverVolumes {
         /// The cluster that they belong to.
         cluster: ClusterId,
-        /// Them.
-        volumes: Vec<VolumeConfig>,
+        /// Them. The log shares them with the state.
+        volumes: Vec<Arc<VolumeConfig>>,
     },
     /// Grants `count` needle keys to the proposer, all at least `at_least`.
     GrantKeys {
@@ -305,6 +305,16 @@ impl Default for ClusterState {
 }
 
 impl ClusterState {
+    /// A volume's configuration.
+    pub fn volume(&self, id: VolumeId) -> Option<&VolumeConfig> {
+        self.volumes.get(&id).map(|config| &**config)
+    }
+
+    /// All configurations, by id.
+    pub fn configs(&self) -> impl Iterator<Item = &VolumeConfig> {
+        self.volumes.values().map(|config| &**config)
+    }
+
     /// Applies one committed command.
     pub fn apply(&mut self, command: &Command) -> Outcome {
         let outcome = self.execute(command);
@@ -369,7 +379,7 @@ impl ClusterState {
             next = next.checked_add(1).unwrap_or(0);
         }
         self.next_volume_id = next;
-        self.volumes.extend(configs.iter().map(|config| (config.id, config.clone())));
+        self.volumes.extend(configs.iter().map(|config| (config.id, Arc::new(config.clone()))));
         Ok(Outcome::Volumes { configs })
     }
 
@@ -390,7 +400,7 @@ impl ClusterState {
         if self.next_volume_id != 0 && config.id.as_u32() >= self.next_volume_id {
             self.next_volume_id = config.id.as_u32().checked_add(1).unwrap_or(0);
         }
-        self.volumes.insert(config.id, config.clone());
+        self.volumes.insert(config.id, Arc::new(config.clone()));
         Ok(Outcome::Volumes { configs: vec![config] })
     }
 

@@ -88,7 +88,7 @@ pub(crate) fn contradictions_of<'a>(
     server: &'a VolumeServer,
 ) -> impl Iterator<Item = Contradiction> + 'a {
     server.volumes.values().filter_map(move |report| {
-        let config = state.volumes.get(&report.id);
+        let config = state.volume(report.id);
         if config.is_none() && state.deleted.contains(report.id) {
             // The answer to its heartbeat tells the server.
             return None;

@@ -147,7 +147,7 @@ impl Observer {
                 (state.volumes.keys().copied().collect(), gone)
             };
         self.version = changes.version();
-        let configs: Vec<_> = changed.iter().filter_map(|id| state.volumes.get(id)).collect();
+        let configs: Vec<_> = changed.iter().filter_map(|id| state.volume(*id)).collect();
         let is_new = |config: &&&VolumeConfig| !self.volumes.contains_key(&config.id);
         let mut happenings = growths(configs.iter().filter(is_new).copied());
         for config in configs {

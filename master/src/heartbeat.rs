@@ -204,7 +204,7 @@ fn one_of_each_id<'a>(
 /// What a server serves in an older configuration than was agreed on.
 pub(crate) fn newer_configs(state: &ClusterState, server: &VolumeServer) -> Vec<VolumeConfig> {
     let newer = server.volumes.values().filter_map(|report| {
-        let config = state.volumes.get(&report.id)?;
+        let config = state.volume(report.id)?;
         let is_member = config.members.iter().any(|m| m.server == server.id);
         (is_member && config.epoch > report.epoch).then(|| config.clone())
     });

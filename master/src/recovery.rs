@@ -4,7 +4,7 @@
 //! above its old ids ([`crate::raft`] says when that may be); the leader then takes the volumes over,
 //! a few hundred with each command. Nothing is ever replaced, so what was interrupted is repeated.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use dulse_shared::{
     id::ServerId,
@@ -190,9 +190,9 @@ fn commands_of(plan: &RecoveryPlan) -> Vec<Command> {
 }
 
 /// How many of the first ones fit into one command.
-fn fitting(volumes: &[VolumeConfig]) -> usize {
+fn fitting(volumes: &[Arc<VolumeConfig>]) -> usize {
     let mut bytes = 0;
-    let fits = |config: &&VolumeConfig| {
+    let fits = |config: &&Arc<VolumeConfig>| {
         bytes += serde_json::to_vec(config).map_or(0, |json| json.len());
         bytes <= MAX_BYTES_AT_ONCE
     };

@@ -189,10 +189,10 @@ pub(crate) fn map_since(
     let since = since.filter(|since| !since.is_foreign(head.cluster));
     let (mut volumes, deleted): (Vec<MappedVolume>, Vec<_>) = match since {
         Some(Cursor { version, .. }) => {
-            let changed = changes.changed_since(version).filter_map(|id| state.volumes.get(&id));
+            let changed = changes.changed_since(version).filter_map(|id| state.volume(id));
             (changed.map(mapped_volume).collect(), changes.deleted_since(version).collect())
         }
-        None => (state.volumes.values().map(mapped_volume).collect(), Vec::new()),
+        None => (state.configs().map(mapped_volume).collect(), Vec::new()),
     };
     volumes.sort_unstable_by_key(|volume| volume.id);
     let holders = volumes.iter().flat_map(|volume| volume.members.iter().copied()).collect();

@@ -19,5 +19,5 @@ pub(crate) fn first_config(scenario: &Scenario) -> VolumeConfig {
         disk: DiskType::default(),
         members: vec![members],
     });
-    state.volumes[&VolumeId::new(1).unwrap()].clone()
+    state.volume(VolumeId::new(1).unwrap()).unwrap().clone()
 }

@@ -462,7 +462,7 @@ impl Tables {
     fn apply(&mut self, config: u32, command: &Command) -> Planned {
         let config = self.configs.value(config).clone();
         let mut state = ClusterState::default();
-        state.volumes.insert(config.id, config);
+        state.volumes.insert(config.id, config.into());
         match state.apply(command) {
             Outcome::Volumes { configs } => match configs.into_iter().next() {
                 Some(config) => Planned::Config(self.configs.number(config)),

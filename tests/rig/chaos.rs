@@ -32,6 +32,8 @@ const READ_BACK_LIMIT: Duration = Duration::from_secs(20);
 /// Clients see a cluster without faults this long, before and after.
 const QUIET: Duration = Duration::from_millis(500);
 const USERS: u64 = 3;
+/// Writes that are acknowledged in the shortest run, and far fewer than in any.
+const LOOKED_AT: usize = 50;
 
 /// Clusters take turns: their time limits are for a machine that runs one.
 static TURN: Mutex<()> = Mutex::new(());
@@ -61,12 +63,18 @@ fn run(test: &str, layout: Layout, schedule: impl FnOnce(u64, &[String]) -> Sche
 
     let (gap, from) = longest_gap(&history, end);
     println!("{end} s: {}; longest gap {gap:?} at {from}", history.summary());
+    let stored = history.operations.iter().filter(|operation| is_stored(&operation.event)).count();
+    assert!(stored >= LOOKED_AT, "{stored} needles were stored: the checks looked at nothing");
     let found = findings(&history, end, LIMITS);
     if !found.is_empty() {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}-{seed}"));
         std::fs::write(&path, history.lines()).unwrap();
         panic!("found:\n{}\n\nthe history: {}\n", found.join("\n"), path.display());
     }
+}
+
+fn is_stored(event: &Event) -> bool {
+    matches!(event, Event::Put(_, _, Outcome::Ok(())))
 }
 
 /// What the environment says.

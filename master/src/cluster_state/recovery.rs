@@ -5,6 +5,8 @@
 //! more. A volume is taken over as its sidecar has it, unless there is word of it already: so a
 //! recovery can be repeated, and go on where it was interrupted.
 
+use std::sync::Arc;
+
 use dulse_shared::{id::ClusterId, wire::VolumeConfig};
 use serde::{Deserialize, Serialize};
 
@@ -68,20 +70,21 @@ impl ClusterState {
     pub(super) fn recover_volumes(
         &mut self,
         cluster: ClusterId,
-        volumes: &[VolumeConfig],
+        volumes: &[Arc<VolumeConfig>],
     ) -> Result<Outcome, Refusal> {
         if let Some(ours) = self.cluster.filter(|ours| *ours != cluster) {
             return Err(Refusal::OtherCluster { ours });
         }
-        let is_news = |config: &&VolumeConfig| {
+        let is_news = |config: &&Arc<VolumeConfig>| {
             !self.volumes.contains_key(&config.id) && !self.deleted.contains(config.id)
         };
-        let configs: Vec<VolumeConfig> = volumes.iter().filter(is_news).cloned().collect();
-        if let Some(highest) = configs.iter().map(|config| config.id).max() {
+        let news: Vec<&Arc<VolumeConfig>> = volumes.iter().filter(is_news).collect();
+        if let Some(highest) = news.iter().map(|config| config.id).max() {
             let above = highest.as_u32().checked_add(1).unwrap_or(0);
             self.next_volume_id = later_id(self.next_volume_id, above);
         }
-        self.volumes.extend(configs.iter().map(|config| (config.id, config.clone())));
+        self.volumes.extend(news.iter().map(|config| (config.id, Arc::clone(config))));
+        let configs = news.into_iter().map(|config| VolumeConfig::clone(config)).collect();
         Ok(Outcome::Volumes { configs })
     }
 }
@@ -114,7 +117,7 @@ mod tests {
     }
 
     fn take(state: &mut ClusterState, ids: &[u32]) -> Vec<u32> {
-        let volumes = ids.iter().map(|id| config(*id)).collect();
+        let volumes = ids.iter().map(|id| Arc::new(config(*id))).collect();
         let cluster = RECOVERY.cluster;
         match state.apply(&Command::RecoverVolumes { cluster, volumes }) {
             Outcome::Volumes { configs } => configs.iter().map(|c| c.id.as_u32()).collect(),
@@ -162,7 +165,7 @@ mod tests {
         state.apply(&Command::FoundCluster { cluster: cluster() });
         grant(&mut state);
         let mut used = state.clone();
-        used.volumes.insert(volume(1), config(1));
+        used.volumes.insert(volume(1), Arc::new(config(1)));
         let refused = Outcome::Refused { refusal: Refusal::OtherCluster { ours: cluster() } };
         assert_eq!(recover(&mut used, RECOVERY), refused);
         recover(&mut state, RECOVERY);

@@ -6,7 +6,7 @@
 //! to decide. Who is alive, whose lease is over and whose digest is right is for the plans: they
 //! know, this does not.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use dulse_shared::{
     id::{ServerId, VolumeId},
@@ -42,14 +42,14 @@ impl ClusterState {
         if current.epoch != epoch {
             return Err(Refusal::EpochMoved { id });
         }
-        let mut changed = current.clone();
+        let mut changed = VolumeConfig::clone(current);
         change(&mut changed)?;
         changed.epoch = Epoch(epoch.0.saturating_add(1));
         if changed.state == VolumeState::Writable {
             let members = std::mem::take(&mut changed.sealed_with);
             changed.last_writable = Some(LastWritable { epoch: changed.epoch, members });
         }
-        current.clone_from(&changed);
+        *current = Arc::new(changed.clone());
         Ok(Outcome::Volumes { configs: vec![changed] })
     }
 }

@@ -291,7 +291,7 @@ fn server_views(agreed: &ClusterState, topology: &Topology, now: BootTime) -> Ve
 
 fn volume_views(agreed: &ClusterState, topology: &Topology, layouts: &Layouts) -> Vec<VolumeView> {
     let view = |config: &VolumeConfig| volume_view(config, topology, layouts);
-    agreed.volumes.values().map(view).collect()
+    agreed.configs().map(view).collect()
 }
 
 fn volume_view(config: &VolumeConfig, topology: &Topology, layouts: &Layouts) -> VolumeView {

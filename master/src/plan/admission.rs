@@ -31,7 +31,7 @@ pub(crate) fn plan_admission(
     server: &VolumeServer,
     foreign: &ForeignVolume,
 ) -> Admission {
-    let Some(config) = state.volumes.get(&foreign.id) else {
+    let Some(config) = state.volume(foreign.id) else {
         if state.deleted.contains(foreign.id) {
             let reason = deleted(foreign, server);
             return Admission::Refused(RefusedVolume { id: foreign.id, reason });

@@ -32,7 +32,7 @@ pub(crate) fn plan_deletions(
                 report.is_some_and(|(_, report)| has_expired(config, report, now))
             })
     };
-    let due = state.volumes.values().filter(is_due).take(MAX_AT_ONCE);
+    let due = state.configs().filter(is_due).take(MAX_AT_ONCE);
     due.map(|config| Deletion { id: config.id, epoch: config.epoch }).collect()
 }
 
@@ -50,7 +50,7 @@ fn has_expired(config: &VolumeConfig, report: &VolumeReport, now: SteadyTime) ->
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use dulse_shared::{
         clock::BootTime,
@@ -156,7 +156,7 @@ mod tests {
     fn a_volume_of_which_nobody_speaks_is_not_deleted() {
         let mut state = two_copies();
         for config in state.volumes.values_mut() {
-            config.members.clear();
+            Arc::make_mut(config).members.clear();
         }
         assert!(plan_deletions(&state, &topology(&[]), steadily(AGES)).is_empty());
     }
@@ -165,7 +165,7 @@ mod tests {
     fn a_volume_without_a_ttl_is_never_deleted_whatever_is_reported() {
         let mut state = two_copies();
         for config in state.volumes.values_mut() {
-            config.ttl = Ttl::NONE;
+            Arc::make_mut(config).ttl = Ttl::NONE;
         }
         let report = VolumeReport { ttl: Ttl::NONE, ..expired() };
         assert!(

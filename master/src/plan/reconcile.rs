@@ -329,7 +329,7 @@ mod tests {
         }
         let seal = plan_seal(&before, Cause::Asked, RULES).unwrap();
         state.apply(&Command::SealVolumes { volumes: vec![seal] });
-        VolumeView { config: state.volumes[&id()].clone(), ..before }
+        VolumeView { config: state.volume(id()).unwrap().clone(), ..before }
     }
 
     fn digest(sum: u128) -> Digest {
@@ -409,7 +409,7 @@ mod tests {
     fn a_volume_is_opened_when_it_has_its_copies_and_they_are_equal() {
         let mut state = state();
         let alone = sealed([1, 1], [true, false]);
-        state.volumes.insert(id(), alone.config.clone());
+        state.volumes.insert(id(), alone.config.clone().into());
         let epoch = alone.config.epoch;
         let decision = Decision::default();
         state.apply(&Command::DecideVolume { id: id(), epoch, decision });

@@ -4,7 +4,10 @@
 //! far above what was found. Of several configurations of a volume the highest epoch counts; two
 //! that are different at one epoch cannot both have been agreed on, and that volume is left out.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    sync::Arc,
+};
 
 use dulse_shared::{
     id::{ClusterId, ServerId, VolumeId},
@@ -27,7 +30,7 @@ pub(crate) struct RecoveryPlan {
     /// The cluster.
     pub(crate) recovery: Recovery,
     /// Volumes that the masters do not know of.
-    pub(crate) volumes: Vec<VolumeConfig>,
+    pub(crate) volumes: Vec<Arc<VolumeConfig>>,
     servers: Vec<RecoveredServer>,
     known: u64,
     absent: Vec<AbsentServer>,
@@ -107,7 +110,7 @@ pub(crate) fn plan_recovery(
     let (mut known, mut volumes) = (0, Vec::new());
     for config in found.into_values() {
         match standing_of(state, &config) {
-            Standing::News => volumes.push(config),
+            Standing::News => volumes.push(Arc::new(config)),
             Standing::Known => known += 1,
             Standing::LeftOut(why) => left_out.push(format!("volume {}: {why}", config.id)),
         }
@@ -329,7 +332,7 @@ mod tests {
         let held = [holds(1, vec![config(1, &[1]), config(2, &[1]), config(3, &[1])])];
         let mut state = ClusterState::default();
         state.apply(&Command::RecoverCluster(plan(&held[..]).recovery));
-        let first = vec![config(1, &[1]), config(3, &[1])];
+        let first = vec![config(1, &[1]).into(), config(3, &[1]).into()];
         state.apply(&Command::RecoverVolumes { cluster: cluster(), volumes: first });
         let deletion = Deletion { id: volume(3), epoch: Epoch(1) };
         state.apply(&Command::DeleteVolumes { volumes: vec![deletion] });
@@ -338,7 +341,7 @@ mod tests {
         assert_eq!(again.left_out, ["volume 3: it was deleted"]);
         assert_eq!(again.recovery.next_volume_id, state.next_volume_id);
         let last = config(2, &[1]);
-        state.apply(&Command::RecoverVolumes { cluster: cluster(), volumes: vec![last] });
+        state.apply(&Command::RecoverVolumes { cluster: cluster(), volumes: vec![last.into()] });
         let nothing_new = plan_recovery(&state, &held, 2_000, 7).unwrap();
         assert_eq!(nothing_new.recovery.next_key, state.next_key);
         state.volumes.remove(&volume(2));
@@ -356,7 +359,7 @@ mod tests {
             [holds(1, vec![later.clone()]), holds(2, vec![older.clone()])],
             [holds(1, vec![older]), holds(2, vec![later.clone()])],
         ] {
-            assert_eq!(plan(&held).volumes, std::slice::from_ref(&later));
+            assert_eq!(*plan(&held).volumes[0], later);
         }
         let held =
             [holds(1, vec![config(1, &[1]), config(5, &[1])]), holds(2, vec![config(1, &[2])])];
@@ -371,7 +374,8 @@ mod tests {
         let ours = vec![config(1, &[1]), config(2, &[1])];
         let mut state = ClusterState::default();
         state.apply(&Command::RecoverCluster(plan(&[holds(1, ours.clone())]).recovery));
-        state.apply(&Command::RecoverVolumes { cluster: cluster(), volumes: ours });
+        let volumes = ours.into_iter().map(Arc::new).collect();
+        state.apply(&Command::RecoverVolumes { cluster: cluster(), volumes });
         let later = VolumeConfig { epoch: Epoch(9), ..config(2, &[1]) };
         let held = [holds(2, vec![config(1, &[2])]), holds(1, vec![later])];
         let plan = plan_recovery(&state, &held, 0, 0).unwrap();

@@ -175,7 +175,7 @@ pub(super) fn writable_is_confirmed(
                 .all(|m| confirms(topology.server(m.server), config, limit_bytes))
     };
     let due: BTreeSet<VolumeId> =
-        state.volumes.values().filter(takes_writes).map(|config| config.id).collect();
+        state.configs().filter(takes_writes).map(|config| config.id).collect();
     holds("writable_is_confirmed", listed == due, || format!("{listed:?} for {due:?}"))
 }
 

@@ -128,7 +128,7 @@ impl World {
         let own = self.random_volume_of(server);
         let other = self.random_server();
         let others = self.random_volume_of(other);
-        let truth = |id: Option<VolumeId>| self.machines[0].volumes.get(&id?).map(report_of);
+        let truth = |id: Option<VolumeId>| self.machines[0].volume(id?).map(report_of);
         let lie = match self.rng.random_range(0..4) {
             0 => Some(report(UNKNOWN_IDS + self.rng.random_range(0..3))),
             1 => truth(others),

@@ -44,7 +44,7 @@ fn agreed(servers: u128, each: usize) -> ClusterState {
 
 fn full_report(state: &ClusterState, n: u128) -> Heartbeat {
     let is_member = |config: &&VolumeConfig| config.members.iter().any(|m| m.server == server(n));
-    let mine = state.volumes.values().filter(is_member);
+    let mine = state.configs().filter(is_member);
     let report = |config: &VolumeConfig| VolumeReport {
         size_bytes: u64::from(config.id.as_u32() % 100) << 28,
         live_needles: 1000,

@@ -112,7 +112,7 @@ fn drawn_state(rng: &mut SmallRng) -> ClusterState {
     let mut state = ClusterState::default();
     let servers: Vec<u128> = (0..12).map(|_| rng.random_range(1..5)).collect();
     created(&mut state, &servers);
-    for config in state.volumes.values_mut() {
+    for config in state.volumes.values_mut().map(Arc::make_mut) {
         config.closed = rng.random_bool(0.2);
         config.epoch = Epoch(if rng.random_bool(0.9) { 1 } else { 2 });
         if rng.random_bool(0.2) {
@@ -155,8 +155,7 @@ fn exactly_the_volumes_that_take_writes_are_picked() {
         for n in 1..5 {
             let has_it =
                 |config: &&VolumeConfig| config.members.iter().any(|m| m.server == server(n));
-            let mine: Vec<u32> =
-                state.volumes.values().filter(has_it).map(|c| c.id.as_u32()).collect();
+            let mine: Vec<u32> = state.configs().filter(has_it).map(|c| c.id.as_u32()).collect();
             let mut reports: Vec<_> = mine.iter().map(|id| drawn_report(*id, &mut rng)).collect();
             reports.retain(|_| rng.random_bool(0.9));
             let heard = Duration::from_millis(rng.random_range(0..3000));
