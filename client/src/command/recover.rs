@@ -23,9 +23,13 @@ pub async fn recover(
         eprintln!("left out: {what}");
     }
     for AbsentServer { server, url } in &report.absent {
-        let at =
-            url.as_ref().map_or_else(|| "and is not there".to_owned(), |url| format!("at {url}"));
-        eprintln!("volume server {server} {at} was not asked: repeat this with it");
+        match url {
+            Some(url) => eprintln!("volume server {url} was not asked: repeat this with it"),
+            None => eprintln!(
+                "volume server {server}, which holds copies, is not there: repeat this with it once \
+                 it is"
+            ),
+        }
     }
     Ok(Outcome::of(report.left_out.is_empty() && report.absent.is_empty()))
 }
