@@ -1,6 +1,6 @@
 //! Masters that lost their directories take over what the volume servers hold.
 
-use std::{collections::HashSet, process::Output, time::Duration};
+use std::{collections::HashSet, ops::Range, process::Output, time::Duration};
 
 use reqwest::Method;
 
@@ -23,11 +23,18 @@ fn address_of(server: &Server) -> String {
 }
 
 /// A fid that nobody stores under.
-fn assign(master_url: &str) -> String {
+fn assign(url: &str) -> String {
     eventually("an assign", LIMIT, || {
-        let answer = get(&format!("{master_url}/dir/assign"));
+        let answer = get(url);
         (answer.status == 200).then(|| answer.json()["fid"].as_str().unwrap().to_owned())
     })
+}
+
+/// So many keys that nobody stores under: more than a leader has in hand at first.
+fn assign_many(master_url: &str, count: u64) -> Range<u64> {
+    let fid = assign(&format!("{master_url}/dir/assign?count={count}"));
+    let first = u64::from_str_radix(key_of(&fid), 16).unwrap();
+    first..first + count
 }
 
 /// The needle key of a fid, which is the cluster's only one, whatever the volume.
@@ -80,7 +87,9 @@ fn masters_that_all_lost_their_directories_recover_every_volume_and_repeat_no_id
     let volumes = [addresses.volume_server(), addresses.volume_server()];
     let mut stored = store(&addresses, 40, "before");
     // Handed out, and not stored by the time the masters are lost.
-    let mut assigned: Vec<String> = (0..300).map(|n| assign(&addresses.url(n % 3))).collect();
+    let mut assigned: Vec<String> =
+        (0..300).map(|n| assign(&format!("{}/dir/assign", addresses.url(n % 3)))).collect();
+    let bulk = assign_many(&addresses.url(0), 50_000);
     let holds = |server: &Server| {
         stored.iter().any(|(fid, _)| get(&format!("{}/{fid}", server.volume_url())).status == 200)
     };
@@ -106,10 +115,12 @@ fn masters_that_all_lost_their_directories_recover_every_volume_and_repeat_no_id
     stored.extend(store(&addresses, 40, "after"));
     assert_all_read(&addresses, &stored);
 
-    assigned.extend((0..300).map(|n| assign(&addresses.url(n % 3))));
+    assigned.extend((0..300).map(|n| assign(&format!("{}/dir/assign", addresses.url(n % 3)))));
     let fids = || stored.iter().map(|(fid, _)| fid).chain(&assigned);
     let keys: HashSet<&str> = fids().map(|fid| key_of(fid)).collect();
     assert_eq!(keys.len(), fids().count(), "no key was handed out twice");
+    let in_bulk = |fid: &&String| bulk.contains(&u64::from_str_radix(key_of(fid), 16).unwrap());
+    assert_eq!(fids().find(in_bulk), None, "nor one of many that were handed out at once");
     let again = recover(&addresses.peers, &[&volumes[0], &volumes[1]], &[]);
     assert!(said(&again).contains("took over 0 volumes"), "{}", said(&again));
 
@@ -182,7 +193,8 @@ fn a_lone_master_that_founded_anew_takes_its_old_cluster_back() {
         stored.push(fid);
     }
     // Handed out, and not stored by the time the master is lost.
-    keys.extend((0..300).map(|_| key_of(&assign(&master.master_url())).to_owned()));
+    let assign_url = format!("{}/dir/assign", master.master_url());
+    keys.extend((0..300).map(|_| key_of(&assign(&assign_url)).to_owned()));
     lose(std::slice::from_mut(&mut master));
     master.await_ready();
     // It cannot know; the volume server does, and what it has is read on.
