@@ -174,6 +174,18 @@ impl dyn ClusterLog {
         Err(self.not_leading(self.leadership().leader))
     }
 
+    /// Why no master leads, if none is known to: a sentence.
+    pub(crate) fn why_leaderless(&self) -> Option<String> {
+        let leadership = self.leadership();
+        if leadership.is_leader || leadership.leader.is_some() {
+            return None;
+        }
+        let why = self.obstacle();
+        let why = why
+            .unwrap_or_else(|| "nothing can be assigned; are enough masters running?".to_owned());
+        Some(format!("no master leads: {why}"))
+    }
+
     /// Says that this master does not lead but, perhaps, `leader`; or why nobody does.
     pub(crate) fn not_leading(&self, leader: Option<ServerAddress>) -> Problem {
         match self.obstacle() {

@@ -68,10 +68,13 @@ pub(crate) struct Finding {
 }
 
 /// Judges the whole picture.
-pub(crate) fn judge(has_leader: bool, topology: &Topology, layouts: &Layouts) -> Health {
+pub(crate) fn judge(
+    why_leaderless: Option<String>,
+    topology: &Topology,
+    layouts: &Layouts,
+) -> Health {
     let mut findings = Vec::new();
-    if !has_leader {
-        let sentence = "no master leads: nothing can be assigned; are enough masters running?";
+    if let Some(sentence) = why_leaderless {
         findings.push(Finding::new(Verdict::Unavailable, "NO_LEADER", sentence));
     }
     if topology.alive().next().is_none() {
@@ -197,7 +200,7 @@ mod tests {
         let mut heard = heartbeat(1, vec![VolumeReport { size_bytes, ..report(1) }]);
         heard.dirs = vec![dir(slots, 1)];
         topology.receive(heard, BootTime::default()).unwrap();
-        let health = judge(true, &topology, &Layouts::build(&state, &topology, LIMIT));
+        let health = judge(None, &topology, &Layouts::build(&state, &topology, LIMIT));
         health.findings.into_iter().map(|finding| finding.sentence).collect()
     }
 

@@ -100,6 +100,8 @@ fn masters_that_all_lost_their_directories_recover_every_volume_and_repeat_no_id
     let asked = get(&format!("{}/dir/assign", addresses.url(0)));
     assert_eq!(asked.status, 503);
     assert!(asked.text().contains("dulse cluster recover --from"), "{}", asked.text());
+    let health = get(&format!("{}/cluster/health", addresses.url(1))).text();
+    assert!(health.contains("NO_LEADER") && health.contains("dulse cluster recover"), "{health}");
 
     let planned = recover(&addresses.peers, &[&volumes[0]], &["--dry-run"]);
     assert!(planned.status.success() && said(&planned).contains("would take over"));

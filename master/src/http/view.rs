@@ -159,13 +159,13 @@ pub(super) fn status_view(state: &HttpState) -> StatusView {
     let masters = state.cluster.log.masters();
     let layouts = state.cluster.layouts();
     let now = state.cluster.clock.boot();
+    let why_leaderless = state.cluster.log.why_leaderless();
     state.cluster.look(|agreed, topology| {
-        let has_leader = leadership.is_leader || leadership.leader.is_some();
         let volumes = volume_views(agreed, topology, &layouts);
         StatusView {
             version: status::VERSION,
             cluster: agreed.cluster.map(|id| id.to_string()),
-            health: judge(has_leader, topology, &layouts),
+            health: judge(why_leaderless, topology, &layouts),
             leader: leader_words(&leadership),
             is_leader: leadership.is_leader,
             term: leadership.term,
@@ -198,16 +198,16 @@ pub(super) fn health_view(state: &HttpState) -> HealthView {
     let leadership = state.cluster.log.leadership();
     let layouts = state.cluster.layouts();
     let now = state.cluster.clock.boot();
+    let why_leaderless = state.cluster.log.why_leaderless();
     let mut volumes = BTreeMap::new();
     for volume in layouts.volumes.values() {
         *volumes.entry(volume.standing.word()).or_default() += 1;
     }
     state.cluster.look(|agreed, topology| {
-        let has_leader = leadership.is_leader || leadership.leader.is_some();
         let servers = server_views(agreed, topology, now).into_iter();
         let servers = servers.map(|server| HealthyServer { state: server.state(), server });
         HealthView {
-            health: judge(has_leader, topology, &layouts),
+            health: judge(why_leaderless, topology, &layouts),
             leader: leadership.leader.as_ref().map(|leader| leader.public()).unwrap_or_default(),
             is_leader: leadership.is_leader,
             address: own_address(state),
