@@ -20,13 +20,18 @@ use tokio::time::Sleep;
 use crate::{
     assign::{AssignRequest, Assigner, Assignment},
     cluster::Cluster,
+    placement::LocationWish,
     raft::{Leadership, MembershipError},
+    volume_layout::LayoutKey,
 };
 
 /// `POST` an [`AssignCall`] to the leader's cluster port, answered by an [`Assignment`].
 pub(crate) const ASSIGN: &str = "/leader/assign";
 /// `POST` a [`ChangeMasters`] to the leader's cluster port, answered by [`Masters`].
 pub(crate) const MASTERS: &str = "/leader/masters";
+
+/// `POST` a [`GrowCall`] to the leader's cluster port, answered by [`Grown`].
+pub(crate) const GROW: &str = "/leader/grow";
 
 /// A request waits this long for somebody to lead: an election and the first grant of keys take
 /// less. A client with other masters to ask should not be kept from them for longer.
@@ -35,6 +40,8 @@ const LEADER_WAIT: Duration = Duration::from_millis(1_500);
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
 /// An assign that makes a layout grow takes up to ten seconds.
 const ASSIGN_LIMIT: Duration = Duration::from_secs(12);
+/// A thousand volumes are made, a few at a time.
+const GROW_LIMIT: Duration = Duration::from_secs(120);
 /// A master that is taken in is sent everything first.
 const CHANGE_LIMIT: Duration = Duration::from_secs(60);
 
@@ -44,6 +51,40 @@ pub(crate) struct AssignCall {
     pub(crate) request: AssignRequest,
     /// Volumes that just refused a write.
     pub(crate) avoid: Vec<VolumeId>,
+}
+
+/// Volumes that another master was asked to make.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct GrowCall {
+    pub(crate) key: LayoutKey,
+    pub(crate) wish: LocationWish,
+    /// How many.
+    pub(crate) volumes: usize,
+}
+
+/// Volumes that were made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Grown {
+    /// Copies, of all volumes.
+    pub(crate) count: usize,
+}
+
+/// Makes volumes, by way of the leader. If that dies before it answers, its successor makes as many
+/// once more.
+pub(crate) async fn grow_anywhere(
+    cluster: &Cluster,
+    assigner: &Assigner,
+    peers: &PeerClient,
+    call: &GrowCall,
+) -> Result<Grown, Problem> {
+    at_leader(cluster, peers, GROW, || call.clone(), GROW_LIMIT, || grow(assigner, call)).await
+}
+
+/// Makes volumes, if this master leads.
+pub(crate) async fn grow(assigner: &Assigner, call: &GrowCall) -> Result<Grown, Problem> {
+    let GrowCall { key, wish, volumes } = call;
+    let count = assigner.executor().grow_by(key, wish, *volumes).await?;
+    Ok(Grown { count })
 }
 
 /// Assigns here if this master leads, else where the leader is.

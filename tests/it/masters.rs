@@ -109,6 +109,10 @@ fn any_master_assigns_and_finds_and_another_one_leads_when_the_leader_dies() {
     for n in 0..9 {
         store(n % 3, &mut stored);
     }
+    for n in 0..3 {
+        let grown = get(&format!("{}/vol/grow?count=1&collection=c{n}", addresses.url(n)));
+        assert_eq!((grown.status, grown.json()["count"].as_u64()), (200, Some(1)), "{n}");
+    }
     for killed in 0..2 {
         let leader = addresses.leader(&[0, 1, 2]);
         let clock = Clock::System;

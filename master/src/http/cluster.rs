@@ -18,7 +18,7 @@ use dulse_shared::{
 use super::state::{HttpState, Serving};
 use crate::{
     assign::Assignment,
-    leader::{self, ASSIGN, AssignCall, MASTERS},
+    leader::{self, ASSIGN, AssignCall, GROW, GrowCall, Grown, MASTERS},
     recovery::{self, RECOVER},
 };
 
@@ -34,6 +34,7 @@ pub(crate) fn cluster_routes(state: HttpState) -> RouteTable {
         RouteTable::new().post("/heartbeat", heartbeat).limit_bodies(MAX_HEARTBEAT_BYTES);
     let small = RouteTable::new()
         .post(ASSIGN, assign)
+        .post(GROW, grow)
         .post(MASTERS, change_masters_here)
         .post(RECOVER, recover_here)
         .post("/admin/recover", recover)
@@ -55,6 +56,19 @@ async fn assign(
     })?;
     // Not passed on once more: whoever asks finds the leader by itself.
     state.assigner.assign(&request, &avoid).await.map(Json)
+}
+
+/// For a master that does not lead.
+async fn grow(
+    State(state): State<HttpState>,
+    body: Result<Json<GrowCall>, JsonRejection>,
+) -> Result<Json<Grown>, Problem> {
+    let Json(call) = body.map_err(|error| {
+        let message = format!("this is no growth that this master understands: {error}");
+        Problem::new(Code::BadRequest, message)
+    })?;
+    state.cluster.log.require_leadership()?;
+    leader::grow(&state.assigner, &call).await.map(Json)
 }
 
 /// All masters.

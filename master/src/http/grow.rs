@@ -6,7 +6,6 @@ use axum::{
     response::Response,
 };
 use dulse_shared::wire::Problem;
-use serde::Serialize;
 
 use super::{
     location_wish::require_known_place,
@@ -14,13 +13,10 @@ use super::{
     render::json,
     state::HttpState,
 };
-use crate::plan::growth::MAX_ASKED;
-
-#[derive(Serialize)]
-struct Grown {
-    /// Copies that were made, of all volumes.
-    count: usize,
-}
+use crate::{
+    leader::{GrowCall, grow_anywhere},
+    plan::growth::MAX_ASKED,
+};
 
 /// Makes `count` volumes of a layout, all of them or none.
 pub(super) async fn grow(
@@ -32,10 +28,10 @@ pub(super) async fn grow(
     let key = params.layout_key(state.settings.default_replication)?;
     let wish = params.location_wish();
     let volumes = volume_count(&params)?;
-    state.cluster.log.require_leadership()?;
     require_known_place(&state, &wish)?;
-    let count = state.assigner.executor().grow_by(&key, &wish, volumes).await?;
-    json(StatusCode::OK, &params, &Grown { count })
+    let call = GrowCall { key, wish, volumes };
+    let grown = grow_anywhere(&state.cluster, &state.assigner, &state.peers, &call).await?;
+    json(StatusCode::OK, &params, &grown)
 }
 
 fn volume_count(params: &Params) -> Result<usize, Problem> {
