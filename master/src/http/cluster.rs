@@ -50,10 +50,7 @@ async fn assign(
     State(state): State<HttpState>,
     body: Result<Json<AssignCall>, JsonRejection>,
 ) -> Result<Json<Assignment>, Problem> {
-    let Json(AssignCall { request, avoid }) = body.map_err(|error| {
-        let message = format!("this is no assign that this master understands: {error}");
-        Problem::new(Code::BadRequest, message)
-    })?;
+    let AssignCall { request, avoid } = understood(body, "assign")?;
     // Not passed on once more: whoever asks finds the leader by itself.
     state.assigner.assign(&request, &avoid).await.map(Json)
 }
@@ -63,10 +60,7 @@ async fn grow(
     State(state): State<HttpState>,
     body: Result<Json<GrowCall>, JsonRejection>,
 ) -> Result<Json<Grown>, Problem> {
-    let Json(call) = body.map_err(|error| {
-        let message = format!("this is no growth that this master understands: {error}");
-        Problem::new(Code::BadRequest, message)
-    })?;
+    let call = understood(body, "growth")?;
     state.cluster.log.require_leadership()?;
     leader::grow(&state.assigner, &call).await.map(Json)
 }
@@ -81,7 +75,7 @@ async fn change_masters(
     State(state): State<HttpState>,
     body: Result<Json<ChangeMasters>, JsonRejection>,
 ) -> Result<Json<Masters>, Problem> {
-    let Json(asked) = body.map_err(no_change)?;
+    let asked = understood(body, "change of masters")?;
     leader::change_masters_anywhere(&state.cluster, &state.peers, &asked).await.map(Json)
 }
 
@@ -90,13 +84,8 @@ async fn change_masters_here(
     State(state): State<HttpState>,
     body: Result<Json<ChangeMasters>, JsonRejection>,
 ) -> Result<Json<Masters>, Problem> {
-    let Json(asked) = body.map_err(no_change)?;
+    let asked = understood(body, "change of masters")?;
     leader::change_masters(&state.cluster, asked).await.map(Json)
-}
-
-fn no_change(error: JsonRejection) -> Problem {
-    let message = format!("this is no change of masters that this master understands: {error}");
-    Problem::new(Code::BadRequest, message)
 }
 
 /// Recovers the masters' state, whichever of them is asked.
@@ -104,7 +93,7 @@ async fn recover(
     State(state): State<HttpState>,
     body: Result<Json<StartRecovery>, JsonRejection>,
 ) -> Result<Json<RecoveryReport>, Problem> {
-    let Json(asked) = body.map_err(no_recovery)?;
+    let asked = understood(body, "recovery")?;
     let Serving { cluster, assigner, peers, .. } = &*state;
     recovery::recover_anywhere(cluster, assigner, peers, &asked).await.map(Json)
 }
@@ -114,24 +103,16 @@ async fn recover_here(
     State(state): State<HttpState>,
     body: Result<Json<StartRecovery>, JsonRejection>,
 ) -> Result<Json<RecoveryReport>, Problem> {
-    let Json(asked) = body.map_err(no_recovery)?;
+    let asked = understood(body, "recovery")?;
     let Serving { cluster, assigner, peers, .. } = &*state;
     recovery::recover(cluster, assigner, peers, &asked).await.map(Json)
-}
-
-fn no_recovery(error: JsonRejection) -> Problem {
-    let message = format!("this is no recovery that this master understands: {error}");
-    Problem::new(Code::BadRequest, message)
 }
 
 async fn heartbeat(
     State(state): State<HttpState>,
     body: Result<Json<Heartbeat>, JsonRejection>,
 ) -> Result<Json<HeartbeatAnswer>, Problem> {
-    let Json(heartbeat) = body.map_err(|error| {
-        let message = format!("this is no heartbeat that this master understands: {error}");
-        Problem::new(Code::BadRequest, message)
-    })?;
+    let heartbeat = understood(body, "heartbeat")?;
     state.cluster.check_cluster(&heartbeat)?;
     // Before its volumes are picked: assign must not hand out a key that one of them has.
     state.assigner.keep_above(heartbeat.max_key, &heartbeat.url);
@@ -144,4 +125,12 @@ async fn watch(
 ) -> Result<Json<WatchAnswer>, Problem> {
     let Query(watch) = watch.map_err(|error| Problem::new(Code::BadRequest, error.body_text()))?;
     state.watches.hold(watch).await.map(Json)
+}
+
+/// What a body says, if it is a `what`.
+fn understood<T>(body: Result<Json<T>, JsonRejection>, what: &str) -> Result<T, Problem> {
+    body.map(|Json(said)| said).map_err(|error| {
+        let message = format!("this is no {what} that this master understands: {error}");
+        Problem::new(Code::BadRequest, message)
+    })
 }
